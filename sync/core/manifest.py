@@ -1,0 +1,220 @@
+"""Records of a journal, and the manifest that describes one version of one path (SyncManifest v2).
+
+A record travels as one line of JSON. The line's bytes are kept as they came (fleet.db, packed segments), because the
+version's identity is made from them: `machine_id:seq:` plus the first 8 hex digits of BLAKE3(line).
+Unknown fields and unknown record types are skipped on reading and never copied into a new version.
+"""
+
+import enum
+from typing import NewType
+
+import blake3
+import msgspec
+
+from sync.core.errors import BadFormat
+from sync.core.paths import parse_rel_path
+
+MachineId = NewType("MachineId", str)  # uuid4, lower case with dashes
+Actor = NewType("Actor", str)  # machine_id, or machine_id~n
+VersionId = NewType("VersionId", str)  # machine_id:seq:hhhhhhhh
+ChunkId = NewType("ChunkId", bytes)  # 32 bytes, keyed BLAKE3 of the plain chunk
+
+CHUNKS_INLINE_MAX = 4096  # more chunks than this, and the manifest names pages of this many entries instead
+KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
+
+
+class Kind(enum.StrEnum):
+    FILE = "file"
+    DIR = "dir"
+    SYMLINK = "symlink"
+    TOMBSTONE = "tombstone"
+
+
+class Clocks(msgspec.Struct, frozen=True):
+    """The vector clock as it stands in a manifest: actor -> number, zeros left out."""
+
+    clocks: dict[str, int] = {}
+
+
+class PathVersion(msgspec.Struct, frozen=True):
+    """A version of another path, as moved_from and moved_to name it. `version` is empty where it is not known yet."""
+
+    path: str
+    version: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="version", kw_only=True):
+    """One version of one path. Sizes in bytes, mtime in ns since the epoch, mode the 12 permission bits, hashes in hex."""
+
+    version: int
+    seq: int
+    rel_path: str
+    kind: Kind
+    vclock: Clocks
+    written_by: str
+    machine_name: str
+    written_at: int
+    file_size: int = 0
+    content_id: str = ""
+    file_hash: str = ""
+    chunks: list[str] = []
+    chunk_sizes: list[int] = []
+    chunk_pages: list[str] = []
+    mode: int = 0
+    mtime_ns: int = 0
+    target: str = ""
+    xattrs: dict[str, str] = {}  # name -> base64 value
+    link_id: str = ""
+    parents: list[str] = []
+    batch: tuple[int, int] | None = None
+    moved_from: PathVersion | None = None
+    moved_to: PathVersion | None = None
+    group: str = ""
+    owner: str = ""
+    requires: list[str] = []
+
+    @property
+    def value(self) -> tuple[str, str, str]:
+        """What makes two versions equal: kind, content_id, target. Mode, xattrs and times do not."""
+        return (self.kind.value, self.content_id, self.target)
+
+    @property
+    def is_live(self) -> bool:
+        return self.kind is not Kind.TOMBSTONE
+
+    @property
+    def unknown_requirements(self) -> list[str]:
+        """Words this program does not know: the version is shown, but reading it is EOPNOTSUPP."""
+        return [word for word in self.requires if word not in KNOWN_REQUIREMENTS]
+
+
+class PackedChunk(msgspec.Struct, frozen=True, array_like=True):
+    """Where one encoded chunk lies in a pack. id in hex; offset, length and raw_length in bytes; flags: 1 = zstd."""
+
+    id: str
+    offset: int
+    length: int
+    raw_length: int
+    flags: int
+
+
+class PackRecord(msgspec.Struct, frozen=True, tag_field="type", tag="pack", kw_only=True):
+    """A pack of the writer: the authority on where its chunks lie."""
+
+    seq: int
+    pack_id: str
+    size: int
+    chunks: list[PackedChunk]
+
+
+class CondemnedRecord(msgspec.Struct, frozen=True, tag_field="type", tag="condemned", kw_only=True):
+    seq: int
+    pack_id: str
+
+
+class RetiredRecord(msgspec.Struct, frozen=True, tag_field="type", tag="retired", kw_only=True):
+    seq: int
+    machine_id: str
+
+
+class SucceedsRecord(msgspec.Struct, frozen=True, tag_field="type", tag="succeeds", kw_only=True):
+    """This machine_id goes on where `machine_id` stopped (after a fork or a lost fleet.db)."""
+
+    seq: int
+    machine_id: str
+
+
+class RemarkRecord(msgspec.Struct, frozen=True, tag_field="type", tag="remark", kw_only=True):
+    seq: int
+    text: str
+
+
+Record = Manifest | PackRecord | CondemnedRecord | RetiredRecord | SucceedsRecord | RemarkRecord
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A manifest together with its identity."""
+
+    id: VersionId
+    manifest: Manifest
+
+    @property
+    def path(self) -> str:
+        return self.manifest.rel_path
+
+    @property
+    def clock(self) -> dict[str, int]:
+        return self.manifest.vclock.clocks
+
+    @property
+    def is_live(self) -> bool:
+        return self.manifest.is_live
+
+
+class _Header(msgspec.Struct, frozen=True):
+    type: str
+    seq: int
+
+
+_encoder = msgspec.json.Encoder()
+_header = msgspec.json.Decoder(_Header)
+_record = msgspec.json.Decoder(Record)
+_KNOWN = frozenset({"version", "pack", "condemned", "retired", "succeeds", "remark"})
+
+
+def encode_record(record: Record) -> bytes:
+    """The line (no LF) of a record."""
+    return _encoder.encode(record)
+
+
+def decode_record(line: bytes) -> Record | None:
+    """The record of a line, or None for a type this program does not know. BadFormat for anything broken.
+
+    A manifest is checked beyond its shape: version 2, an allowed rel_path, chunks and sizes that agree.
+    """
+    try:
+        if _header.decode(line).type not in _KNOWN:
+            return None
+        record = _record.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadFormat(f"broken record: {error}") from error
+    if isinstance(record, Manifest):
+        _check_manifest(record)
+    return record
+
+
+def record_seq(line: bytes) -> int:
+    """The seq of any record, known or not."""
+    try:
+        return _header.decode(line).seq
+    except msgspec.DecodeError as error:
+        raise BadFormat(f"broken record: {error}") from error
+
+
+def version_id(machine_id: str, seq: int, line: bytes) -> VersionId:
+    return VersionId(f"{machine_id}:{seq}:{blake3.blake3(line).hexdigest()[:8]}")
+
+
+def split_version_id(identity: str) -> tuple[MachineId, int, str]:
+    """(machine_id, seq, 8 hex) of an identity; BadFormat if it is none."""
+    machine, _, rest = identity.partition(":")
+    seq, _, digest = rest.partition(":")
+    if not machine or not seq.isdigit() or len(digest) != 8:
+        raise BadFormat(f"not a version identity: {identity!r}")
+    return MachineId(machine), int(seq), digest
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    if manifest.version != 2:
+        raise BadFormat(f"manifest version {manifest.version}, expected 2", path=manifest.rel_path)
+    parse_rel_path(manifest.rel_path)
+    if len(manifest.chunks) != len(manifest.chunk_sizes):
+        raise BadFormat("chunks and chunk_sizes differ in length", path=manifest.rel_path)
+    if manifest.file_size < 0 or any(size <= 0 for size in manifest.chunk_sizes):
+        raise BadFormat("negative or empty size", path=manifest.rel_path)
+    if not manifest.chunk_pages and sum(manifest.chunk_sizes) != manifest.file_size:
+        raise BadFormat("chunk sizes do not add up to file_size", path=manifest.rel_path)
+    if manifest.chunk_pages and manifest.chunks:
+        raise BadFormat("a manifest has chunks or chunk_pages, not both", path=manifest.rel_path)
+    if any(len(chunk) != 64 for chunk in manifest.chunks) or any(len(page) != 64 for page in manifest.chunk_pages):
+        raise BadFormat("a chunk id is 64 hex digits", path=manifest.rel_path)
