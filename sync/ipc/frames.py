@@ -1,0 +1,229 @@
+"""The messages of the Unix socket between the engine, the mount and the CLI; sans-I/O.
+
+    offset  size  what
+    0       4     length n of the message, big-endian unsigned, 1 to 64 MiB
+    4       n     one message: a msgpack map of its fields, with its name under the key "t"
+
+Fields that hold their default are left out. Unknown fields are skipped, an unknown name is BadFormat: a new message needs
+a new PROTOCOL. Both sides begin with Hello and say Bye before they close on purpose.
+
+Who sends what: the mount Fetch, Sealed, Noted, Used, SealResult, Pong; a CLI Call; the engine all else.
+"""
+
+import struct
+
+import msgspec
+
+from sync.core.errors import BadFormat
+
+PROTOCOL = 1
+FRAME_MAX = 64 * 1024 * 1024  # bytes of one message
+_LENGTH = struct.Struct(">I")
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="t", omit_defaults=True):
+    pass
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """The first frame of either side. fleet_schema and tree_schema: of the databases as this program reads them."""
+
+    role: str  # 'engine', 'mount' or 'cli'
+    protocol: int = PROTOCOL
+    fleet_schema: int = 0
+    tree_schema: int = 0
+    pid: int = 0
+    mountpoint: str = ""
+    fleet_epoch: str = ""
+
+
+class Bye(_Message, frozen=True, tag="bye"):
+    """The sender closes now. reason: for the other side's log."""
+
+    reason: str = ""
+
+
+class Fetch(_Message, frozen=True, tag="fetch"):
+    """Bring these chunks of a version into the cache. priority: 0 = a reader waits, larger = later.
+
+    Answered by any number of FetchProgress (one a second) and one FetchDone or Failed with the same id.
+    """
+
+    id: int
+    version: str
+    indexes: list[int]
+    priority: int = 0
+
+
+class FetchProgress(_Message, frozen=True, tag="fetch-progress"):
+    id: int
+
+
+class FetchDone(_Message, frozen=True, tag="fetch-done"):
+    """All asked for is in the cache, but for what the cache could not take: `inline` (index -> plain bytes)."""
+
+    id: int
+    inline: dict[int, bytes] = {}
+
+
+class Failed(_Message, frozen=True, tag="failed"):
+    """The answer to Fetch, SealNow or Call that did not work out; code is that of sync.core.errors."""
+
+    id: int
+    code: str
+    message: str
+    hint: str = ""
+    path: str = ""
+
+
+class Sealed(_Message, frozen=True, tag="sealed"):
+    """Hint of the mount: tree.db has new seals."""
+
+
+class Noted(_Message, frozen=True, tag="noted"):
+    """The mount has noted all answers up to `taken_upto`; durable: a FULL commit of tree.db carries that."""
+
+    taken_upto: int
+    durable: bool = False
+
+
+class Used(_Message, frozen=True, tag="used"):
+    """Chunks of the cache that were read since the last such frame: the LRU's input."""
+
+    chunks: list[bytes]
+
+
+class FeedMoved(_Message, frozen=True, tag="feed-moved"):
+    """Hint of the engine: the feed has entries up to n."""
+
+    n: int
+
+
+class TakenMoved(_Message, frozen=True, tag="taken-moved"):
+    """Hint of the engine: there are answers to seals up to n."""
+
+    n: int
+
+
+class ContentDropped(_Message, frozen=True, tag="content-dropped"):
+    """Hint of the engine: the cached content of these versions was freed by dehydrate."""
+
+    versions: list[str]
+
+
+class SealNow(_Message, frozen=True, tag="seal-now"):
+    """Seal these rel_paths (folders: all below) as they are now; None: everything that is not busy.
+
+    reason: 'push' (busy and interrupted files too: as they are), 'wait' or 'down' (what is not busy).
+    """
+
+    id: int
+    paths: list[str] | None = None
+    reason: str = "wait"
+
+
+class SealResult(_Message, frozen=True, tag="seal-result"):
+    """What SealNow left unsealed: open for writing, written when a mount died, not there at all."""
+
+    id: int
+    busy: list[str] = []
+    interrupted: list[str] = []
+    missing: list[str] = []
+
+
+class Ping(_Message, frozen=True, tag="ping"):
+    """The watchdog's question to the mount; its request loop answers Pong with the same id."""
+
+    id: int
+
+
+class Pong(_Message, frozen=True, tag="pong"):
+    id: int
+
+
+class Call(_Message, frozen=True, tag="call"):
+    """One verb of the CLI. Answered by any number of Progress and one Result or Failed with the same id."""
+
+    id: int
+    verb: str
+    args: dict[str, object] = {}
+
+
+class Progress(_Message, frozen=True, tag="progress"):
+    id: int
+    data: dict[str, object] = {}
+
+
+class Result(_Message, frozen=True, tag="result"):
+    id: int
+    data: dict[str, object] = {}
+
+
+Message = (
+    Hello
+    | Bye
+    | Fetch
+    | FetchProgress
+    | FetchDone
+    | Failed
+    | Sealed
+    | Noted
+    | Used
+    | FeedMoved
+    | TakenMoved
+    | ContentDropped
+    | SealNow
+    | SealResult
+    | Ping
+    | Pong
+    | Call
+    | Progress
+    | Result
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The frame of a message; BadFormat if it is larger than a frame may be."""
+    body = _encoder.encode(message)
+    if len(body) > FRAME_MAX:
+        raise BadFormat(f"a message of {len(body)} bytes is larger than a frame may be")
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameDecoder:
+    """Cuts a byte stream into messages. After BadFormat the connection is of no use any more: close it."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Message]:
+        """The messages that are complete now, in order; BadFormat for a length or a body that cannot be."""
+        self._buffer += data
+        messages: list[Message] = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if not 0 < length <= FRAME_MAX:
+                raise BadFormat(f"a frame of {length} bytes")
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            messages.append(_decode(bytes(self._buffer[start + _LENGTH.size : end])))
+            start = end
+        del self._buffer[:start]
+        return messages
+
+    @property
+    def pending(self) -> int:
+        """Bytes held of a frame that is not complete: at the end of the stream anything but 0 is a cut connection."""
+        return len(self._buffer)
+
+
+def _decode(body: bytes) -> Message:
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadFormat(f"broken message on the socket: {error}") from error
