@@ -4,8 +4,8 @@
     0       4     length n of the message, big-endian unsigned, 1 to 64 MiB
     4       n     one message: a msgpack map of its fields, with its name under the key "t"
 
-Fields that hold their default are left out. Unknown fields are skipped, an unknown name is BadFormat: a new message needs
-a new PROTOCOL. Both sides begin with Hello and say Bye before they close on purpose.
+Fields that hold their default are left out. Unknown fields are skipped, an unknown name is BadFormat: a new message
+needs a new PROTOCOL. Both sides begin with Hello and say Bye before they close on purpose.
 
 Who sends what: the mount Fetch, Sealed, Noted, Used, SealResult, Pong; a CLI Call; the engine all else.
 """
@@ -14,7 +14,7 @@ import struct
 
 import msgspec
 
-from sync.core.errors import BadFormat
+from sync.core.errors import BadFormat, TcfsError
 
 PROTOCOL = 1
 FRAME_MAX = 64 * 1024 * 1024  # bytes of one message
@@ -227,3 +227,19 @@ def _decode(body: bytes) -> Message:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFormat(f"broken message on the socket: {error}") from error
+
+
+def failed_of(request_id: int, error: TcfsError) -> Failed:
+    return Failed(request_id, error.code, error.message, error.hint, error.path)
+
+
+def error_of(failed: Failed) -> TcfsError:
+    """The exception that a Failed stands for; a code that is not known here gives a plain TcfsError."""
+    kind = _by_code(TcfsError, failed.code) or TcfsError
+    return kind(failed.message, path=failed.path, hint=failed.hint)
+
+
+def _by_code(kind: type[TcfsError], code: str) -> type[TcfsError] | None:
+    if kind.code == code:
+        return kind
+    return next((found for sub in kind.__subclasses__() if (found := _by_code(sub, code))), None)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.core.errors import BadFormat
+from sync.core.errors import BadFormat, NoDaemon, StoreAway, TcfsError
 from sync.ipc import frames
 from sync.ipc.frames import Call, Failed, Fetch, FetchDone, FrameDecoder, Hello, SealNow, SealResult, encode
 
@@ -79,3 +79,13 @@ def test_a_message_larger_than_a_frame_is_refused():
 def test_unknown_fields_are_skipped():
     body = b"\x83\xa1t\xa4ping\xa2id\x01\xa3new\x01"
     assert [frames.Ping(1)] == FrameDecoder().feed(struct.pack(">I", len(body)) + body)
+
+
+@pytest.mark.parametrize("kind", [TcfsError, StoreAway, NoDaemon, BadFormat])
+def test_errors_survive_the_socket(kind):
+    error = frames.error_of(frames.failed_of(4, kind("what", path="a/b", hint="do this")))
+    assert (kind, "what", "a/b", "do this") == (type(error), error.message, error.path, error.hint)
+
+
+def test_an_error_from_a_newer_program_is_a_plain_one():
+    assert type(frames.error_of(Failed(1, "new-kind", "what"))) is TcfsError
