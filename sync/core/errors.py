@@ -8,6 +8,8 @@
     |       `-- Unsupported      a newer format, or a version whose `requires` we do not know
     |-- NotFound                 no such path, version or object
     |-- AlreadyExists            the name is taken
+    |-- NotEmpty                 a directory that still has names in it
+    |-- Stale                    an inode whose content has moved on: look the name up again
     |-- NotAuthorised            wrong key, or the store refuses us
     |-- Unavailable              the store, a peer or the daemon cannot be reached now
     |   |-- StoreAway
@@ -69,6 +71,14 @@ class NotFound(TcfsError):
 class AlreadyExists(TcfsError):
     code = "exists"
     exit_code = 4
+
+
+class NotEmpty(TcfsError):
+    code = "not-empty"
+
+
+class Stale(TcfsError):
+    code = "stale"
 
 
 class NotAuthorised(TcfsError):
