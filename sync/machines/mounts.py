@@ -1,0 +1,140 @@
+"""Which paths lie inside a mount of ours, found without touching anything below it.
+
+A process of the fleet that asked its own mount for anything would wait for itself. So paths are resolved part by part,
+the symlinks outside followed by hand, and the walk stops at the mount point.
+"""
+
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+FSTYPE = "fuse.tcfs"
+MOUNTS = Path("/proc/self/mounts")
+_LINKS_MAX = 40  # as the kernel: more symlinks on the way are a loop
+
+
+class InMount(NamedTuple):
+    mountpoint: str
+    rel_path: str  # '' = the mount point itself
+
+
+def mounted(table: Path = MOUNTS) -> dict[str, str]:
+    """Every mount point of this host -> its file system type, topmost last mounted. Empty where there is no /proc."""
+    try:
+        text = os.fsdecode(table.read_bytes())
+    except FileNotFoundError:
+        return {}
+    rows = (line.split(" ") for line in text.splitlines())
+    return {_unescape(row[1]): row[2] for row in rows if len(row) > 2}
+
+
+def resolve(path: str, cwd: str, mountpoints: Collection[str]) -> InMount | str:
+    """Where an absolute or relative path leads: into one of the mounts, or else its absolute real path.
+
+    Names that do not exist stay as they are; '..' leaves a mount again by its lexical parent.
+    """
+    parts = [part for part in os.path.join(cwd, path).split("/") if part not in ("", ".")][::-1]  # noqa: PTH118
+    here: list[str] = []
+    links = 0
+    while parts:
+        inside = "/" + "/".join(here) in mountpoints
+        part = parts.pop()
+        if part == "..":
+            del here[-1:]
+            continue
+        if inside:
+            rest = _inside([part, *parts[::-1]])
+            if rest is not None:
+                return InMount("/" + "/".join(here), rest)
+            parts = _outside([part, *parts[::-1]])[::-1]
+            del here[-1:]
+            continue
+        here.append(part)
+        place = "/" + "/".join(here)
+        if place in mountpoints:
+            continue
+        target = _link_target(place)
+        if target is None or links >= _LINKS_MAX:
+            continue
+        links += 1
+        here = [] if target.startswith("/") else here[:-1]
+        parts.extend([name for name in target.split("/") if name not in ("", ".")][::-1])
+    place = "/" + "/".join(here)
+    return InMount(place, "") if place in mountpoints else place
+
+
+def _inside(parts: list[str]) -> str | None:
+    """The path of these parts below a mount point; None if they leave it."""
+    kept: list[str] = []
+    for part in parts:
+        if part != "..":
+            kept.append(part)
+        elif kept:
+            kept.pop()
+        else:
+            return None
+    return "/".join(kept)
+
+
+def _outside(parts: list[str]) -> list[str]:
+    """What is left of parts after they have left the mount point by a '..' too many."""
+    depth = 0
+    for index, part in enumerate(parts):
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return parts[index + 1 :]
+    return []
+
+
+def _link_target(place: str) -> str | None:
+    try:
+        if stat.S_ISLNK(os.lstat(place).st_mode):
+            return os.readlink(place)  # noqa: PTH115
+    except OSError:
+        return None
+    return None
+
+
+def _unescape(field: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, char)
+    return field
+
+
+def holders(mountpoint: str, proc: Path = Path("/proc")) -> list[str]:
+    """'name (pid)' of each process that keeps something below the mount point open or has its cwd there.
+
+    Only reads links in /proc: nothing below the mount is touched. Processes of other users stay unknown.
+    """
+    found: list[str] = []
+    for process in sorted(
+        (entry for entry in _entries(proc) if entry.name.isdigit()), key=lambda entry: int(entry.name)
+    ):
+        links = [process / "cwd", process / "root", *_entries(process / "fd")]
+        if any(_leads_below(link, mountpoint) for link in links):
+            found.append(f"{_name_of(process)} ({process.name})")
+    return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _leads_below(link: Path, mountpoint: str) -> bool:
+    try:
+        target = os.readlink(link)  # noqa: PTH115
+    except OSError:
+        return False
+    return target == mountpoint or target.startswith(mountpoint + "/")
+
+
+def _name_of(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return "?"
