@@ -1,0 +1,353 @@
+"""scripts/bench: medians and ratios of the mount and of push and pull, against others on this machine in one run.
+
+Cold means: cache folder removed, page cache dropped, both sides mounted anew. Every row is run `--runs` times, ours and
+theirs in turn, and the medians are compared, because a shared machine drifts. Nothing here is a test: it prints a table.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
+from fleetkit import FUSE, Machine, poll  # noqa: E402
+
+FILES, LARGEST = 10_000, 64 << 10
+GIB = 1 << 30
+TREE_SOURCES = ["/usr/include", "/usr/lib/python3", "/usr/lib/python3.11", "/usr/share", "/usr/lib"]
+
+
+def sh(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    subprocess.run([str(c) for c in command], check=True, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def shell(line: str, cwd: Path) -> None:
+    subprocess.run(line, shell=True, check=True, cwd=cwd, stdout=subprocess.DEVNULL)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def drop_page_cache() -> None:
+    os.sync()
+    with contextlib.suppress(PermissionError):
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+def make_tree(root: Path) -> None:
+    """10,000 real small files of this machine in their folders."""
+    count = 0
+    for top in TREE_SOURCES:
+        for folder, _, names in os.walk(top):
+            for name in sorted(names):
+                source = Path(folder, name)
+                if source.is_symlink() or not source.is_file() or not 0 < source.stat().st_size <= LARGEST:
+                    continue
+                target = root / str(source).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    continue
+                shutil.copy2(source, target)
+                count += 1
+                if count == FILES:
+                    return
+
+
+def make_random(path: Path, size: int) -> None:
+    with path.open("wb") as out:
+        for _ in range(size >> 22):
+            out.write(os.urandom(4 << 20))
+
+
+class Row:
+    """One line of the table: figures of each side, in the order they were taken."""
+
+    def __init__(self, name: str, unit: str = "s") -> None:
+        self.name, self.unit = name, unit
+        self.figures: dict[str, list[float]] = {}
+
+    def add(self, side: str, figure: float) -> None:
+        self.figures.setdefault(side, []).append(figure)
+
+
+class Bench:
+    def __init__(self, base: Path, runs: int) -> None:
+        self.base, self.runs = base, runs
+        self.rows: dict[str, Row] = {}
+        self.tree, self.big = base / "tree", base / "big"
+        self.serial = 0
+
+    def row(self, name: str, side: str, figure: float, unit: str = "s") -> None:
+        self.rows.setdefault(name, Row(name, unit)).add(side, figure)
+        print(f"  {name:44s} {side:8s} {figure:10.3f} {unit}", file=sys.stderr, flush=True)
+
+    def fresh(self, name: str) -> Path:
+        self.serial += 1
+        path = self.base / f"{name}{self.serial}"
+        path.mkdir()
+        return path
+
+    @contextlib.contextmanager
+    def bindfs(self) -> Iterator[Path]:
+        source, where = self.fresh("bindsrc"), self.fresh("bindmnt")
+        sh("bindfs", source, where)
+        try:
+            yield where
+        finally:
+            sh("fusermount3", "-u", where)
+            shutil.rmtree(source)
+
+    @contextlib.contextmanager
+    def rebind(self, source: Path) -> Iterator[Path]:
+        where = self.fresh("bindmnt")
+        sh("bindfs", source, where)
+        try:
+            yield where
+        finally:
+            sh("fusermount3", "-u", where)
+
+    @contextlib.contextmanager
+    def machines(self) -> Iterator[tuple[Machine, Machine]]:
+        base = self.fresh("fleet")
+        yoga, bates = Machine(base / "yoga", "yoga"), Machine(base / "bates", "bates")
+        try:
+            yoga.init(base / "store")
+            bates.init(base / "store", key_from=yoga)
+            yield yoga, bates
+        finally:
+            yoga.destroy()
+            bates.destroy()
+            shutil.rmtree(base, ignore_errors=True)
+
+    def cold(self, machine: Machine) -> None:
+        machine.run("down", expect=None)
+        shutil.rmtree(machine.home / "cache", ignore_errors=True)
+        drop_page_cache()
+        machine.up()
+
+    # ---- groups of rows
+    def tree_rows(self) -> None:
+        ext4 = self.fresh("ext4")
+        self.row("cp -a 10,000 files", "ext4", seconds(lambda: sh("cp", "-a", self.tree, ext4 / "t")))
+        with self.bindfs() as where:
+            self.row("cp -a 10,000 files", "bindfs", seconds(lambda: sh("cp", "-a", self.tree, where / "t")))
+            self.reading_rows("bindfs", where / "t", None)
+        with self.rebind(ext4) as where:
+            drop_page_cache()
+            self.cold_rows("bindfs", where / "t")
+        self.reading_rows("ext4", ext4 / "t", None)
+        drop_page_cache()
+        self.cold_rows("ext4", ext4 / "t")
+        with self.machines() as (yoga, bates):
+            yoga.up()
+            start = time.perf_counter()
+            sh("cp", "-a", self.tree, yoga.mountpoint / "t")
+            self.row("cp -a 10,000 files", "tcfs", time.perf_counter() - start)
+            yoga.run("wait", timeout=600)
+            self.row("cp -a 10,000 files until in the store", "tcfs", time.perf_counter() - start)
+            self.reading_rows("tcfs", yoga.mountpoint / "t", yoga)
+            bates.up()
+            count = sum(1 for _ in self.tree.rglob("*"))
+            poll(lambda: sum(1 for _ in (bates.mountpoint / "t").rglob("*")) == count, 60, "the tree on bates")
+            self.cold(bates)
+            self.cold_rows("tcfs", bates.mountpoint / "t")
+        shutil.rmtree(ext4)
+
+    def reading_rows(self, side: str, root: Path, machine: Machine | None) -> None:
+        shell("find . -printf '%s\\n'; ls -lR >/dev/null; tar c . | cat", root)
+        self.row("find -printf %s warm", side, seconds(lambda: shell("find . -printf '%s\\n'", root)))
+        self.row("ls -lR warm", side, seconds(lambda: shell("ls -lR", root)))
+        self.row("tar | cat warm", side, seconds(lambda: shell("tar c . | cat", root)))
+
+    def cold_rows(self, side: str, root: Path) -> None:
+        self.row("find -printf %s cold", side, seconds(lambda: shell("find . -printf '%s\\n'", root)))
+        drop_page_cache()
+        self.row("ls -lR cold", side, seconds(lambda: shell("ls -lR", root)))
+        self.row("tar | cat cold", side, seconds(lambda: shell("tar c . | cat", root)))
+
+    def untar_rows(self) -> None:
+        archive = self.base / "tree.tar"
+        if not archive.exists():
+            shell(f"tar cf {archive} .", self.tree)
+        ext4 = self.fresh("ext4")
+        self.row("untar 10,000 files", "ext4", seconds(lambda: shell(f"tar xf {archive}", ext4)))
+        with self.bindfs() as where:
+            self.row("untar 10,000 files", "bindfs", seconds(lambda: shell(f"tar xf {archive}", where)))
+        with self.machines() as (yoga, _):
+            yoga.up()
+            self.row("untar 10,000 files", "tcfs", seconds(lambda: shell(f"tar xf {archive}", yoga.mountpoint)))
+        shutil.rmtree(ext4)
+
+    def git_rows(self) -> None:
+        def prepare(root: Path) -> Callable[[], None]:
+            work = root / "repo"
+            shell(f"mkdir {work} && cd {self.tree} && find . -type f | head -5000 | cpio -pdm --quiet {work}", root)
+            git = f"git --git-dir={self.fresh('git')} --work-tree={work}"
+            shell(f"{git} init -q && {git} add . && {git} -c user.name=b -c user.email=b@b commit -qm b", work)
+            shell("sleep 1.1", work)
+            shell(f"{git} update-index -q --refresh && {git} status --short", work)
+            return lambda: shell(f"{git} status --short", work)
+
+        ext4 = self.fresh("ext4")
+        self.row("git status warm, 5,000 files", "ext4", seconds(prepare(ext4)))
+        with self.bindfs() as where:
+            self.row("git status warm, 5,000 files", "bindfs", seconds(prepare(where)))
+        with self.machines() as (yoga, _):
+            yoga.up()
+            action = prepare(yoga.mountpoint)
+            yoga.run("wait", timeout=300)
+            action()
+            self.row("git status warm, 5,000 files", "tcfs", seconds(action))
+        shutil.rmtree(ext4)
+
+    def large_rows(self) -> None:
+        write = "dd if={} of={} bs=1M conv=fsync status=none"
+        read = "dd if={} of=/dev/null bs=1M status=none"
+        ext4 = self.fresh("ext4")
+        shell(f"cat {self.big} > /dev/null", self.base)
+        self.row("write 1 GiB + fsync", "ext4", seconds(lambda: shell(write.format(self.big, ext4 / "big"), ext4)))
+        drop_page_cache()
+        self.row("read 1 GiB cold", "ext4", seconds(lambda: shell(read.format(ext4 / "big"), ext4)))
+        self.row("read 1 GiB warm", "ext4", seconds(lambda: shell(read.format(ext4 / "big"), ext4)))
+        self.row("4 KiB random reads, local", "ext4", self.random_reads(ext4 / "big"), "IOPS")
+        with self.rebind(ext4) as where:
+            drop_page_cache()
+            self.row("read 1 GiB cold", "bindfs", seconds(lambda: shell(read.format(where / "big"), ext4)))
+            self.row("read 1 GiB warm", "bindfs", seconds(lambda: shell(read.format(where / "big"), ext4)))
+            self.row("4 KiB random reads, local", "bindfs", self.random_reads(where / "big"), "IOPS")
+        if rclone := shutil.which("rclone"):
+            self.rclone_rows(rclone, ext4, read)
+        with self.machines() as (yoga, bates):
+            yoga.up()
+            shell(f"cat {self.big} > /dev/null", self.base)
+            start = time.perf_counter()
+            shell(write.format(self.big, yoga.mountpoint / "big"), self.base)
+            self.row("write 1 GiB + fsync", "tcfs", time.perf_counter() - start)
+            yoga.run("wait", timeout=300)
+            self.row("write 1 GiB until in the store", "tcfs", time.perf_counter() - start)
+            bates.up()
+            there = bates.mountpoint / "big"
+            poll(lambda: there.exists(), 30, "the file on bates")
+            self.cold(bates)
+            self.row("first 4 KiB of a cold 1 GiB file", "tcfs", seconds(lambda: first_bytes(there)) * 1e3, "ms")
+            self.cold(bates)
+            self.row("read 1 GiB cold", "tcfs", seconds(lambda: shell(read.format(there), self.base)))
+            self.row("read 1 GiB warm", "tcfs", seconds(lambda: shell(read.format(there), self.base)))
+            self.row("4 KiB random reads, local", "tcfs", self.random_reads(there), "IOPS")
+            bates.run("down")
+            drop_page_cache()
+            self.row("process start to first listing", "tcfs", seconds(lambda: (bates.up(), os.listdir(bates.mountpoint))))
+        shutil.rmtree(ext4)
+
+    def rclone_rows(self, rclone: str, source: Path, read: str) -> None:
+        where, cache = self.fresh("rclone"), self.fresh("rclonecache")
+        drop_page_cache()
+        process = subprocess.Popen(
+            [rclone, "mount", str(source), str(where), "--vfs-cache-mode", "full", "--cache-dir", str(cache)],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            poll(lambda: os.path.ismount(where), 20, "rclone's mount")
+            self.row("first 4 KiB of a cold 1 GiB file", "rclone", seconds(lambda: first_bytes(where / "big")) * 1e3, "ms")
+            drop_page_cache()
+            self.row("read 1 GiB cold", "rclone", seconds(lambda: shell(read.format(where / "big"), self.base)))
+            self.row("read 1 GiB warm", "rclone", seconds(lambda: shell(read.format(where / "big"), self.base)))
+            self.row("4 KiB random reads, local", "rclone", self.random_reads(where / "big"), "IOPS")
+        finally:
+            subprocess.run(["fusermount3", "-u", str(where)], stderr=subprocess.DEVNULL)
+            process.wait(timeout=20)
+            shutil.rmtree(cache, ignore_errors=True)
+
+    def random_reads(self, path: Path, count: int = 4000) -> float:
+        """Reads of 4 KiB at random places past the kernel's cache (O_DIRECT), a second."""
+        pages = path.stat().st_size // 4096
+        places = random.Random(1)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        buffer = memoryview(__import__("mmap").mmap(-1, 4096))
+        try:
+            start = time.perf_counter()
+            for _ in range(count):
+                os.preadv(fd, [buffer], places.randrange(pages) * 4096)
+            return count / (time.perf_counter() - start)
+        finally:
+            os.close(fd)
+
+    def push_rows(self) -> None:
+        repo, password = self.fresh("restic"), {**os.environ, "RESTIC_PASSWORD": "bench"}
+        sh("restic", "init", "-r", repo / "r", env=password)
+        shell("tar c . | cat", self.tree)
+        self.row("push 10,000 files", "restic", seconds(lambda: sh("restic", "backup", "-q", "-r", repo / "r", ".", cwd=self.tree, env=password)))
+        shutil.rmtree(repo)
+        with self.machines() as (yoga, _):
+            self.row("push 10,000 files", "tcfs", seconds(lambda: yoga.run("push", str(self.tree), timeout=300)))
+            store = yoga.home.parent / "store"
+            count = sum(1 for p in store.rglob("*") if p.is_file())
+            self.row("objects in the store after it", "tcfs", count, "")
+        target = self.fresh("cp")
+        shell(f"cat {self.big} > /dev/null; sync", self.base)
+        self.row("push 1 GiB", "cp+sync", seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)))
+        shutil.rmtree(target)
+        with self.machines() as (yoga, bates):
+            self.row("push 1 GiB", "tcfs", seconds(lambda: yoga.run("push", str(self.big), timeout=300)))
+            target = self.fresh("cp")
+            os.sync()
+            self.row("pull 1 GiB", "cp+sync", seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)))
+            shutil.rmtree(target)
+            os.sync()
+            self.row("pull 1 GiB", "tcfs", seconds(lambda: bates.run("pull", "big", "copy", timeout=300)))
+
+    def table(self) -> None:
+        sides = ["ext4", "bindfs", "rclone", "restic", "cp+sync"]
+        print(f"\n| row | {' | '.join(sides)} | tcfs | min-max | ratio to others |")
+        print("|" + "---|" * (len(sides) + 4))
+        for row in self.rows.values():
+            medians = {side: statistics.median(f) for side, f in row.figures.items()}
+            ours = row.figures.get("tcfs", [])
+            cells = [f"{medians[s]:.3g}" if s in medians else "" for s in sides]
+            ratio = ", ".join(f"{medians['tcfs'] / medians[s]:.2f} x {s}" for s in sides if s in medians and ours)
+            spread = f"{min(ours):.3g}-{max(ours):.3g}" if ours else ""
+            mine = f"{medians['tcfs']:.3g} {row.unit}" if ours else ""
+            print(f"| {row.name} | {' | '.join(cells)} | {mine} | {spread} | {ratio} |")
+
+
+def first_bytes(path: Path) -> None:
+    with path.open("rb") as file:
+        assert len(os.pread(file.fileno(), 4096, GIB // 2 + 12345)) == 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--dir", type=Path, default=Path("/var/tmp"))
+    parser.add_argument("--only", action="append", choices=["tree", "untar", "git", "large", "push"])
+    options = parser.parse_args()
+    base = options.dir / f"tcfs-bench-{os.getpid()}"
+    base.mkdir()
+    bench = Bench(base, options.runs)
+    groups = {"push": bench.push_rows, "tree": bench.tree_rows, "untar": bench.untar_rows, "git": bench.git_rows, "large": bench.large_rows}
+    try:
+        make_tree(bench.tree)
+        make_random(bench.big, GIB)
+        for run in range(options.runs):
+            print(f"run {run + 1} of {options.runs}", file=sys.stderr)
+            for name, group in groups.items():
+                if (not options.only or name in options.only) and (FUSE or name == "push"):
+                    group()
+        bench.table()
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Damaged, cut or missing objects: a clear error that names path and object, or healing; never wrong bytes."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from fleetkit import FUSE, Machine, fleet, poll
+
+CONTENT = {f"docs/f{n}": os.urandom(3000 + 977 * n) for n in range(12)} | {"big": os.urandom(3 << 20)}
+OBJECTS = ["packs", "journal", "heads", "machines", "fleet.json"]
+
+
+def fill(machine: Machine) -> None:
+    for name, body in CONTENT.items():
+        path = machine.home / "src" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    machine.run("push", "src/docs", "src/big")
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "delete":
+        path.unlink()
+    elif how == "truncate":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        body = bytearray(path.read_bytes())
+        body[len(body) // 2] ^= 0x40
+        path.chmod(0o644)
+        path.write_bytes(body)
+
+
+@pytest.mark.parametrize("how", ["corrupt", "truncate", "delete"])
+@pytest.mark.parametrize("folder", OBJECTS)
+def test_a_damaged_object_of_the_store(tmp_path: Path, folder: str, how: str) -> None:
+    with fleet(tmp_path, "yoga", "bates", up=False) as (yoga, bates):
+        fill(yoga)
+        root = tmp_path / "store" / folder
+        victims = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+        assert victims
+        for victim in victims:
+            damage(victim, how)
+        result = bates.run("pull", "/", "out", expect=None)
+        out = bates.home / "out"
+        whole = True
+        for name, body in CONTENT.items():
+            path = out / name
+            if path.exists():
+                assert path.read_bytes() == body, f"wrong bytes in {name}"
+            else:
+                whole = False
+        assert list(out.rglob("*.tmp*")) == [] if out.exists() else True
+        if not whole:
+            assert result.returncode in (2, 3, 5, 8), result.stderr
+            names = [p.name for p in victims] + [folder]
+            assert any(n in result.stderr for n in names), f"the object is not named: {result.stderr}"
+        if folder != "fleet.json":
+            found = bates.run("fsck", expect=None)
+            assert found.returncode == 8 or whole, "fsck says nothing"
+
+
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+@pytest.mark.parametrize("how", ["corrupt", "truncate", "delete"])
+def test_a_damaged_cache_file_is_fetched_again(tmp_path: Path, how: str) -> None:
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        fill(yoga)
+        poll(lambda: (bates.mountpoint / "big").exists(), 10, "placeholders")
+        bates.run("hydrate", "big", "docs")
+        cached = [p for p in (bates.home / "cache").rglob("*") if p.is_file() and p.stat().st_size]
+        assert cached
+        for path in cached:
+            damage(path, how)
+        bates.run("unmount")
+        bates.run("mount")
+        for name, body in CONTENT.items():
+            assert (bates.mountpoint / name).read_bytes() == body
+        bates.fsck()
+
+
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+def test_reading_through_the_mount_without_packs_is_an_error_and_heals(tmp_path: Path) -> None:
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        fill(yoga)
+        poll(lambda: (bates.mountpoint / "big").exists(), 10, "placeholders")
+        shutil.move(tmp_path / "store" / "packs", tmp_path / "packs.away")
+        with pytest.raises(OSError) as error:
+            (bates.mountpoint / "big").read_bytes()
+        assert error.value.errno in (5, 101, 110)
+        shutil.move(tmp_path / "packs.away", tmp_path / "store" / "packs")
+        assert (bates.mountpoint / "big").read_bytes() == CONTENT["big"]
