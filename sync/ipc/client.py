@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from sync.core.errors import NoDaemon, TimedOut
+from sync.env import Env
 from sync.ipc import frames
 from sync.ipc.frames import Hello
 from sync.ipc.stream import MessageReader, check_hello
@@ -49,17 +50,17 @@ class Client:
             await self._writer.wait_closed()
 
 
-async def connect(path: Path, hello: Hello) -> Client:
+async def connect(env: Env, path: Path, hello: Hello) -> Client:
     """A connection on which both sides have said Hello. NoDaemon if nobody listens, Unsupported for another version."""
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with env.timeout(CONNECT_S):
             reader, writer = await asyncio.open_unix_connection(str(path))
     except (OSError, TimeoutError) as error:
         raise NoDaemon(f"no tcfsd answers at {path}", hint="start it with 'tcfs up'") from error
     messages = MessageReader(reader)
     try:
         writer.write(frames.encode(hello))
-        async with asyncio.timeout(CONNECT_S):
+        async with env.timeout(CONNECT_S):
             engine = await messages.hello()
         if engine is None:
             raise NoDaemon("tcfsd closed the connection")
@@ -77,8 +78,8 @@ async def connect(path: Path, hello: Hello) -> Client:
 
 
 @contextlib.asynccontextmanager
-async def connected(path: Path, hello: Hello) -> AsyncIterator[Client]:
-    client = await connect(path, hello)
+async def connected(env: Env, path: Path, hello: Hello) -> AsyncIterator[Client]:
+    client = await connect(env, path, hello)
     try:
         yield client
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sync.core.errors import BadFormat, NoDaemon, TcfsError, TimedOut, Unsupported
+from sync.env import Env
 from sync.ipc import frames
 from sync.ipc.frames import Hello, Message, failed_of
 from sync.ipc.stream import MessageReader, check_hello
@@ -40,8 +41,9 @@ class Service(Protocol):
 class Link:
     """One connection after its Hello. `peer` is what the other side said."""
 
-    def __init__(self, peer: Hello, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, env: Env, peer: Hello, writer: asyncio.StreamWriter) -> None:
         self.peer = peer
+        self._env = env
         self._writer = writer
         self._next_id = 1
         self._waiting: dict[int, asyncio.Future[Message]] = {}
@@ -74,7 +76,7 @@ class Link:
         self._waiting[request_id] = answer
         try:
             self.send(make(request_id))
-            async with asyncio.timeout(timeout_s):
+            async with self._env.timeout(timeout_s):
                 return await answer
         except TimeoutError as error:
             raise TimedOut(f"the mount did not answer within {timeout_s:g} s") from error
@@ -142,11 +144,8 @@ class Link:
         return frames.FetchDone(message.id, await service.fetch(message))
 
     async def _beat(self, request_id: int) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            tick: asyncio.Future[None] = loop.create_future()
-            loop.call_later(PROGRESS_S, _settle, tick)
-            await tick
+            await self._env.sleep(PROGRESS_S)
             self.send(frames.FetchProgress(request_id))
 
     async def _call(self, message: frames.Call, service: Service) -> None:
@@ -172,7 +171,8 @@ class Link:
 class Server:
     """Listens on the socket of one engine. At most one mount: the newest connection, an older one is closed."""
 
-    def __init__(self, path: Path, service: Service) -> None:
+    def __init__(self, env: Env, path: Path, service: Service) -> None:
+        self._env = env
         self._path = path
         self._service = service
         self._server: asyncio.Server | None = None
@@ -215,7 +215,7 @@ class Server:
         try:
             peer = await self._greet(messages, writer)
             if peer is not None:
-                await self._serve(Link(peer, writer), messages)
+                await self._serve(Link(self._env, peer, writer), messages)
         except (BadFormat, ConnectionError, TimeoutError) as error:
             _log.warning("connection closed: %s", error or type(error).__name__)
         finally:
@@ -243,7 +243,7 @@ class Server:
     async def _greet(self, messages: MessageReader, writer: asyncio.StreamWriter) -> Hello | None:
         ours = self._service.hello()
         writer.write(frames.encode(ours))
-        async with asyncio.timeout(HELLO_S):
+        async with self._env.timeout(HELLO_S):
             peer = await messages.hello()
         if peer is None:
             return None
@@ -276,11 +276,6 @@ class _Tasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _settle(tick: "asyncio.Future[None]") -> None:
-    if not tick.done():
-        tick.set_result(None)
 
 
 _log = logging.getLogger("tcfs.ipc")

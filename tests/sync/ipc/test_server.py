@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from sync.core.errors import BadFormat, NoDaemon, NotFound, TimedOut, Unsupported
+from sync.env import RealEnv
 from sync.ipc import frames
 from sync.ipc.client import connect, connected
 from sync.ipc.frames import Hello
@@ -78,12 +79,13 @@ class FakeMount:
 
 
 CLI = Hello(role="cli")
+ENV = RealEnv({})
 
 
 def run(tmp_path, scenario):
     async def main():
         service = FakeService()
-        server = Server(tmp_path / "sock", service)
+        server = Server(ENV, tmp_path / "sock", service)
         await server.start()
         try:
             async with asyncio.timeout(10):
@@ -96,7 +98,7 @@ def run(tmp_path, scenario):
 
 async def until(condition):
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - nothing here can set an event
+        while not condition():
             await asyncio.sleep(0)
 
 
@@ -113,7 +115,7 @@ def test_a_stale_socket_is_replaced(tmp_path):
         stale.bind(str(tmp_path / "sock"))
 
     async def scenario(server, service, path):
-        async with connected(path, CLI) as client:
+        async with connected(ENV, path, CLI) as client:
             assert await client.call("x", {}) == {"verb": "x"}
 
     run(tmp_path, scenario)
@@ -122,7 +124,7 @@ def test_a_stale_socket_is_replaced(tmp_path):
 def test_a_call_returns_data_after_progress(tmp_path):
     async def scenario(server, service, path):
         seen = []
-        async with connected(path, CLI) as client:
+        async with connected(ENV, path, CLI) as client:
             assert client.engine.role == "engine"
             assert await client.call("push", {"a": 1}, seen.append) == {"verb": "push", "a": 1}
         assert seen == [{"done": 1}]
@@ -132,7 +134,7 @@ def test_a_call_returns_data_after_progress(tmp_path):
 
 def test_errors_arrive_as_what_they_were(tmp_path):
     async def scenario(server, service, path):
-        async with connected(path, CLI) as client:
+        async with connected(ENV, path, CLI) as client:
             with pytest.raises(NotFound, match="no such file") as caught:
                 await client.call("missing", {})
             assert (caught.value.path, caught.value.hint) == ("a", "look again")
@@ -146,7 +148,7 @@ def test_errors_arrive_as_what_they_were(tmp_path):
 
 def test_a_call_is_cancelled_when_its_client_leaves(tmp_path):
     async def scenario(server, service, path):
-        client = await connect(path, CLI)
+        client = await connect(ENV, path, CLI)
         call = asyncio.create_task(client.call("slow", {}))
         await until(lambda: service.log == ["started"])
         call.cancel()
@@ -158,14 +160,14 @@ def test_a_call_is_cancelled_when_its_client_leaves(tmp_path):
 
 def test_the_client_is_told_when_the_engine_goes(tmp_path):
     async def scenario(server, service, path):
-        async with connected(path, CLI) as client:
+        async with connected(ENV, path, CLI) as client:
             call = asyncio.create_task(client.call("slow", {}))
             await until(lambda: service.log == ["started"])
             await server.aclose()
             with pytest.raises(NoDaemon):
                 await call
         with pytest.raises(NoDaemon):
-            await connect(path, CLI)
+            await connect(ENV, path, CLI)
 
     run(tmp_path, scenario)
 
@@ -173,7 +175,7 @@ def test_the_client_is_told_when_the_engine_goes(tmp_path):
 def test_versions_must_agree(tmp_path):
     async def scenario(server, service, path):
         with pytest.raises(Unsupported, match="fleet_schema 3, this cli 4"):
-            await connect(path, Hello(role="cli", fleet_schema=4))
+            await connect(ENV, path, Hello(role="cli", fleet_schema=4))
         mount = await FakeMount.connect(path, tree_schema=9)
         failed = await mount.messages.next()
         assert (failed.code, server.mount) == ("unsupported", None)
@@ -283,7 +285,7 @@ def test_noise_closes_only_its_own_connection(tmp_path, noise, caplog):
         await reader.read()
         writer.close()
         await writer.wait_closed()
-        async with connected(path, CLI) as client:
+        async with connected(ENV, path, CLI) as client:
             assert await client.call("x", {}) == {"verb": "x"}
 
     run(tmp_path, scenario)
