@@ -1,0 +1,139 @@
+"""Rows of fleet.db as values, and how a version becomes one."""
+
+import sqlite3
+from typing import Final, NamedTuple
+
+import blake3
+import msgspec
+
+from sync.core.errors import BadFormat, NotFound
+from sync.core.manifest import Kind, Manifest, Version, VersionId, decode_record
+
+ROOT_ID: Final = 1
+FILE: Final = 1
+DIR: Final = 2
+SYMLINK: Final = 3
+IMPLIED_DIR_MODE: Final = 0o755
+KIND_NUMBER: Final = {Kind.FILE: FILE, Kind.DIR: DIR, Kind.SYMLINK: SYMLINK}
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class ShownRow(NamedTuple):
+    """One row of `shown`, columns in the table's order (see schema/004_shown.sql). size in bytes, times in ns.
+
+    kind: FILE, DIR or SYMLINK. version: number in the table `version`; None for the root and implied directories.
+    uid, gid: None = the owner of the mount. also, xattrs: JSON as stored, None = none.
+    """
+
+    id: int
+    parent: int
+    name: str
+    kind: int
+    size: int
+    mode: int
+    mtime_ns: int
+    ctime_ns: int
+    uid: int | None
+    gid: int | None
+    version: int | None
+    value: int
+    also: str | None
+    sibling: int
+    xattrs: str | None
+
+
+ROW_COLUMNS: Final = ", ".join(ShownRow._fields)
+
+
+class FeedItem(NamedTuple):
+    """A place to look at again. parent and id are 0 where nothing ever stood."""
+
+    n: int
+    path: str
+    parent: int
+    name: str
+    id: int
+
+
+class Taken(NamedTuple):
+    """The answer to one seal: queued (version is its identity), unchanged, or refused (reason says why)."""
+
+    n: int
+    seal_id: bytes
+    answer: str
+    version: str | None
+    reason: str | None
+
+
+class NodePlace(NamedTuple):
+    """What shown takes over from the mount's node when its version is published.
+
+    node_id: the inode number, None = give a new one. dir_ids: numbers for the folders above, top first, used where such
+    a folder must be made. uid, gid: None = the owner of the mount.
+    """
+
+    node_id: int | None
+    dir_ids: tuple[int, ...] = ()
+    ctime_ns: int = 0
+    uid: int | None = None
+    gid: int | None = None
+
+
+def value_number(manifest: Manifest) -> int:
+    """shown.value of a version: equal numbers mean equal bytes; 0 for a directory."""
+    if manifest.kind is Kind.DIR:
+        return 0
+    return int.from_bytes(blake3.blake3(_encode(manifest.value)).digest(8), "big", signed=True)
+
+
+def size_of(manifest: Manifest) -> int:
+    """st_size: bytes of a file, length of a symlink's target in bytes, 0 for a directory."""
+    if manifest.kind is Kind.SYMLINK:
+        return len(manifest.target.encode())
+    return manifest.file_size if manifest.kind is Kind.FILE else 0
+
+
+def json_or_none(value: object) -> str | None:
+    """Canonical JSON text of a list or dict; None if it is empty."""
+    return _encode(value).decode() if value else None
+
+
+def identity_of(machine_id: str, seq: int, digest: int) -> VersionId:
+    """The identity of a stored version (the hash is a number in the table)."""
+    return VersionId(f"{machine_id}:{seq}:{digest:08x}")
+
+
+def decode_version(identity: VersionId, record: bytes) -> Version:
+    """The version of a stored record; BadFormat if the record is no manifest."""
+    manifest = decode_record(record)
+    if not isinstance(manifest, Manifest):
+        raise BadFormat(f"version {identity} is not a manifest")
+    return Version(identity, manifest)
+
+
+class MachineNumbers:
+    """machine_id <-> the short number other tables use. Reads the table again when it meets an unknown one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._ids: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
+
+    def reload(self) -> None:
+        self._ids = dict(self._connection.execute("SELECT num, machine_id FROM machine"))
+        self._numbers = {machine_id: number for number, machine_id in self._ids.items()}
+
+    def number(self, machine_id: str) -> int | None:
+        """None if this machine was never heard of."""
+        if machine_id not in self._numbers:
+            self.reload()
+        return self._numbers.get(machine_id)
+
+    def id(self, number: int) -> str:
+        if number not in self._ids:
+            self.reload()
+        try:
+            return self._ids[number]
+        except KeyError:
+            raise NotFound(f"no machine has the number {number}") from None

@@ -1,0 +1,225 @@
+"""What the engine and the CLI read of tree.db: seals to publish, the bytes of layers, and what is not yet safe."""
+
+import enum
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from sync.core.errors import NotFound, NotYet, Unsupported
+from sync.core.manifest import PathVersion, VersionId
+from sync.core.paths import join_path
+from sync.core.ranges import RangeSet
+from sync.env import Env
+from sync.state.migrate import applied_version
+from sync.state.rows import ROOT_ID
+from sync.state.tree.database import layer_path, tree_schema
+
+__all__ = ["Dirty", "DirtyState", "Seal", "TreeReader", "layer_path"]
+
+DEPTH_MAX: Final = 4096  # parts of a path; more parents than this are a loop
+
+_identities = msgspec.json.Decoder(list[VersionId])
+_numbers = msgspec.json.Decoder(tuple[int, ...])
+_pair = msgspec.json.Decoder(tuple[str, str])
+_xattrs = msgspec.json.Decoder(dict[str, str])
+
+_SEAL_COLUMNS = (
+    "ord, seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
+    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
+)
+_DIRTY = """
+SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed
+FROM entry AS e LEFT JOIN node AS n ON n.id = e.node
+WHERE e.dirty = 1 AND e.local_only = 0"""
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """A state of an entry, frozen for publishing: one row of `seal` (see schema/004_seal.sql), its JSON decoded.
+
+    op: put, remove or movedir. kind: 1 file, 2 dir, 3 symlink. Sizes in bytes, times in ns.
+    """
+
+    ord: int
+    seal_id: bytes
+    round: int
+    op: str
+    path: str
+    from_path: str | None
+    node: int | None
+    dir_ids: tuple[int, ...]
+    kind: int | None
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    size: int | None
+    mtime_ns: int | None
+    ctime_ns: int | None
+    target: str | None
+    xattrs: dict[str, str]
+    base: str | None
+    layer: int | None
+    limit_below: int | None
+    seen: list[VersionId]
+    last: str | None
+    resolved: bool
+    moved_from: PathVersion | None
+    moved_to: str | None
+
+
+class DirtyState(enum.StrEnum):
+    """Why a path is not yet safe, as far as tree.db knows."""
+
+    WRITING = "writing"  # written since its last flush or fsync: open for writing, or interrupted if the mount has died
+    UNSEALED = "unsealed"  # changed, waits for quiet or for the answer to an earlier seal
+    SEALED = "sealed"  # frozen, waits for the engine or for its answer to be noted
+
+
+class Dirty(NamedTuple):
+    """One path that differs from what is published. removed: the change is a removal. seal_id: of an un-noted seal."""
+
+    path: str
+    state: DirtyState
+    removed: bool
+    seal_id: bytes | None
+
+
+class TreeReader:
+    """Reads of tree.db; as good as empty while the mount has not made it. Calls of several threads exclude each other."""
+
+    def __init__(self, env: Env, path: Path | str, *, connection: sqlite3.Connection | None = None) -> None:
+        """`connection`: read through this one instead of opening `path` (somebody else closes it)."""
+        self._env = env
+        self._path = path
+        self._lock = threading.RLock()
+        self._connection = connection
+        self._owned = connection is None
+
+    def close(self) -> None:
+        if self._owned and self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def seals(self, known: Collection[bytes] = ()) -> list[Seal]:
+        """Seals in the order they are to be published, without those whose seal_id is in `known` (answered already)."""
+        rows = self._all(f"SELECT {_SEAL_COLUMNS} FROM seal ORDER BY ord")
+        return [_seal(row) for row in rows if row[1] not in known]
+
+    def has_seals(self) -> bool:
+        return bool(self._all("SELECT 1 FROM seal LIMIT 1"))
+
+    def spans(self, work_id: int) -> RangeSet:
+        """The byte ranges of a layer that hold data; everything else shows what lies below, or zeros."""
+        return RangeSet(self._all('SELECT start, "end" FROM span WHERE work = ? ORDER BY start', work_id))
+
+    def taken_upto(self) -> int:
+        """The number of the last answer the mount has noted; 0 if none."""
+        return int(self._meta("taken_upto") or 0)
+
+    def fleet_epoch(self) -> str | None:
+        """The epoch of the fleet.db this tree.db was written against."""
+        value = self._meta("fleet_epoch")
+        return None if value is None else str(value)
+
+    def dirty(self, shown_path: Callable[[int], str]) -> list[Dirty]:
+        """Every path that is not yet published, by path. `shown_path`: ShownView.path_of."""
+        with self._snapshot():
+            found = [
+                Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), node is None, seal_id)
+                for parent, name, node, seal_id, gen, sealed_gen, unflushed in self._all(_DIRTY)
+                if (path := self._path_below(parent, name, shown_path)) is not None
+            ]
+            found += [
+                Dirty(path, DirtyState.UNSEALED if seal_id is None else DirtyState.SEALED, False, seal_id)
+                for path, seal_id in self._all("SELECT lost_path, seal_id FROM node WHERE lost_path IS NOT NULL")
+            ]
+        return sorted(found, key=lambda item: (item.path, item.state))
+
+    def is_sealed_or_dirty(self) -> bool:
+        """True while anything in tree.db is not noted as published."""
+        dirty = "SELECT 1 FROM entry WHERE dirty = 1 AND local_only = 0"
+        lost = "SELECT 1 FROM node WHERE lost_path IS NOT NULL"
+        return bool(self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"))
+
+    # ---- inside
+
+    def _path_below(self, parent: int, name: str, shown_path: Callable[[int], str]) -> str | None:
+        """The rel_path of an entry; None if a folder above is gone (its removal is listed itself)."""
+        path = name
+        for _ in range(DEPTH_MAX):
+            if parent == ROOT_ID:
+                return path
+            above = self._all("SELECT parent, name FROM entry WHERE node = ?", parent)
+            if not above:
+                try:
+                    return join_path(shown_path(parent), path)
+                except NotFound:
+                    return None
+            parent, path = above[0][0], join_path(above[0][1], path)
+        return None
+
+    def _meta(self, key: str) -> Any:
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def _all(self, sql: str, *arguments: object) -> list[Any]:
+        with self._lock:
+            connection = self._open()
+            return [] if connection is None else connection.execute(sql, arguments).fetchall()
+
+    def _open(self) -> sqlite3.Connection | None:
+        """None while there is no tree.db. NotYet while it is being migrated, Unsupported if it is newer."""
+        if self._connection is not None or not self._owned:
+            return self._connection
+        try:
+            connection = self._env.connect(self._path, readonly=True)
+        except NotFound:
+            return None
+        try:
+            found, known = applied_version(connection), tree_schema()
+            if found > known:
+                raise Unsupported(f"{self._path} has schema {found}, this program knows {known}", hint="restart tcfsd")
+            if 0 < found < known:
+                raise NotYet(f"{self._path} has schema {found}, this program needs {known}", hint="restart the mount")
+        except BaseException:
+            connection.close()
+            raise
+        if found == 0:
+            connection.close()
+            return None
+        self._connection = connection
+        return connection
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Several reads of one moment."""
+        with self._lock:
+            connection = self._open()
+            if connection is None or connection.in_transaction:
+                yield
+                return
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                connection.execute("COMMIT")
+
+
+def _state(seal_id: bytes | None, gen: int, sealed_gen: int | None, unflushed: int | None) -> DirtyState:
+    if unflushed:
+        return DirtyState.WRITING
+    return DirtyState.SEALED if seal_id is not None and gen == sealed_gen else DirtyState.UNSEALED
+
+
+def _seal(row: Any) -> Seal:
+    values = dict(zip((column.strip() for column in _SEAL_COLUMNS.split(",")), row, strict=True))
+    values["dir_ids"] = _numbers.decode(values["dir_ids"])
+    values["xattrs"] = _xattrs.decode(values["xattrs"]) if values["xattrs"] else {}
+    values["seen"] = _identities.decode(values["seen"])
+    values["resolved"] = bool(values["resolved"])
+    values["moved_from"] = PathVersion(*_pair.decode(values["moved_from"])) if values["moved_from"] else None
+    return Seal(**values)
