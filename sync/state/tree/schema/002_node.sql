@@ -18,6 +18,7 @@ CREATE TABLE node (
     work       INTEGER,                      -- work.id of the file being written
     gen        INTEGER NOT NULL DEFAULT 0,   -- grows with each change that would be published
     seal_id    BLOB,                         -- a seal of this node not yet noted
+    sealed_gen INTEGER,                      -- the gen that seal froze
     lost_path  TEXT,
     lost_seen  TEXT,                         -- JSON [identities] that a lost node's version has seen
     unflushed  INTEGER NOT NULL DEFAULT 0,   -- written since its last flush or fsync: interrupted, if the mount dies now
