@@ -1,8 +1,8 @@
-"""Where files are cut into chunks: FastCDC v2020 (Xia et al., The Design of Fast Content Defined Chunking), by pyfastcdc.
+"""Where files are cut into chunks: FastCDC v2020 (Xia et al., IEEE TPDS 31(9)), as pyfastcdc implements it.
 
 Where a chunk ends depends only on its own bytes, on the one byte that follows it and, within max_size of the end of
-the file, on where that end is: never on what came before. So after a change it is enough to cut from the start of the chunk
-that the change touches until a cut falls on an old one: recut does that.
+the file, on where that end is: never on what came before. So after a change it is enough to cut from the start of the
+chunk that the change touches until a cut falls on an old one: recut does that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +94,7 @@ def recut(
 
     def is_untouched(index: int) -> bool:
         start, end = ends[index] - old_sizes[index], ends[index] + _LOOKAHEAD
-        return (end <= limit or same_end) and not changed.intersect(start, end)
+        return (end <= limit or same_end) and not changed.intersects(start, end)
 
     position, index = 0, 0  # index: the first old chunk that ends behind position
     window: _Window | None = None
@@ -122,7 +122,7 @@ def _first_look(
     """How many bytes to read before the first try to cut: to just behind the next old cut that may stand again."""
     for end in ends[index : index + 1 + params.max_size // params.min_size]:
         behind = end + _LOOKAHEAD
-        if params.min_size <= end - position and behind <= limit and not changed.intersect(end - 1, behind):
+        if params.min_size <= end - position and behind <= limit and not changed.intersects(end - 1, behind):
             return min(behind - position, params.max_size)
     return params.max_size
 
