@@ -1,7 +1,8 @@
 """Vector clocks of one path: who has seen whose versions.
 
 A clock maps an actor (machine_id, or machine_id~n) to the seq of its newest version of that path that was seen. Missing
-means 0, and whatever is not positive counts as missing. Comparison is the usual partial order (Fidge 1988, Mattern 1989).
+means 0, and whatever is not positive counts as missing. Comparison is the usual partial order (Fidge 1988, Mattern
+1989).
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ class Order(Enum):
 
 def covers(a: Clock, b: Clock) -> bool:
     """True if a has seen everything that b has (a >= b)."""
-    for actor, number in b.items():  # a plain loop: this is the innermost step of every insert
+    for actor, number in b.items():  # noqa: SIM110 - twice as fast as all(), and the innermost step of every insert
         if number > 0 and a.get(actor, 0) < number:
             return False
     return True

@@ -47,9 +47,7 @@ def heads_of(versions: Iterable[Version]) -> Heads:
 def equal_clocks(heads: Heads, new: Version) -> Heads:
     """The heads that are other versions than `new` and have its very clock: proof of a clone, to be reported."""
     return tuple(
-        head
-        for head in heads
-        if head.id != new.id and covers(head.clock, new.clock) and covers(new.clock, head.clock)
+        head for head in heads if head.id != new.id and covers(head.clock, new.clock) and covers(new.clock, head.clock)
     )
 
 

@@ -1,0 +1,59 @@
+"""What stays on this machine: patterns in the grammar of gitignore, from the fleet's .tcfsignore and built-in ones."""
+
+import re
+from collections.abc import Iterable
+
+from pathspec import GitIgnoreSpec, Pattern
+
+from sync.core.paths import split_path
+
+# What editors and desktops make beside a file and take away again. vim's probe is a file 4913; a folder may be data.
+DEFAULT_LOCAL_ONLY = ("*.swp", "*.swo", ".direnv", "4913", "!4913/", ".#*", ".~lock.*", ".goutputstream-*")
+GIT_FOLDER = ".git"  # its files depend on each other; merging them one by one would break the repository
+
+_REMEMBERED_MAX = 10_000  # folders
+_NOT_SUPPORTED = re.compile(r"\[[^]]*(?:\[|--|&&|~~|\|\|)")  # classes like [[:alpha:]], which the library would misread
+
+
+class Ignore:
+    """The built-in patterns, `.git` unless sync_git_raw, then those of `text`; of those that match, the last decides.
+
+    So a text may take a built-in pattern back with '!'. As in git, nothing below an ignored folder can be taken back.
+    A line that is no pattern matches nothing and is named in `invalid_lines`.
+    """
+
+    def __init__(self, text: str = "", *, sync_git_raw: bool = False) -> None:
+        built_in = [*DEFAULT_LOCAL_ONLY] if sync_git_raw else [*DEFAULT_LOCAL_ONLY, GIT_FOLDER]
+        self.invalid_lines: list[str] = []
+        lines = (line.removesuffix("\r") for line in text.split("\n"))
+        self._spec = GitIgnoreSpec([*GitIgnoreSpec.from_lines(built_in).patterns, *self._parse(lines)])
+        self._folders: dict[str, bool] = {"": False}
+
+    def _parse(self, lines: Iterable[str]) -> list[Pattern]:
+        patterns: list[Pattern] = []
+        for line in lines:
+            try:
+                if _NOT_SUPPORTED.search(line) and not line.startswith("#"):
+                    raise ValueError(line)
+                patterns += GitIgnoreSpec.from_lines([line]).patterns
+            except (ValueError, re.error):
+                self.invalid_lines.append(line)
+        return patterns
+
+    def is_ignored(self, path: str, is_dir: bool) -> bool:
+        """True if the rel_path is local-only, by itself or by a folder that it lies in. '' (the root) never is."""
+        if is_dir:
+            return self._is_folder_ignored(path)
+        return self._is_folder_ignored(split_path(path)[0]) or self._matches(path)
+
+    def _is_folder_ignored(self, path: str) -> bool:
+        known = self._folders.get(path)
+        if known is None:
+            known = self._is_folder_ignored(split_path(path)[0]) or self._matches(path + "/")
+            if len(self._folders) >= _REMEMBERED_MAX:
+                self._folders = {"": False}
+            self._folders[path] = known
+        return known
+
+    def _matches(self, path: str) -> bool:
+        return bool(self._spec.check_file(path).include)
