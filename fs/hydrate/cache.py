@@ -1,0 +1,150 @@
+"""Reading what is already local: chunks and whole files below cache/. Synchronous, never waits for the network.
+
+A file of the cache is not believed because it is there: each chunk is compared with its id (keyed BLAKE3) the first
+time this process reads it, and again when the file has changed. What does not match is unlinked, counted and treated as
+absent, so that it is fetched again: a damaged cache costs time, never wrong bytes.
+"""
+
+import logging
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from fs.hydrate.plan import ChunkMap
+from sync.core.manifest import ChunkId
+
+VERIFIED_MAX = 65_536  # chunks remembered as verified, about 12 MB
+OPEN_MAX = 64  # descriptors kept open
+USED_MAX = 4096  # uses kept for the next report
+
+log = logging.getLogger(__name__)
+
+
+class _FileKey(NamedTuple):
+    """What a cache file was when it was looked at: any change of it makes another key."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    size: int
+
+
+class _OpenFile(NamedTuple):
+    fd: int
+    key: _FileKey
+
+
+class CachedContent:
+    """The reader of one cache folder. hash_chunk: bytes -> chunk id, with the fleet's key."""
+
+    def __init__(self, root: Path, hash_chunk: Callable[[bytes], bytes]) -> None:
+        self._chunks = root / "chunks"
+        self._whole = root / "whole"
+        self._hash = hash_chunk
+        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._verified: OrderedDict[tuple[_FileKey, int], None] = OrderedDict()
+        self._used: OrderedDict[ChunkId, None] = OrderedDict()
+        self.damaged = 0  # files found wrong since the start
+
+    def read(self, chunk_id: ChunkId, start: int, end: int, size: int) -> bytes | None:
+        """Bytes [start, end) of a chunk of `size` bytes; None if it is not in the cache as a chunk."""
+        name = chunk_id.hex()
+        file = self._file(str(self._chunks / name[:2] / name))
+        if file is None:
+            return None
+        data = self._read_verified(file, 0, chunk_id, start, end, size)
+        if data is None:
+            self._discard(self._chunks / name[:2] / name, f"chunk {name}")
+            return None
+        self._note_use(chunk_id)
+        return data
+
+    def read_whole(self, content_id: str, chunks: ChunkMap, index: int, start: int, end: int) -> bytes | None:
+        """Bytes [start, end) of chunk `index` out of the whole file of that content; None if there is no such file."""
+        path = self._whole / content_id
+        file = self._file(str(path))
+        if file is None:
+            return None
+        data = None
+        if file.key.size == chunks.size:
+            offset = chunks.chunk_start(index)
+            data = self._read_verified(file, offset, chunks.ids[index], start, end, chunks.chunk_size(index))
+        if data is None:
+            self._discard(path, f"whole file {content_id}")
+        return data
+
+    def has_chunk(self, chunk_id: ChunkId) -> bool:
+        name = chunk_id.hex()
+        return (self._chunks / name[:2] / name).exists()
+
+    def take_used(self) -> list[ChunkId]:
+        """The chunks read since the last call, for the engine's LRU."""
+        used = list(self._used)
+        self._used.clear()
+        return used
+
+    def drop_descriptors(self) -> None:
+        """Close what is kept open: freed content gives its disk space back, and replaced files are seen."""
+        while self._open:
+            os.close(self._open.popitem()[1].fd)
+
+    def _file(self, path: str) -> _OpenFile | None:
+        kept = self._open.get(path)
+        if kept is not None:
+            self._open.move_to_end(path)
+            key = _key_of(os.fstat(kept.fd))
+            if key == kept.key:
+                return kept
+            file = _OpenFile(kept.fd, key)  # changed under us: believed only after another look
+            self._open[path] = file
+            return file
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None  # not there, or not readable: either way it must be fetched
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            os.close(fd)
+            return None
+        file = _OpenFile(fd, _key_of(info))
+        self._open[path] = file
+        if len(self._open) > OPEN_MAX:
+            os.close(self._open.popitem(last=False)[1].fd)
+        return file
+
+    def _read_verified(
+        self, file: _OpenFile, offset: int, chunk_id: ChunkId, start: int, end: int, size: int
+    ) -> bytes | None:
+        """The bytes, or None if those on disk are not the chunk's."""
+        known = (file.key, offset)
+        if known in self._verified:
+            data = os.pread(file.fd, end - start, offset + start)
+            return data if len(data) == end - start else None
+        data = os.pread(file.fd, size, offset)
+        if len(data) != size or self._hash(data) != chunk_id:
+            return None
+        self._verified[known] = None
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return data if end - start == size else data[start:end]
+
+    def _discard(self, path: Path, what: str) -> None:
+        self.damaged += 1
+        log.error("%s in the cache is damaged: removed, and fetched again when it is read", what)
+        file = self._open.pop(str(path), None)
+        if file is not None:
+            os.close(file.fd)
+        path.unlink(missing_ok=True)
+
+    def _note_use(self, chunk_id: ChunkId) -> None:
+        self._used[chunk_id] = None
+        self._used.move_to_end(chunk_id)
+        if len(self._used) > USED_MAX:
+            self._used.popitem(last=False)
+
+
+def _key_of(info: os.stat_result) -> _FileKey:
+    return _FileKey(info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)

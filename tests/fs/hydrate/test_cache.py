@@ -1,0 +1,109 @@
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from fs.hydrate import cache
+from fs.hydrate.cache import CachedContent
+from fs.hydrate.plan import ChunkMap
+from sync.core.manifest import ChunkId
+
+KEY = b"k" * 32
+
+
+def hash_chunk(data: bytes) -> bytes:
+    return blake3(data, key=KEY).digest()
+
+
+def put(root: Path, data: bytes) -> ChunkId:
+    chunk = ChunkId(hash_chunk(data))
+    path = root / "chunks" / chunk.hex()[:2] / chunk.hex()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return chunk
+
+
+def path_of(root: Path, chunk: ChunkId) -> Path:
+    return root / "chunks" / chunk.hex()[:2] / chunk.hex()
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Iterator[CachedContent]:
+    reader = CachedContent(tmp_path, hash_chunk)
+    yield reader
+    reader.drop_descriptors()
+
+
+def test_reads_parts_of_a_chunk(content: CachedContent, tmp_path: Path) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    assert content.read(chunk, 2, 5, 10) == b"234"
+    assert content.read(chunk, 0, 10, 10) == b"0123456789"
+    assert content.take_used() == [chunk]
+    assert content.take_used() == []
+
+
+def test_an_absent_chunk_is_none(content: CachedContent) -> None:
+    assert content.read(ChunkId(b"x" * 32), 0, 1, 1) is None
+    assert content.damaged == 0
+
+
+@pytest.mark.parametrize("damage", [b"0123456780", b"0123", b"", b"0123456789+"])
+def test_a_damaged_chunk_is_removed_and_never_returned(
+    content: CachedContent, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    path_of(tmp_path, chunk).write_bytes(damage)
+    if damage == b"0123456789+":  # longer than it should be: its first bytes are the chunk's
+        assert content.read(chunk, 2, 5, 10) == b"234"
+        return
+    with caplog.at_level(logging.ERROR):
+        assert content.read(chunk, 2, 5, 10) is None
+    assert not path_of(tmp_path, chunk).exists()
+    assert content.damaged == 1
+    assert chunk.hex() in caplog.text
+    put(tmp_path, b"0123456789")
+    assert content.read(chunk, 2, 5, 10) == b"234"
+
+
+def test_damage_after_the_first_use_is_found(content: CachedContent, tmp_path: Path) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    assert content.read(chunk, 0, 10, 10) == b"0123456789"
+    path = path_of(tmp_path, chunk)
+    path.write_bytes(b"0123456_89")
+    os.utime(path, ns=(1, 1))
+    assert content.read(chunk, 0, 10, 10) is None
+
+
+def test_a_link_in_the_cache_is_not_followed(content: CachedContent, tmp_path: Path) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    path = path_of(tmp_path, chunk)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert content.read(chunk, 0, 10, 10) is None
+
+
+def test_a_whole_file_is_verified_chunk_by_chunk(content: CachedContent, tmp_path: Path) -> None:
+    parts = [b"first", b"second!"]
+    chunks = ChunkMap([ChunkId(hash_chunk(part)) for part in parts], [len(part) for part in parts])
+    (tmp_path / "whole").mkdir()
+    whole = tmp_path / "whole" / "c0"
+    whole.write_bytes(b"firstsecond!")
+    assert content.read_whole("c0", chunks, 1, 1, 4) == b"eco"
+    whole.write_bytes(b"firsTsecond!")
+    os.utime(whole, ns=(1, 1))
+    assert content.read_whole("c0", chunks, 1, 1, 4) == b"eco"
+    assert content.read_whole("c0", chunks, 0, 0, 5) is None
+    assert not whole.exists()
+
+
+def test_few_descriptors_stay_open(content: CachedContent, tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for n in range(cache.OPEN_MAX + 20):
+        data = b"chunk %d" % n
+        assert content.read(put(tmp_path, data), 0, len(data), len(data)) == data
+    assert len(os.listdir("/proc/self/fd")) - before == cache.OPEN_MAX
+    content.drop_descriptors()
+    assert len(os.listdir("/proc/self/fd")) == before
