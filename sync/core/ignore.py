@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from pathspec import GitIgnoreSpec, Pattern
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from sync.core.paths import split_path
 
@@ -29,8 +30,8 @@ class Ignore:
         self._spec = GitIgnoreSpec([*GitIgnoreSpec.from_lines(built_in).patterns, *self._parse(lines)])
         self._folders: dict[str, bool] = {"": False}
 
-    def _parse(self, lines: Iterable[str]) -> list[Pattern]:
-        patterns: list[Pattern] = []
+    def _parse(self, lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:
+        patterns: list[GitIgnoreSpecPattern] = []
         for line in lines:
             try:
                 if _NOT_SUPPORTED.search(line) and not line.startswith("#"):
