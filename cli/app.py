@@ -1,0 +1,158 @@
+"""What every verb needs: where things are, how to reach an engine, how to read the databases without one.
+
+Heavy modules are imported where they are used: a verb that needs none of them starts in a tenth of a second.
+"""
+
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cli.render import Out, ProgressLine
+
+if TYPE_CHECKING:
+    from sync.reports.state import LocalState
+
+    from sync.env import Env
+    from sync.state.home import FleetPaths, Home
+    from sync.state.settings import Settings
+
+T = TypeVar("T")
+LOCK_WAIT_S = 10.0  # another verb may be the engine without listening yet, or be about to stop
+LOCK_PAUSE_S = 0.05
+
+
+class App:
+    """One run of the command line."""
+
+    def __init__(self, environ: Mapping[str, str], out: Out) -> None:
+        self.environ = environ
+        self.out = out
+        self.fleet_flag: str | None = None
+
+    @functools.cached_property
+    def env(self) -> "Env":
+        from sync.env import RealEnv
+
+        return RealEnv(self.environ)
+
+    @functools.cached_property
+    def home(self) -> "Home":
+        from sync.state.home import Home
+
+        return Home.from_environ(self.environ)
+
+    @functools.cached_property
+    def settings(self) -> "Settings":
+        from sync.state.settings import Settings
+
+        return Settings.load(self.home, self.environ, {"fleet": self.fleet_flag})
+
+    @functools.cached_property
+    def fleet(self) -> "FleetPaths":
+        """The fleet that is meant; NotFound if this machine is in none."""
+        return self.home.fleet(self.settings.fleet)
+
+    @contextlib.contextmanager
+    def state(self) -> Iterator["LocalState"]:
+        """The databases, read-only, with no engine needed."""
+        from sync.reports.state import LocalState
+
+        state = LocalState(self.env, self.fleet)
+        try:
+            yield state
+        finally:
+            state.close()
+
+    def run(self, work: Awaitable[T]) -> T:
+        import asyncio
+
+        async def main() -> T:
+            return await work
+
+        return asyncio.run(main())
+
+    def call(self, verb: str, **args: Any) -> dict[str, Any]:
+        """A verb of the engine: of tcfsd if one runs, else of an engine in this process for as long as it takes."""
+        progress = ProgressLine(self.env, self.out, verb)
+        try:
+            return self.run(call_engine(self.env, self.fleet, self.settings, verb, args, progress))
+        finally:
+            progress.close()
+
+
+async def call_engine(
+    env: "Env",
+    fleet: "FleetPaths",
+    settings: "Settings",
+    verb: str,
+    args: dict[str, object],
+    progress: Callable[[dict[str, object]], None],
+) -> dict[str, Any]:
+    """NotYet if the engine lock is held by somebody who does not answer for 10 s."""
+    from sync.engine import Engine, EngineBusy
+
+    from sync.core.errors import NoDaemon, NotYet
+    from sync.ipc.client import connected
+    from sync.ipc.frames import Hello
+
+    until = env.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            async with connected(env, fleet.socket_path, Hello(role="cli")) as client:
+                return await client.call(verb, args, progress)
+        except NoDaemon:
+            pass
+        try:
+            async with Engine.running(env, fleet, settings) as engine:
+                return await engine.call(verb, args, progress)
+        except EngineBusy as busy:
+            if env.monotonic() >= until:
+                raise NotYet("another tcfs is at work and does not answer", hint="try again in a moment") from busy
+        await env.sleep(LOCK_PAUSE_S)
+
+
+async def call_daemon(env: "Env", fleet: "FleetPaths", verb: str, args: dict[str, object]) -> dict[str, Any]:
+    """A verb of a running engine only; NoDaemon if there is none."""
+    from sync.ipc.client import connected
+    from sync.ipc.frames import Hello
+
+    async with connected(env, fleet.socket_path, Hello(role="cli")) as client:
+        return await client.call(verb, args)
+
+
+def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Makes a function `(app, **options)` a verb. Its return value, if an int, is the exit code."""
+    with_fleet = settings.pop("with_fleet", True)
+
+    def wrap(function: Callable[..., Any]) -> click.Command:
+        options = [click.option("--json", is_flag=True, expose_value=False, callback=_json, help="Print JSON.")]
+        if with_fleet:
+            text = "The fleet, if this machine is in several: its name or id."
+            options.append(click.option("--fleet", metavar="NAME", expose_value=False, callback=_fleet, help=text))
+        decorated: Callable[..., Any] = click.pass_obj(function)
+        for option in options:
+            decorated = option(decorated)
+        settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
+        command: click.Command = click.command(name, **settings)(decorated)
+        return command
+
+    return wrap
+
+
+def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_object(App).out.as_json = True  # type: ignore[union-attr]
+
+
+def _fleet(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.find_object(App).fleet_flag = value  # type: ignore[union-attr]
+
+
+def absolute(path: str) -> Path:
+    """An argument as an absolute path, '..' and symlinks left as they are."""
+    return Path.cwd() / path

@@ -1,0 +1,295 @@
+"""Becoming a member of a fleet: creating one at a store, joining one with its key, taking a new machine_id.
+
+The order makes a crash harmless: the keys are on this disk before fleet.json is in the store, machines/<id> is there
+before anything else of the machine, and fleet.toml, which is what makes a fleet known here, is written last. Begun
+again, init goes on where it stopped.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from sync.core.chunking import ChunkParams
+from sync.core.codec import NONCE_SIZE, ROOT_SIZE, Keys, new_root, phrase_from_root
+from sync.core.errors import AlreadyExists, BadConfig, BadFormat, BadInput, NotAuthorised, ObjectMissing, TcfsError
+from sync.core.journal import (
+    FLEET_FORMAT,
+    FLEET_KEY,
+    Chunking,
+    FleetInfo,
+    MachineInfo,
+    decode_fleet,
+    decode_machine,
+    encode_fleet,
+    encode_machine,
+    machine_key,
+)
+from sync.core.sealed import SEED_SIZE, SigningKey
+from sync.env import Env
+from sync.state.fleet import FleetDb
+from sync.state.home import FleetConfig, FleetPaths, Home, read_key_file
+from sync.store.base import Store
+from sync.store.open import open_store
+
+MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_HARMLESS = frozenset({"lost+found"})  # what a folder may hold and still be empty: a fresh file system has it
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A fleet that this machine now belongs to. phrase: the 24 words of a new fleet, '' if it was joined."""
+
+    paths: FleetPaths
+    config: FleetConfig
+    phrase: str = ""
+
+
+async def create_fleet(
+    env: Env, home: Home, url: str, *, fleet_name: str, machine_name: str | None, host: str
+) -> Joined:
+    """A new fleet at `url`, whose folder is missing or empty.
+
+    AlreadyExists if this machine is in the fleet of that store, NotAuthorised if the store holds another fleet.
+    machine_name None: the host's name, made fit and unique.
+    """
+    _check_name(fleet_name, "fleet")
+    url = normalised(url)
+    _check_not_joined(home, url, fleet_name)
+    folder = Path(unquote(urlsplit(url).path))
+    if not (folder / FLEET_KEY).exists():
+        _check_empty(folder)
+    store = open_store(url, env, create_root=True)
+    try:
+        info = await _fleet_info(store)
+        if info is None:
+            info, root = await _new_fleet(env, home, store, fleet_name)
+        else:
+            root = _key_of_begun(home, info, url)
+        joined = await _join(env, home, store, info, root, machine_name, host, fleet_name)
+    finally:
+        await store.aclose()
+    return Joined(joined.paths, joined.config, phrase_from_root(root))
+
+
+async def join_fleet(
+    env: Env, home: Home, url: str, root: bytes, *, fleet_name: str | None, machine_name: str | None, host: str
+) -> Joined:
+    """Membership in the fleet that `url` holds. Never creates anything there but this machine's own object.
+
+    NotAuthorised if `root` is not that fleet's key or the store holds no fleet; StoreAway if it cannot be reached.
+    """
+    url = normalised(url)
+    _check_not_joined(home, url, fleet_name)
+    store = open_store(url, env)
+    try:
+        info = await _fleet_info(store)
+        if info is None:
+            raise NotAuthorised(f"{url} holds no fleet", hint="without a key 'tcfs init' creates one")
+        return await _join(env, home, store, info, root, machine_name, host, fleet_name or info.name)
+    finally:
+        await store.aclose()
+
+
+async def renew_machine_id(env: Env, paths: FleetPaths, config: FleetConfig, store: Store) -> FleetConfig:
+    """A new machine_id under the same name and signing key: fleet.db is lost, so the old journal cannot go on."""
+    info = await _fleet_info(store)
+    if info is None:
+        raise NotAuthorised(f"{config.store_url} holds no fleet")
+    keys = Keys.from_root(paths.read_key())
+    signer = SigningKey(paths.read_signing_key())
+    machine_id = await _register(env, store, keys, info, config.machine_name, signer)
+    return msgspec.structs.replace(config, machine_id=machine_id)
+
+
+def host_machine_name(host: str) -> str:
+    """A machine name from a host name: its first label, '-' for what is not allowed; 'machine' if nothing is left."""
+    label = re.sub(r"[^a-z0-9-]+", "-", host.split(".")[0].lower()).strip("-")
+    return label[:63] or "machine"
+
+
+def normalised(url: str) -> str:
+    """A store's URL as fleet.toml keeps it: file:// with an absolute path. BadInput for a scheme nobody serves."""
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
+        path = unquote(urlsplit(url).path)
+    elif "://" not in url:
+        path = url
+    else:
+        raise BadInput(f"a store is a folder or file:///folder, not {url}")
+    if not path:
+        raise BadInput("a store needs a folder")
+    return Path(path).expanduser().absolute().as_uri()
+
+
+# ---- inside
+
+
+def _check_name(name: str, what: str) -> None:
+    if MACHINE_NAME.fullmatch(name) is None:
+        raise BadInput(f"not a {what} name: {name!r}", hint="1 to 63 of a-z, 0-9 and '-', not beginning with '-'")
+
+
+def _check_not_joined(home: Home, url: str, fleet_name: str | None) -> None:
+    for paths in home.fleets():
+        config = paths.load()
+        if config.store_url == url:
+            raise AlreadyExists(
+                f"this machine is already {config.machine_name} in the fleet {config.name} at {url}",
+                hint="see 'tcfs status'",
+            )
+        if config.name == fleet_name:
+            raise BadConfig(
+                f"this machine already knows a fleet {config.name}, at {config.store_url}",
+                hint="choose another --fleet name",
+            )
+
+
+def _check_empty(folder: Path) -> None:
+    try:
+        strange = [entry.name for entry in folder.iterdir() if entry.name not in _HARMLESS]
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise BadInput(f"{folder} is not a folder") from error
+    except PermissionError as error:
+        raise NotAuthorised(f"{folder} cannot be read: {error.strerror}") from error
+    if strange:
+        raise TcfsError(
+            f"{folder} is not empty and holds no fleet", hint="a new store needs a missing or an empty folder"
+        )
+
+
+async def _fleet_info(store: Store) -> FleetInfo | None:
+    try:
+        return decode_fleet(await store.get(FLEET_KEY))
+    except ObjectMissing:
+        return None
+
+
+async def _new_fleet(env: Env, home: Home, store: Store, name: str) -> tuple[FleetInfo, bytes]:
+    root = new_root(env.random_bytes(ROOT_SIZE))
+    keys = Keys.from_root(root)
+    sizes = ChunkParams(seed=keys.chunker_seed)
+    info = FleetInfo(
+        format=FLEET_FORMAT,
+        fleet_id=env.uuid4(),
+        name=name,
+        chunking=Chunking(min=sizes.min_size, avg=sizes.avg_size, max=sizes.max_size),
+        key_check=keys.check.hex(),
+    )
+    paths = home.new_fleet(info.fleet_id)
+    paths.write_key(root)
+    env.fault("init.after_key")
+    if not await store.put_if_absent(FLEET_KEY, encode_fleet(info)):
+        raise _already_a_fleet(store.url)
+    env.fault("init.after_fleet_put")
+    return info, root
+
+
+def _key_of_begun(home: Home, info: FleetInfo, url: str) -> bytes:
+    """The key of a fleet that this machine had begun to create when it was stopped."""
+    key_file = FleetPaths(home, info.fleet_id).key_file
+    if not key_file.exists():
+        raise _already_a_fleet(url)
+    return read_key_file(key_file)
+
+
+def _already_a_fleet(url: str) -> NotAuthorised:
+    return NotAuthorised(
+        f"{url} already holds a fleet",
+        hint="to join it: --key-file with another machine's fleet.key, or --phrase-stdin",
+    )
+
+
+async def _join(
+    env: Env,
+    home: Home,
+    store: Store,
+    info: FleetInfo,
+    root: bytes,
+    machine_name: str | None,
+    host: str,
+    fleet_name: str,
+) -> Joined:
+    keys = Keys.from_root(root)
+    if not info.is_key(keys):
+        raise NotAuthorised(
+            f"this is not the key of the fleet at {store.url}",
+            hint="compare 'tcfs key show' on a machine of that fleet",
+        )
+    paths = home.new_fleet(info.fleet_id)
+    signer = _signing_key(env, paths)
+    known = await machines(store, keys, info)
+    mine = next((machine for machine in known if machine.verify_key == signer.public), None)
+    name = mine.name if mine is not None else _choose_name(machine_name, host, {machine.name for machine in known})
+    paths.write_key(root)
+    machine_id = mine.machine_id if mine is not None else await _register(env, store, keys, info, name, signer)
+    env.fault("init.after_machine_put")
+    config = FleetConfig(
+        fleet_id=info.fleet_id,
+        name=fleet_name,
+        store_url=normalised(store.url),
+        machine_id=machine_id,
+        machine_name=name,
+    )
+    _make_database(env, paths, config)
+    paths.save(config)
+    return Joined(paths, config)
+
+
+def _signing_key(env: Env, paths: FleetPaths) -> SigningKey:
+    if not paths.signing_key_file.exists():
+        paths.write_signing_key(env.random_bytes(SEED_SIZE))
+    return SigningKey(paths.read_signing_key())
+
+
+def _choose_name(wanted: str | None, host: str, taken: set[str]) -> str:
+    if wanted is not None:
+        _check_name(wanted, "machine")
+        if wanted in taken:
+            raise TcfsError(f"another machine of this fleet is called {wanted}", hint="choose another --name")
+        return wanted
+    name = host_machine_name(host)
+    number = 2
+    while name in taken:
+        suffix = f"-{number}"
+        name = host_machine_name(host)[: 63 - len(suffix)] + suffix
+        number += 1
+    return name
+
+
+async def _register(env: Env, store: Store, keys: Keys, info: FleetInfo, name: str, signer: SigningKey) -> str:
+    machine = MachineInfo(machine_id=env.uuid4(), name=name, verify_key=signer.public, created=int(env.now()))
+    data = encode_machine(keys, info.fleet_id, machine, env.random_bytes(NONCE_SIZE), signer)
+    await store.put(machine_key(machine.machine_id), data)
+    return machine.machine_id
+
+
+async def machines(store: Store, keys: Keys, info: FleetInfo) -> list[MachineInfo]:
+    """Every machine of the fleet whose object verifies; broken ones are left to doctor."""
+    found: list[MachineInfo] = []
+    async for item in store.list("machines/"):
+        machine_id = item.key.removeprefix("machines/")
+        try:
+            found.append(decode_machine(keys, info.fleet_id, machine_id, await store.get(item.key)))
+        except (BadFormat, ObjectMissing):
+            continue
+    return found
+
+
+def _make_database(env: Env, paths: FleetPaths, config: FleetConfig) -> None:
+    if paths.fleet_db.exists():
+        database = FleetDb.open(env, paths.fleet_db)
+        try:
+            if database.machine_id != config.machine_id:
+                raise BadConfig(
+                    f"{paths.fleet_db} belongs to another machine_id",
+                    hint="it may hold what was never published: move the folder away, then run init again",
+                )
+        finally:
+            database.close()
+        return
+    FleetDb.create(env, paths.fleet_db, config.fleet_id, config.machine_id, config.machine_name).close()

@@ -1,0 +1,72 @@
+"""What a path on the command line means: a place in the fleet, or a file outside it.
+
+REMOTE is docs/a.txt, /docs/a.txt, FLEET:docs/a.txt or tcfs/FLEET/docs/a.txt; '' is the fleet's root. A path in the
+mount means the file there. Of several meanings the first that exists counts, the most literal being first.
+"""
+
+from collections.abc import Callable
+
+from sync.core.errors import BadPath, NotFound
+from sync.core.paths import parse_rel_path
+from sync.machines.mounts import InMount, resolve
+from sync.state.home import FleetConfig
+
+
+def mountpoints(config: FleetConfig) -> set[str]:
+    """Where this fleet is, or is to be, mounted."""
+    return {config.mountpoint} if config.mountpoint else set()
+
+
+def local_place(config: FleetConfig, text: str, cwd: str) -> InMount | str:
+    """Where a LOCAL leads: into the fleet's mount, or to an absolute path. Touches nothing below the mount."""
+    return resolve(text, cwd, mountpoints(config))
+
+
+def remote_forms(config: FleetConfig, text: str) -> list[str]:
+    """Every rel_path that a REMOTE may mean ('' = the root), the most literal first; BadPath if it can mean none."""
+    forms = [text]
+    for fleet in (config.name, config.fleet_id):
+        for prefix in (f"{fleet}:", f"tcfs/{fleet}/", f"/tcfs/{fleet}/"):
+            if text.startswith(prefix):
+                forms.append(text[len(prefix) :])
+        if text in (f"tcfs/{fleet}", f"/tcfs/{fleet}"):
+            forms.append("")
+    found: list[str] = []
+    trouble: BadPath | None = None
+    for form in forms:
+        try:
+            path = _rel_path(form)
+        except BadPath as error:
+            trouble = error
+            continue
+        if path not in found:
+            found.append(path)
+    if not found and trouble is not None:
+        raise trouble
+    return found
+
+
+def meanings(config: FleetConfig, text: str, cwd: str) -> list[str]:
+    """Every rel_path that a PATH may mean, which is a path in the mount or a REMOTE."""
+    place = local_place(config, text, cwd)
+    inside = [place.rel_path] if isinstance(place, InMount) else []
+    try:
+        return [*inside, *(form for form in remote_forms(config, text) if form not in inside)]
+    except BadPath:
+        if inside:
+            return inside
+        raise
+
+
+def find_place(forms: list[str], text: str, exists: Callable[[str], bool]) -> str:
+    """The first form that exists; NotFound if none does."""
+    for form in forms:
+        if form == "" or exists(form):
+            return form
+    raise NotFound(f"no such file in the fleet: {text}", hint="see 'tcfs ls'")
+
+
+def _rel_path(form: str) -> str:
+    stripped = form.strip("/")
+    parts = [part for part in stripped.split("/") if part not in ("", ".")]
+    return parse_rel_path("/".join(parts)) if parts else ""
