@@ -1,4 +1,4 @@
-"""flock on a file: who holds engine.lock is the engine, who holds mount.lock is the mount. The kernel drops it at death."""
+"""flock on a file: the holder of engine.lock is the engine, of mount.lock the mount. The kernel drops it at death."""
 
 import fcntl
 import os

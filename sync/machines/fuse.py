@@ -1,0 +1,83 @@
+"""The kernel's side of a mount, as far as the engine and the CLI handle it: is FUSE there, unmount, abort."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from sync.core.errors import NotYet, TcfsError
+from sync.machines.mounts import FSTYPE, holders, mounted
+
+CONNECTIONS = Path("/sys/fs/fuse/connections")
+MOUNTINFO = Path("/proc/self/mountinfo")
+DEVICE = Path("/dev/fuse")
+UNMOUNT_S = 10.0  # how long the helper may take
+
+
+def why_no_fuse(device: Path = DEVICE) -> str:
+    """Why nothing can be mounted here, with the remedy; '' if it can."""
+    if not device.exists():
+        return f"{device} is not there (load the fuse module, or give the container the device)"
+    if not os.access(device, os.R_OK | os.W_OK):
+        return f"{device} cannot be opened by this user"
+    if importlib.util.find_spec("pyfuse3") is None or importlib.util.find_spec("trio") is None:
+        return "the Python packages pyfuse3 and trio are not installed (scripts/setup installs them)"
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        return "fusermount3 is not installed (package fuse3)"
+    return ""
+
+
+def is_mounted(mountpoint: str) -> bool:
+    """True if a tcfs is mounted exactly there, alive or dead; asks the mount table only."""
+    return mounted().get(mountpoint) == FSTYPE
+
+
+def unmount(mountpoint: str, *, lazy: bool = False) -> None:
+    """Take the mount away; fine if there is none. NotYet naming who holds it if it is busy."""
+    if not is_mounted(mountpoint):
+        return
+    done = subprocess.run(_command(mountpoint, lazy), capture_output=True, text=True, timeout=UNMOUNT_S, check=False)
+    if done.returncode == 0 or not is_mounted(mountpoint):
+        return
+    trouble = done.stderr.strip()
+    if "busy" in trouble:
+        who = ", ".join(holders(mountpoint)) or "a process of another user"
+        raise NotYet(f"{mountpoint} is in use by {who}", hint="close it there, or 'tcfs down --force'")
+    raise TcfsError(f"cannot unmount {mountpoint}: {trouble}")
+
+
+def _command(mountpoint: str, lazy: bool) -> list[str]:
+    helper = shutil.which("fusermount3")
+    if helper is not None:
+        return [helper, "-u", *(["-z"] if lazy else []), "--", mountpoint]
+    return ["umount", *(["-l"] if lazy else []), mountpoint]
+
+
+def abort(mountpoint: str, table: Path = MOUNTINFO, connections: Path = CONNECTIONS) -> bool:
+    """End a mount that does not answer: all that waits for it fails with ENOTCONN. False if it was not possible.
+
+    A process that is stuck in the kernel survives kill -9 until this happens.
+    """
+    number = connection_number(mountpoint, table)
+    if number is None:
+        return False
+    try:
+        (connections / str(number) / "abort").write_text("1")
+    except OSError:
+        return False
+    return True
+
+
+def connection_number(mountpoint: str, table: Path = MOUNTINFO) -> int | None:
+    """The number of a mount's folder below /sys/fs/fuse/connections: the minor of its device."""
+    found: int | None = None
+    try:
+        lines = os.fsdecode(table.read_bytes()).splitlines()
+    except FileNotFoundError:
+        return None
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) > 5 and fields[4].replace("\\040", " ") == mountpoint and f" {FSTYPE} " in line:
+            found = int(fields[2].partition(":")[2])
+    return found

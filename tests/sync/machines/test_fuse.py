@@ -1,0 +1,62 @@
+import subprocess
+
+import pytest
+
+from sync.core.errors import NotYet, TcfsError
+from sync.machines import fuse
+
+MOUNTINFO = """\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+87 22 0:51 / /home/me/my\\040fleet rw,nosuid - fuse.tcfs tcfs rw,user_id=0
+88 22 0:52 / /other rw,nosuid - fuse.sshfs sshfs rw,user_id=0
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "mountinfo"
+    path.write_text(MOUNTINFO)
+    return path
+
+
+def test_the_connection_of_a_mount(table):
+    assert fuse.connection_number("/home/me/my fleet", table) == 51
+    assert fuse.connection_number("/other", table) is None
+    assert fuse.connection_number("/", table) is None
+
+
+def test_abort_writes_to_that_connection_only(tmp_path, table):
+    (tmp_path / "51").mkdir()
+    assert fuse.abort("/home/me/my fleet", table, tmp_path)
+    assert (tmp_path / "51" / "abort").read_text() == "1"
+    assert not fuse.abort("/other", table, tmp_path)
+    assert not fuse.abort("/home/me/my fleet", table, tmp_path / "none")
+
+
+def test_no_device_is_said_with_its_remedy(tmp_path):
+    assert "load the fuse module" in fuse.why_no_fuse(tmp_path / "fuse")
+
+
+def unmounting(monkeypatch, stderr, *, still_there=True):
+    there = iter([True, still_there])
+    monkeypatch.setattr(fuse, "is_mounted", lambda _: next(there))
+    monkeypatch.setattr(fuse, "holders", lambda _: ["vim (3)"])
+    done = subprocess.CompletedProcess([], 1 if stderr else 0, "", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+
+
+def test_a_busy_mount_names_who_holds_it(monkeypatch):
+    unmounting(monkeypatch, "fusermount3: failed to unmount /m: Device or resource busy")
+    with pytest.raises(NotYet, match=r"in use by vim \(3\)"):
+        fuse.unmount("/m")
+
+
+def test_a_mount_that_went_meanwhile_is_no_error(monkeypatch):
+    unmounting(monkeypatch, "not mounted", still_there=False)
+    fuse.unmount("/m")
+
+
+def test_another_failure_is_told(monkeypatch):
+    unmounting(monkeypatch, "permission denied")
+    with pytest.raises(TcfsError, match="permission denied"):
+        fuse.unmount("/m")
