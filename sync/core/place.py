@@ -1,7 +1,7 @@
 """Which names what a path shows gets in its directory: file against directory, and the names of siblings."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 import blake3
@@ -44,16 +44,6 @@ def place(shown: Shown, has_descendants: bool) -> Placed:
         return Placed(dir=IMPLIED, siblings=shown.siblings)
     beside = Sibling(name.version.id, name.version.manifest, name.also)
     return Placed(dir=IMPLIED, siblings=(beside, *shown.siblings))
-
-
-def sibling_names(name: str, siblings: Sequence[Sibling], taken: Callable[[str], bool]) -> tuple[str, ...]:
-    """One name for each of the siblings of NAME, all different. taken: a name that something else in the folder has."""
-    names: list[str] = []
-    for sibling in siblings:
-        names.append(
-            sibling_name(name, sibling.manifest.machine_name, lambda other: other in names or taken(other), sibling.id)
-        )
-    return tuple(names)
 
 
 def sibling_name(name: str, machine_name: str, taken: Callable[[str], bool], version_id: str) -> str:
