@@ -13,6 +13,7 @@
     |-- NotAuthorised            wrong key, or the store refuses us
     |-- Unavailable              the store, a peer or the daemon cannot be reached now
     |   |-- StoreAway
+    |   |   `-- RequestFailed    one request went wrong on the way: trying again may help at once
     |   `-- NoDaemon
     |-- TimedOut                 it may still happen, but not within the deadline
     |-- NotYet                   refused until something that is pending is done (dirty data, a busy file)
@@ -93,6 +94,10 @@ class Unavailable(TcfsError):
 
 class StoreAway(Unavailable):
     code = "store-away"
+
+
+class RequestFailed(StoreAway):
+    code = "request-failed"
 
 
 class NoDaemon(Unavailable):

@@ -1,0 +1,369 @@
+"""A store that is a directory: of this machine, of a disk that comes and goes, or of a network file system.
+
+    <root>/fleet.json       the store is there if and only if this can be read, and holds what it held at first
+    <root>/<key>            one file an object
+    <root>/.tmp/<random>    being written; invisible as an object. Left behind by a crash: removed after an hour
+
+A put is durable: the bytes are synced before the name appears, the folder after it. Nothing is ever made in a root that
+does not hold the fleet: an empty mount point is a store that is away, not a new store.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+from sync.core.errors import (
+    Integrity,
+    NoSpace,
+    NotAuthorised,
+    ObjectMissing,
+    ReadOnly,
+    RequestFailed,
+    StoreAway,
+    TcfsError,
+)
+from sync.env import Env, fsync_dir, sync_file
+from sync.store.base import FLEET_OBJECT, Buffer, Data, ObjectInfo, check_key, check_range, parts_of
+
+TEMP_FOLDER = ".tmp"  # no key part begins with a dot
+TEMP_AGE_MAX = 3600.0  # seconds, by the store's clock
+BUFFERS_MAX = 1000  # of one writev; IOV_MAX is 1024
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM}
+_AGAIN = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ENOENT, errno.EINTR}
+
+
+class LocalStore:
+    """create_root: for `init` of a new fleet only: a put of fleet.json may make the root, and needs no fleet.json."""
+
+    def __init__(self, env: Env, root: Path, *, create_root: bool = False) -> None:
+        self.root = root
+        self.is_exclusive = True
+        self._env = env
+        self._create_root = create_root
+        self._fleet: bytes | None = None  # what fleet.json held when first read
+        self._cleaned = False
+
+    @property
+    def url(self) -> str:
+        return self.root.as_uri()
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        check_key(key)
+        check_range(start, length)
+        return await self._env.run_io(self._get, key, start, length)
+
+    async def put(self, key: str, data: Data) -> None:
+        check_key(key)
+        await self._env.run_io(self._put, key, parts_of(data), False)
+
+    async def put_if_absent(self, key: str, data: Data) -> bool:
+        check_key(key)
+        return await self._env.run_io(self._put, key, parts_of(data), True)
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        await self.check()
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            try:
+                check_key(folder)
+            except TcfsError:
+                return  # no key begins like that
+        async for info in self._walk(folder, prefix, start_after):
+            yield info
+
+    async def delete(self, key: str) -> None:
+        check_key(key)
+        await self._env.run_io(self._delete, key)
+
+    async def stat(self, key: str) -> ObjectInfo:
+        check_key(key)
+        return await self._env.run_io(self._stat, key)
+
+    async def check(self) -> None:
+        await self._env.run_io(self._check)
+
+    async def aclose(self) -> None:
+        return
+
+    # The root
+
+    def _check(self) -> None:
+        with self._open_root():
+            pass
+
+    @contextlib.contextmanager
+    def _open_root(self, *, making_fleet: bool = False) -> Iterator[int]:
+        """A descriptor of the root that has just been seen to hold the fleet."""
+        if making_fleet and not self.root.is_dir():
+            self._make_root()
+        try:
+            root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._not_there(error) from error
+        try:
+            if not making_fleet:
+                self._check_fleet(root)
+            yield root
+        finally:
+            os.close(root)
+
+    def _make_root(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            fsync_dir(self.root.parent)
+        except OSError as error:
+            raise self._failed(error, FLEET_OBJECT, writing=True) from error
+
+    def _check_fleet(self, root: int) -> None:
+        try:
+            with _opened(FLEET_OBJECT, os.O_RDONLY, root) as file:
+                found = os.read(file, 1 << 20)
+        except OSError as error:
+            raise self._not_there(error) from error
+        if self._fleet is None:
+            self._fleet = found
+        elif found != self._fleet:
+            raise StoreAway(
+                f"{self.root / FLEET_OBJECT} is not what it was: damaged, or another fleet's store",
+                path=self.url,
+                hint="bring the right store back to this place",
+            )
+
+    def _not_there(self, error: OSError) -> TcfsError:
+        if error.errno in _REFUSED:
+            return NotAuthorised(f"may not read the store {self.root}: {error.strerror}", path=self.url)
+        return StoreAway(
+            f"the store {self.root} is away: {error.strerror}",
+            path=self.url,
+            hint="is its disk mounted, its network up?",
+        )
+
+    def _failed(self, error: OSError, key: str, *, writing: bool) -> TcfsError:
+        """What an error of the file system means, once the root was seen to be there."""
+        doing = f"{'writing' if writing else 'reading'} {key}: {error.strerror}"
+        if error.errno in _FULL:
+            return NoSpace(f"the store {self.root} is full: {doing}", path=key, hint="make room there")
+        if error.errno == errno.EROFS or (writing and error.errno in _REFUSED):
+            return ReadOnly(f"the store {self.root} refuses writes: {doing}", path=key)
+        if error.errno in _REFUSED:
+            return NotAuthorised(f"the store {self.root} refuses us: {doing}", path=key)
+        if error.errno == errno.EIO and not writing:
+            return Integrity(f"the store {self.root} cannot be read: {doing}", path=key)
+        if error.errno in _AGAIN:
+            return RequestFailed(f"the store {self.root}: {doing}", path=key)
+        return StoreAway(f"the store {self.root}: {doing}", path=key)
+
+    # Reading
+
+    def _get(self, key: str, start: int, length: int | None) -> bytes:
+        with self._reading(key), _opened(self.root / key, os.O_RDONLY) as file:
+            end = os.fstat(file).st_size
+            if length is not None:
+                end = min(end, start + length)
+            parts = []
+            while start < end:
+                part = os.pread(file, end - start, start)
+                if not part:
+                    break
+                parts.append(part)
+                start += len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _stat(self, key: str) -> ObjectInfo:
+        with self._reading(key):
+            found = (self.root / key).stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise FileNotFoundError(errno.ENOENT, "a folder")
+            return ObjectInfo(key, found.st_size, found.st_mtime_ns)
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            self._check()
+            raise ObjectMissing(f"no such object: {key}", path=key, hint=f"looked for in {self.root}") from error
+        except OSError as error:
+            self._check()
+            raise self._failed(error, key, writing=False) from error
+
+    async def _walk(self, folder: str, prefix: str, start_after: str) -> AsyncIterator[ObjectInfo]:
+        for info in await self._env.run_io(self._scan, folder, prefix, start_after):
+            if info.key.endswith("/"):
+                async for below in self._walk(info.key[:-1], prefix, start_after):
+                    yield below
+            else:
+                yield info
+
+    def _scan(self, folder: str, prefix: str, start_after: str) -> Sequence[ObjectInfo]:
+        """The entries of one folder that may matter, in the order of the keys; folders end with '/'."""
+        found = []
+        try:
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    key = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir():
+                        key += "/"
+                    elif not entry.is_file():
+                        continue
+                    if _matters(key, prefix, start_after):
+                        with contextlib.suppress(FileNotFoundError):  # deleted since
+                            about = entry.stat()
+                            found.append(ObjectInfo(key, about.st_size, about.st_mtime_ns))
+        except (FileNotFoundError, NotADirectoryError):
+            self._check()  # a store that vanished while it was listed is no short list
+            return []
+        except OSError as error:
+            self._check()
+            raise self._failed(error, folder, writing=False) from error
+        return sorted(found, key=lambda info: info.key)
+
+    # Writing
+
+    def _put(self, key: str, data: Sequence[Buffer], only_if_absent: bool) -> bool:
+        """The body of put and put_if_absent. False: something was there, and is durable now."""
+        folder_path, _, name = key.rpartition("/")
+        with self._open_root(making_fleet=self._create_root and key == FLEET_OBJECT) as root:
+            try:
+                with self._open_folder(root, folder_path) as folder, self._open_folder(root, TEMP_FOLDER) as temps:
+                    if only_if_absent and _is_there(name, folder):
+                        os.fsync(folder)  # an earlier attempt of ours may have died before doing so
+                        return False
+                    self._clean(temps)
+                    temp = self._write_temp(temps, data)
+                    try:
+                        made = self._name(temps, temp, folder, name, only_if_absent)
+                    except OSError:
+                        _unlink(temp, temps)
+                        raise
+                    self._env.fault("store.before_dir_sync")
+                    os.fsync(folder)
+            except OSError as error:
+                raise self._failed(error, key, writing=True) from error
+        self._env.fault("store.after_put")
+        return made
+
+    def _write_temp(self, temps: int, data: Sequence[Buffer]) -> str:
+        temp = self._env.random_bytes(12).hex()
+        try:
+            with _opened(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
+                _write_all(file, data)
+                self._env.fault("store.before_sync")
+                sync_file(file)
+        except OSError:
+            _unlink(temp, temps)
+            raise
+        self._env.fault("store.before_rename")
+        return temp
+
+    def _name(self, temps: int, temp: str, folder: int, name: str, only_if_absent: bool) -> bool:
+        """Give the synced file its name; False if only_if_absent and the name is taken. The temp name is gone."""
+        if only_if_absent and self.is_exclusive:
+            try:
+                os.link(temp, name, src_dir_fd=temps, dst_dir_fd=folder)
+            except FileExistsError:
+                _unlink(temp, temps)
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self.is_exclusive = False  # FAT and its kin: the best they offer is to look first
+            else:
+                _unlink(temp, temps)
+                return True
+        if only_if_absent and _is_there(name, folder):
+            _unlink(temp, temps)
+            return False
+        os.rename(temp, name, src_dir_fd=temps, dst_dir_fd=folder)
+        return True
+
+    @contextlib.contextmanager
+    def _open_folder(self, root: int, path: str) -> Iterator[int]:
+        """A descriptor of this folder below the root; what is missing is made, durably."""
+        with contextlib.ExitStack() as opened:
+            folder = root
+            for part in path.split("/") if path else []:
+                above = folder
+                try:
+                    folder = opened.enter_context(_opened(part, os.O_RDONLY | os.O_DIRECTORY, above))
+                except FileNotFoundError:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=above)
+                    os.fsync(above)
+                    folder = opened.enter_context(_opened(part, os.O_RDONLY | os.O_DIRECTORY, above))
+            yield folder
+
+    def _clean(self, temps: int) -> None:
+        """Once: remove what crashes left behind. A writer this slow fails at its rename and tries again."""
+        if self._cleaned:
+            return
+        self._cleaned = True
+        mark = self._env.random_bytes(12).hex()
+        with _opened(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
+            now = os.fstat(file).st_mtime
+        _unlink(mark, temps)
+        with os.scandir(temps) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # another machine cleans too
+                    if now - entry.stat(follow_symlinks=False).st_mtime > TEMP_AGE_MAX:
+                        os.unlink(entry.name, dir_fd=temps)
+
+    def _delete(self, key: str) -> None:
+        with self._open_root() as root:
+            try:
+                os.unlink(key, dir_fd=root)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return
+            except OSError as error:
+                raise self._failed(error, key, writing=True) from error
+        self._env.fault("store.after_delete")
+
+
+def _matters(key: str, prefix: str, start_after: str) -> bool:
+    """False if neither this object, nor anything in this folder (a key that ends with '/'), is asked for."""
+    try:
+        check_key(key.rstrip("/"))
+    except TcfsError:
+        return False  # temp files, lost+found, .DS_Store
+    if key.endswith("/"):
+        return (key.startswith(prefix) or prefix.startswith(key)) and (key > start_after or start_after.startswith(key))
+    return key.startswith(prefix) and key > start_after
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, flags: int, folder: int | None = None) -> Iterator[int]:
+    file = os.open(path, flags, 0o666, dir_fd=folder)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, data: Sequence[Buffer]) -> None:
+    left = [memoryview(part).cast("B") for part in data if memoryview(part).nbytes]
+    first = 0
+    while first < len(left):
+        written = os.writev(file, left[first : first + BUFFERS_MAX])
+        while first < len(left) and written >= left[first].nbytes:
+            written -= left[first].nbytes
+            first += 1
+        if written:
+            left[first] = left[first][written:]
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _unlink(name: str, folder: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
