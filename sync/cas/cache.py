@@ -1,0 +1,303 @@
+"""Plain chunks and whole files on this machine's disk, to be read in place. All of it may be deleted at any time.
+
+    <root>/chunks/<first 2 hex>/<chunk_id, 64 hex>     the plain bytes of a chunk
+    <root>/whole/<content_id, 64 hex>                  all bytes of a content
+
+The folder itself is the index: a file's mtime says when it was last used, and nothing else is kept. The mount reads
+these files by their paths and moves complete layers into whole/; it compares sizes before it trusts one.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sync.core.codec import Buffer, Keys, chunk_id
+from sync.core.manifest import ChunkId
+from sync.env import Env
+
+DEFAULT_QUOTA: Final = 10 << 30  # bytes
+GRACE_NS: Final = 30 * 10**9  # what was written or used in this time is never evicted
+EVICT_AHEAD: Final = 16  # an eviction frees a 16th of the quota, so that not every write needs one
+RETRY_AFTER: Final = 5.0  # seconds: how long a full cache that could free nothing stays as it is
+
+_BLOCK: Final = 4096
+
+
+class CacheUsage(msgspec.Struct, frozen=True):
+    """What lies in the cache now, in bytes of disk and files; and since the start: bad files found, failed writes."""
+
+    used: int
+    quota: int
+    chunks: int
+    whole: int
+    bad: int
+    failed_writes: int
+    last_error: str
+
+
+class _File(msgspec.Struct, frozen=True):
+    used_ns: int
+    size: int
+    path: Path
+
+
+class ChunkCache:
+    """One fleet's cache below `root`. Thread-safe; blocks on the disk: call it in a thread where that matters.
+
+    protected(), asked once an eviction, names what must stay: chunk_ids and content_ids in hex.
+    """
+
+    def __init__(
+        self, env: Env, root: Path, quota: int, keys: Keys, protected: Callable[[], Collection[str]] = frozenset
+    ) -> None:
+        self._env = env
+        self._chunks = root / "chunks"
+        self._whole = root / "whole"
+        self._quota = quota
+        self._keys = keys
+        self._protected = protected
+        self._lock = threading.Lock()
+        self._used: int | None = None  # bytes; None: not scanned yet. An estimate between scans
+        self._retry_at = float("-inf")  # monotonic: until then a full cache is not searched again
+        self._bad = 0
+        self._failed_writes = 0
+        self._last_error = ""
+
+    def path(self, chunk: ChunkId) -> Path:
+        """Where this chunk is, if it is here."""
+        name = chunk.hex()
+        return self._chunks / name[:2] / name
+
+    def whole_path(self, content_id: str) -> Path:
+        """Where all bytes of this content (64 hex digits) are, if they are here."""
+        return self._whole / content_id
+
+    def has(self, chunk: ChunkId) -> bool:
+        """True if there is a file that is not empty; get tells whether it is right."""
+        return _size(self.path(chunk)) > 0
+
+    def has_whole(self, content_id: str) -> bool:
+        return self.whole_path(content_id).exists()
+
+    def get(self, chunk: ChunkId) -> bytes | None:
+        """The chunk's bytes, checked against its name. None if it is not here; a file that is wrong is removed."""
+        path = self.path(chunk)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        if chunk_id(self._keys, data) == chunk:
+            return data
+        with self._lock:
+            self._bad += 1
+        self._remove(path)
+        return None
+
+    def put(self, chunk: ChunkId, data: Buffer) -> bool:
+        """Keep this chunk. False if the cache cannot take it: no room by the quota or on the disk, or the disk fails.
+
+        ValueError if data is not what its name says. Does nothing for a chunk that is here. Room is reserved first.
+        """
+        if chunk_id(self._keys, data) != chunk:
+            raise ValueError(f"not the bytes of chunk {chunk.hex()}")
+        path = self.path(chunk)
+        if _size(path) == len(data):
+            return True
+        if not self._reserve(_on_disk(len(data))):
+            return False
+        try:
+            self._write(path, data)
+        except OSError as error:
+            with self._lock:
+                self._used = max(0, (self._used or 0) - _on_disk(len(data)))
+                self._failed_writes += 1
+                self._last_error = str(error)
+            return False
+        return True
+
+    def drop(self, chunk: ChunkId) -> None:
+        """Forget this chunk. Whoever has its file open keeps reading it."""
+        self._remove(self.path(chunk))
+
+    def drop_whole(self, content_id: str) -> None:
+        self._remove(self.whole_path(content_id))
+
+    def used(self, ids: Iterable[bytes]) -> None:
+        """These were read just now: chunk_ids, or content_ids as 32 bytes. What is not here is passed over."""
+        now = self._env.now_ns()
+        for each in ids:
+            for path in (self.path(ChunkId(each)), self.whole_path(each.hex())):
+                try:
+                    os.utime(path, ns=(now, now))
+                    break
+                except OSError:
+                    continue  # the other kind, or gone: the next reader asks for it
+
+    def note_whole(self, content_id: str) -> None:
+        """The mount has moved a file into whole/: it counts from now on, and as just used."""
+        self.used([bytes.fromhex(content_id)])
+        with self._lock:
+            if self._used is not None:
+                self._used += _on_disk(_size(self.whole_path(content_id)))
+
+    def usage(self) -> CacheUsage:
+        """Counted anew, file by file."""
+        chunks = list(_files(self._chunk_folders()))
+        whole = list(_files([self._whole]))
+        with self._lock:
+            self._used = sum(_on_disk(file.size) for file in (*chunks, *whole))
+            return CacheUsage(
+                used=self._used,
+                quota=self._quota,
+                chunks=len(chunks),
+                whole=len(whole),
+                bad=self._bad,
+                failed_writes=self._failed_writes,
+                last_error=self._last_error,
+            )
+
+    def evict(self, size: int) -> int:
+        """Free `size` bytes, and what is over the quota, least recently used first; returns how many were freed.
+
+        They may be fewer: what was written or used in the last 30 s stays, and what is protected.
+        """
+        with self._lock:
+            return self._evict(free=size, keep=self._quota)
+
+    def scrub(self) -> int:
+        """Read every chunk and remove the files that are wrong; returns how many. For fsck and after a power cut."""
+        wrong = 0
+        for file in _files(self._chunk_folders()):
+            wrong += self._is_chunk_name(file.path.name) and self.get(ChunkId(bytes.fromhex(file.path.name))) is None
+        return wrong
+
+    def _reserve(self, size: int) -> bool:
+        if size > self._quota:
+            return False
+        with self._lock:
+            if self._used is None:
+                self._used = sum(_on_disk(file.size) for file in self._scan())
+            if self._used + size > self._quota:
+                if self._env.monotonic() < self._retry_at:
+                    return False
+                self._evict(free=0, keep=self._quota - size - self._quota // EVICT_AHEAD)
+                if self._used + size > self._quota:
+                    self._retry_at = self._env.monotonic() + RETRY_AFTER
+                    return False
+            self._used += size
+            return True
+
+    def _evict(self, *, free: int, keep: int) -> int:
+        """Free this much at least, and leave no more than `keep`. The caller holds the lock. Counts anew on the way."""
+        files = sorted(self._scan(), key=lambda file: file.used_ns)
+        total = sum(_on_disk(file.size) for file in files)
+        before = total
+        protected = frozenset(self._protected())
+        newest = self._env.now_ns() - GRACE_NS
+        for file in files:
+            if before - total >= free and total <= keep:
+                break
+            if file.used_ns < newest and file.path.name not in protected:
+                try:
+                    file.path.unlink(missing_ok=True)
+                except OSError as error:
+                    self._last_error = str(error)
+                    continue
+                total -= _on_disk(file.size)
+        self._used = total
+        return before - total
+
+    def _write(self, path: Path, data: Buffer) -> None:
+        temp = path.with_name(f".{path.name[:16]}.{self._env.random_bytes(8).hex()}.tmp")
+        try:
+            descriptor = _create(temp)
+        except FileNotFoundError:  # the first of its folder, or somebody deleted the cache
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = _create(temp)
+        try:
+            try:
+                _write_all(descriptor, memoryview(data).cast("B"))
+                now = self._env.now_ns()
+                os.utime(descriptor, ns=(now, now))
+            finally:
+                os.close(descriptor)
+            temp.rename(path)
+        except OSError:
+            temp.unlink(missing_ok=True)
+            raise
+
+    def _remove(self, path: Path) -> None:
+        size = _size(path)
+        try:
+            path.unlink()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                with self._lock:
+                    self._last_error = str(error)
+            return
+        with self._lock:
+            if self._used is not None:
+                self._used = max(0, self._used - _on_disk(size))
+
+    def _scan(self) -> Iterator[_File]:
+        yield from _files([*self._chunk_folders(), self._whole])
+
+    def _chunk_folders(self) -> list[Path]:
+        try:
+            with os.scandir(self._chunks) as entries:
+                return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+        except OSError:
+            return []
+
+    @staticmethod
+    def _is_chunk_name(name: str) -> bool:
+        return len(name) == 64 and all(digit in "0123456789abcdef" for digit in name)
+
+
+def default_quota(folder: Path) -> int:
+    """10 GiB or a tenth of the disk that holds `folder` (or will), whichever is less."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    disk = os.statvfs(folder)
+    return min(DEFAULT_QUOTA, disk.f_blocks * disk.f_frsize // 10)
+
+
+def _files(folders: Iterable[Path]) -> Iterator[_File]:
+    """What lies in the folders, leftovers of killed writers too; what vanishes meanwhile is skipped."""
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                names = list(entries)
+        except OSError:
+            continue
+        for entry in names:
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            yield _File(found.st_mtime_ns, found.st_size, Path(entry.path))
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _size(path: Path) -> int:
+    """Bytes of the file, 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK

@@ -1,0 +1,116 @@
+"""Where chunks lie, and which bytes of packs to read for them. Pure: plans, no I/O."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from sync.core.manifest import ChunkId
+from sync.core.packfile import pack_key
+
+RANGE_MAX: Final = 4 << 20  # bytes of one request; a single chunk may be larger by its overhead
+RANGE_RAW_MAX: Final = 16 << 20  # plain bytes that one request may turn into: chunks of zeros are short in a pack
+GAP_MAX: Final = 16 << 10  # bytes read for nothing where that saves a request
+
+
+class ChunkPlace(msgspec.Struct, frozen=True):
+    """One place of a chunk. offset and length: of its encoded bytes in the pack; raw_length: plain; flags: 1 = zstd."""
+
+    pack_id: str
+    machine_id: str
+    offset: int
+    length: int
+    raw_length: int
+    flags: int
+
+    @property
+    def key(self) -> str:
+        """The pack's object."""
+        return pack_key(self.machine_id, self.pack_id)
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+class PackRange(msgspec.Struct, frozen=True):
+    """Bytes [start, end) of one pack, and the chunks wanted in them, by offset."""
+
+    key: str
+    start: int
+    end: int
+    chunks: tuple[tuple[ChunkId, ChunkPlace], ...]
+
+
+def plan_ranges(ids: Iterable[ChunkId], places: Mapping[ChunkId, Sequence[ChunkPlace]]) -> list[PackRange]:
+    """The fewest requests that bring all of ids, ordered by the first of ids that each brings.
+
+    Every id must have a place. Where there is a choice a pack that is read anyway is preferred, then the first place.
+    """
+    rank: dict[ChunkId, int] = {}
+    packs: dict[str, list[tuple[ChunkId, ChunkPlace]]] = {}
+    for chunk in ids:
+        if chunk not in rank:
+            rank[chunk] = len(rank)
+            candidates = places[chunk]
+            place = next((each for each in candidates if each.key in packs), candidates[0])
+            packs.setdefault(place.key, []).append((chunk, place))
+    ranges = [planned for chunks in packs.values() for planned in _split(chunks)]
+    return sorted(ranges, key=lambda planned: min(rank[chunk] for chunk, _ in planned.chunks))
+
+
+def neighbours(
+    target: ChunkId,
+    around: Iterable[tuple[ChunkId, ChunkPlace]],
+    is_wanted: Callable[[ChunkId], bool],
+    *,
+    span: int = RANGE_MAX,
+    raw_max: int,
+) -> list[ChunkId]:
+    """The chunks that one range of at most `span` bytes brings along with target, by offset, without target itself.
+
+    around: chunks of target's pack (target too), in any order. They are taken without a gap, first those behind the
+    target, then those before it, up to the first that is larger than raw_max plain bytes or not wanted (here already).
+    Nothing if target is not among them.
+    """
+    ordered = sorted(around, key=lambda item: item[1].offset)
+    middle = next((index for index, (chunk, _) in enumerate(ordered) if chunk == target), None)
+    if middle is None:
+        return []
+    first, last = middle, middle
+
+    def fits(index: int, start: int, end: int) -> bool:
+        chunk, place = ordered[index]
+        return end - start <= span and place.raw_length <= raw_max and is_wanted(chunk)
+
+    while last + 1 < len(ordered) and ordered[last + 1][1].offset == ordered[last][1].end:
+        if not fits(last + 1, ordered[middle][1].offset, ordered[last + 1][1].end):
+            break
+        last += 1
+    while first > 0 and ordered[first - 1][1].end == ordered[first][1].offset:
+        if not fits(first - 1, ordered[first - 1][1].offset, ordered[last][1].end):
+            break
+        first -= 1
+    return [chunk for chunk, _ in ordered[first : last + 1] if chunk != target]
+
+
+def _split(chunks: Sequence[tuple[ChunkId, ChunkPlace]]) -> list[PackRange]:
+    ranges: list[PackRange] = []
+    run: list[tuple[ChunkId, ChunkPlace]] = []
+    raw = 0
+    for chunk, place in sorted(chunks, key=lambda item: item[1].offset):
+        is_near = bool(run) and place.offset - run[-1][1].end <= GAP_MAX
+        if run and not (
+            is_near and place.end - run[0][1].offset <= RANGE_MAX and raw + place.raw_length <= RANGE_RAW_MAX
+        ):
+            ranges.append(_range(run))
+            run, raw = [], 0
+        run.append((chunk, place))
+        raw += place.raw_length
+    if run:
+        ranges.append(_range(run))
+    return ranges
+
+
+def _range(run: Sequence[tuple[ChunkId, ChunkPlace]]) -> PackRange:
+    return PackRange(run[0][1].key, run[0][1].offset, max(place.end for _, place in run), tuple(run))

@@ -1,0 +1,150 @@
+"""Chunks out of packs, by few and bounded requests. Never wrong bytes: every chunk is checked against its name."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from sync.cas.index import ChunkPlace, PackRange, plan_ranges
+from sync.core.codec import ChunkCodec, Keys
+from sync.core.errors import Integrity, ObjectMissing
+from sync.core.manifest import ChunkId
+from sync.env import Env
+from sync.store.base import Store
+
+REQUESTS_AT_ONCE: Final = 4  # a read: with RANGE_RAW_MAX this bounds its memory
+
+Locate = Callable[[Sequence[ChunkId]], Mapping[ChunkId, Sequence[ChunkPlace]]]
+Damage = Callable[[str, Integrity], None]
+_Pair = tuple[ChunkId, bytes]
+
+
+class ReaderStatistics(msgspec.Struct, frozen=True):
+    """Since the reader was made: requests to the store, bytes they brought, and places found missing or wrong."""
+
+    requests: int
+    bytes_read: int
+    damaged: int
+
+
+class ChunkReader:
+    """Reads chunks of a fleet. `locate` tells where chunks lie; `on_damage(key, error)` hears of each bad place."""
+
+    def __init__(
+        self, env: Env, keys: Keys, store: Store, locate: Locate, on_damage: Damage = lambda key, error: None
+    ) -> None:
+        self._env = env
+        self._store = store
+        self._locate = locate
+        self._on_damage = on_damage
+        self._codec = ChunkCodec(keys)
+        self._requests = 0
+        self._bytes_read = 0
+        self._damaged = 0
+
+    def statistics(self) -> ReaderStatistics:
+        return ReaderStatistics(self._requests, self._bytes_read, self._damaged)
+
+    async def read(self, ids: Sequence[ChunkId]) -> AsyncIterator[tuple[ChunkId, bytes]]:
+        """Every one of ids once, with its plain bytes; chunks that lie in a row come in that order.
+
+        A bad place is made up for by another one. Without one: ObjectMissing or Integrity naming the object, after
+        all that its request brought besides; StoreAway as the store raises it. Close it (aclosing) if you stop early.
+        """
+        places = self._locate(ids)
+        for chunk in ids:
+            if not places.get(chunk):
+                raise ObjectMissing(f"chunk {chunk.hex()} is in no known pack", hint="see `tcfs fsck`")
+        planned = iter(plan_ranges(ids, places))
+        running: deque[asyncio.Task[tuple[list[_Pair], Integrity | None]]] = deque()
+        try:
+            self._start(planned, places, running)
+            while running:
+                found, error = await running[0]
+                running.popleft()
+                self._start(planned, places, running)
+                for pair in found:
+                    yield pair
+                if error is not None:
+                    raise error
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _start(
+        self,
+        planned: Iterator[PackRange],
+        places: Mapping[ChunkId, Sequence[ChunkPlace]],
+        running: "deque[asyncio.Task[tuple[list[_Pair], Integrity | None]]]",
+    ) -> None:
+        while len(running) < REQUESTS_AT_ONCE and (wanted := next(planned, None)) is not None:
+            running.append(asyncio.create_task(self._read_range(wanted, places)))
+
+    async def _read_range(
+        self, wanted: PackRange, places: Mapping[ChunkId, Sequence[ChunkPlace]]
+    ) -> tuple[list[_Pair], Integrity | None]:
+        """What a range brings, other places tried where it fails, and the error if there is nothing left to try."""
+        found, failed = await self._try_range(wanted)
+        unreadable: Integrity | None = None
+        for chunk, error in failed.items():
+            tried = {(wanted.key, place.offset) for name, place in wanted.chunks if name == chunk}
+            data = await self._try_others(chunk, places[chunk], tried)
+            if data is not None:
+                found.append((chunk, data))
+            elif unreadable is None:
+                unreadable = error
+        return found, unreadable
+
+    async def _try_others(
+        self, chunk: ChunkId, places: Sequence[ChunkPlace], tried: set[tuple[str, int]]
+    ) -> bytes | None:
+        for place in places:
+            if (place.key, place.offset) not in tried:
+                tried.add((place.key, place.offset))
+                found, _ = await self._try_range(PackRange(place.key, place.offset, place.end, ((chunk, place),)))
+                if found:
+                    return found[0][1]
+        return None
+
+    async def _try_range(self, wanted: PackRange) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:
+        """(chunks that are right, an error naming the object for each that is not)."""
+        self._requests += 1
+        try:
+            raw = await self._store.get(wanted.key, wanted.start, wanted.end - wanted.start)
+        except ObjectMissing:
+            missing = ObjectMissing(f"{wanted.key} is missing from the store", path=wanted.key, hint=_HINT)
+            self._report(wanted.key, missing)
+            return [], {chunk: missing for chunk, _ in wanted.chunks}
+        except Integrity as error:
+            self._report(wanted.key, error)
+            return [], {chunk: error for chunk, _ in wanted.chunks}
+        self._bytes_read += len(raw)
+        found, failed = await self._env.run(self._decode, wanted, raw)
+        if failed:
+            self._report(wanted.key, next(iter(failed.values())))
+        return found, failed
+
+    def _decode(self, wanted: PackRange, raw: bytes) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:
+        found: list[_Pair] = []
+        failed: dict[ChunkId, Integrity] = {}
+        view = memoryview(raw)
+        for chunk, place in wanted.chunks:
+            start = place.offset - wanted.start
+            encoded = view[start : start + place.length]
+            try:
+                if len(encoded) < place.length:
+                    raise Integrity(f"cut short at {wanted.start + len(raw)} bytes")
+                found.append((chunk, self._codec.decode(chunk, encoded, place.flags, place.raw_length)))
+            except Integrity as error:
+                failed[chunk] = Integrity(f"{wanted.key} is damaged: {error.message}", path=wanted.key, hint=_HINT)
+        return found, failed
+
+    def _report(self, key: str, error: Integrity) -> None:
+        self._damaged += 1
+        self._on_damage(key, error)
+
+
+_HINT: Final = "`tcfs fsck` names every file that needs this object"
