@@ -89,7 +89,7 @@ class Dirty(NamedTuple):
 
 
 class TreeReader:
-    """Reads of tree.db; as good as empty while the mount has not made it. Calls of several threads exclude each other."""
+    """Reads of tree.db; empty while the mount has not made it. Calls of several threads exclude each other."""
 
     def __init__(self, env: Env, path: Path | str, *, connection: sqlite3.Connection | None = None) -> None:
         """`connection`: read through this one instead of opening `path` (somebody else closes it)."""
@@ -138,6 +138,18 @@ class TreeReader:
                 for path, seal_id in self._all("SELECT lost_path, seal_id FROM node WHERE lost_path IS NOT NULL")
             ]
         return sorted(found, key=lambda item: (item.path, item.state))
+
+    def local_only(self, shown_path: Callable[[int], str]) -> list[str]:
+        """Paths that stay on this machine because they are ignored. `shown_path` as in dirty."""
+        with self._snapshot():
+            rows = self._all("SELECT parent, name FROM entry WHERE local_only = 1 AND node IS NOT NULL")
+            paths = (self._path_below(parent, name, shown_path) for parent, name in rows)
+            return sorted(path for path in paths if path is not None)
+
+    def bases(self) -> list[str]:
+        """Identities of the versions whose bytes changed or sealed files still show: their content must stay here."""
+        query = "SELECT base FROM node WHERE base IS NOT NULL UNION SELECT base FROM seal WHERE base IS NOT NULL"
+        return [row[0] for row in self._all(query)]
 
     def is_sealed_or_dirty(self) -> bool:
         """True while anything in tree.db is not noted as published."""
