@@ -8,7 +8,6 @@ again, init goes on where it stopped.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -32,10 +31,10 @@ from sync.env import Env
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths, Home, read_key_file
 from sync.store.base import Store
-from sync.store.open import open_store
+from sync.store.open import open_store, store_folder, store_url
 
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_HARMLESS = frozenset({"lost+found"})  # what a folder may hold and still be empty: a fresh file system has it
+_HARMLESS = frozenset({"lost+found", ".tmp"})  # of a fresh file system; of an init that was stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +55,15 @@ async def create_fleet(
     machine_name None: the host's name, made fit and unique.
     """
     _check_name(fleet_name, "fleet")
-    url = normalised(url)
+    url = store_url(url)
     _check_not_joined(home, url, fleet_name)
-    folder = Path(unquote(urlsplit(url).path))
-    if not (folder / FLEET_KEY).exists():
-        _check_empty(folder)
+    is_new = _is_new_store(store_folder(url))
     store = open_store(url, env, create_root=True)
     try:
-        info = await _fleet_info(store)
-        if info is None:
+        if is_new:
             info, root = await _new_fleet(env, home, store, fleet_name)
         else:
+            info = await _fleet_info(store)
             root = _key_of_begun(home, info, url)
         joined = await _join(env, home, store, info, root, machine_name, host, fleet_name)
     finally:
@@ -79,15 +76,13 @@ async def join_fleet(
 ) -> Joined:
     """Membership in the fleet that `url` holds. Never creates anything there but this machine's own object.
 
-    NotAuthorised if `root` is not that fleet's key or the store holds no fleet; StoreAway if it cannot be reached.
+    NotAuthorised if `root` is not that fleet's key, StoreAway if there is no fleet or it cannot be reached.
     """
-    url = normalised(url)
+    url = store_url(url)
     _check_not_joined(home, url, fleet_name)
     store = open_store(url, env)
     try:
         info = await _fleet_info(store)
-        if info is None:
-            raise NotAuthorised(f"{url} holds no fleet", hint="without a key 'tcfs init' creates one")
         return await _join(env, home, store, info, root, machine_name, host, fleet_name or info.name)
     finally:
         await store.aclose()
@@ -96,8 +91,6 @@ async def join_fleet(
 async def renew_machine_id(env: Env, paths: FleetPaths, config: FleetConfig, store: Store) -> FleetConfig:
     """A new machine_id under the same name and signing key: fleet.db is lost, so the old journal cannot go on."""
     info = await _fleet_info(store)
-    if info is None:
-        raise NotAuthorised(f"{config.store_url} holds no fleet")
     keys = Keys.from_root(paths.read_key())
     signer = SigningKey(paths.read_signing_key())
     machine_id = await _register(env, store, keys, info, config.machine_name, signer)
@@ -108,20 +101,6 @@ def host_machine_name(host: str) -> str:
     """A machine name from a host name: its first label, '-' for what is not allowed; 'machine' if nothing is left."""
     label = re.sub(r"[^a-z0-9-]+", "-", host.split(".")[0].lower()).strip("-")
     return label[:63] or "machine"
-
-
-def normalised(url: str) -> str:
-    """A store's URL as fleet.toml keeps it: file:// with an absolute path. BadInput for a scheme nobody serves."""
-    scheme = urlsplit(url).scheme
-    if scheme == "file":
-        path = unquote(urlsplit(url).path)
-    elif "://" not in url:
-        path = url
-    else:
-        raise BadInput(f"a store is a folder or file:///folder, not {url}")
-    if not path:
-        raise BadInput("a store needs a folder")
-    return Path(path).expanduser().absolute().as_uri()
 
 
 # ---- inside
@@ -147,11 +126,14 @@ def _check_not_joined(home: Home, url: str, fleet_name: str | None) -> None:
             )
 
 
-def _check_empty(folder: Path) -> None:
+def _is_new_store(folder: Path) -> bool:
+    """True if a fleet may be created there: the folder is missing or empty. False if it holds a fleet."""
     try:
+        if (folder / FLEET_KEY).exists():
+            return False
         strange = [entry.name for entry in folder.iterdir() if entry.name not in _HARMLESS]
     except FileNotFoundError:
-        return
+        return True
     except NotADirectoryError as error:
         raise BadInput(f"{folder} is not a folder") from error
     except PermissionError as error:
@@ -160,13 +142,11 @@ def _check_empty(folder: Path) -> None:
         raise TcfsError(
             f"{folder} is not empty and holds no fleet", hint="a new store needs a missing or an empty folder"
         )
+    return True
 
 
-async def _fleet_info(store: Store) -> FleetInfo | None:
-    try:
-        return decode_fleet(await store.get(FLEET_KEY))
-    except ObjectMissing:
-        return None
+async def _fleet_info(store: Store) -> FleetInfo:
+    return decode_fleet(await store.get(FLEET_KEY))
 
 
 async def _new_fleet(env: Env, home: Home, store: Store, name: str) -> tuple[FleetInfo, bytes]:
@@ -231,7 +211,7 @@ async def _join(
     config = FleetConfig(
         fleet_id=info.fleet_id,
         name=fleet_name,
-        store_url=normalised(store.url),
+        store_url=store.url,
         machine_id=machine_id,
         machine_name=name,
     )

@@ -1,0 +1,150 @@
+"""Keeps the mount process running as long as a mount point is wanted, and frees one that is stuck.
+
+The mount is known by its connection and its lock, not as a child: it outlives the daemon, and the next daemon finds it
+again.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sync.core.errors import NoDaemon, TimedOut
+from sync.env import Env
+from sync.ipc.server import Link
+from sync.machines import fuse
+from sync.machines.lock import is_held
+from sync.state.home import FleetPaths
+
+TICK_S = 0.25
+PING_EVERY_S = 2.0
+PING_S = 10.0  # a mount that has not answered for so long is stuck
+FIRST_PAUSE_S = 0.5  # before it is started again; doubled at each failure
+LONGEST_PAUSE_S = 30.0
+STABLE_S = 30.0  # connected for so long, and a new failure counts as the first
+LOG_MAX = 10 << 20  # bytes; a larger log is put aside at the next start
+
+_log = logging.getLogger("tcfs.keeper")
+
+
+@dataclass(frozen=True, slots=True)
+class MountState:
+    """wanted: the mount point, '' for none. trouble: why it does not run, '' while all is well or just starting."""
+
+    wanted: str
+    is_connected: bool
+    trouble: str
+
+
+class MountKeeper:
+    """`link` gives the mount's connection, or None."""
+
+    def __init__(
+        self, env: Env, paths: FleetPaths, environ: Mapping[str, str], link: Callable[[], Link | None]
+    ) -> None:
+        self._env = env
+        self._paths = paths
+        self._environ = {**environ, "TCFS_FLEET": paths.fleet_id}
+        self._link = link
+        self._wanted = ""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._next_start = 0.0
+        self._pause = FIRST_PAUSE_S
+        self._trouble = ""
+
+    def want(self, mountpoint: str) -> None:
+        """From now on keep a mount there; '' for none. A mount that runs elsewhere is not ended here."""
+        self._wanted = mountpoint
+        self._next_start = 0.0
+        self._pause = FIRST_PAUSE_S
+        self._trouble = ""
+
+    def state(self) -> MountState:
+        return MountState(self._wanted, self._link() is not None, self._trouble)
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            link = self._link()
+            if link is not None:
+                await self._watch(link)
+            elif self._wanted:
+                self._look_after()
+            await self._env.sleep(TICK_S)
+
+    async def _watch(self, link: Link) -> None:
+        """Ask the mount for a sign of life until its connection ends."""
+        since = self._env.monotonic()
+        self._trouble = ""
+        while self._link() is link:
+            try:
+                await link.ping(PING_S)
+            except NoDaemon:
+                return
+            except TimedOut:
+                await self._free(link)
+                return
+            if self._env.monotonic() - since > STABLE_S:
+                self._pause = FIRST_PAUSE_S
+            await self._env.sleep(PING_EVERY_S)
+
+    async def _free(self, link: Link) -> None:
+        mountpoint, pid = link.peer.mountpoint, link.peer.pid
+        _log.error("the mount at %s has not answered for %g s: its connection is aborted", mountpoint, PING_S)
+        self._trouble = f"it did not answer for {PING_S:g} s and was started again"
+        if not await self._env.run_io(fuse.abort, mountpoint):
+            _log.error("the connection of %s could not be aborted", mountpoint)
+        if pid > 1:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                _log.info("the mount process %d has ended", pid)
+        link.close()
+
+    def _look_after(self) -> None:
+        """Start the mount unless one runs (and is about to connect) or the last attempt was just now."""
+        if self._child is not None:
+            code = self._child.poll()
+            if code is None:
+                return
+            self._child = None
+            self._failed(f"it ended with code {code}, see {self._log_file}")
+        if self._env.monotonic() < self._next_start or is_held(self._paths.mount_lock):
+            return
+        self._start()
+
+    def _start(self) -> None:
+        self._next_start = self._env.monotonic() + self._pause
+        reason = fuse.why_no_fuse()
+        if reason:
+            self._failed(reason)
+            return
+        log = self._log_file
+        if log.exists() and log.stat().st_size > LOG_MAX:
+            log.rename(log.with_suffix(".log.old"))
+        with log.open("ab") as stderr:
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fs.mount"],
+                cwd="/",
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        _log.info("mount process %d started for %s", self._child.pid, self._wanted)
+
+    def _failed(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.error("the mount at %s does not run: %s", self._wanted, trouble)
+        self._trouble = trouble
+        self._next_start = self._env.monotonic() + self._pause
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
+
+    @property
+    def _log_file(self) -> Path:
+        return self._paths.log_dir / "mount.log"

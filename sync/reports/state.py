@@ -1,0 +1,62 @@
+"""What the CLI reads without an engine: both databases, read-only. Works with every process dead and the store away."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from sync.core.errors import NotFound
+from sync.env import Env
+from sync.ipc.frames import Hello
+from sync.state.home import FleetPaths
+from sync.state.migrate import schema_version
+from sync.state.tree.database import tree_schema
+from sync.state.tree.reader import TreeReader
+from sync.state.view import FLEET_PACKAGE, ShownView
+
+
+class LocalState:
+    """Read-only connections to fleet.db and tree.db; close it."""
+
+    def __init__(self, env: Env, paths: FleetPaths) -> None:
+        """NotFound if this machine has no fleet.db, Unsupported or NotYet if it is of another version."""
+        self.env = env
+        self.paths = paths
+        self.config = paths.load()
+        if not paths.fleet_db.exists():
+            raise NotFound(f"{paths.fleet_db} is not there", hint="'tcfs up' rebuilds it from the store")
+        with contextlib.ExitStack() as stack:
+            self.view = ShownView(env, paths.fleet_db)
+            stack.callback(self.view.close)
+            self._fleet = env.connect(paths.fleet_db, readonly=True)
+            stack.callback(self._fleet.close)
+            self.tree = TreeReader(env, paths.tree_db)
+            stack.callback(self.tree.close)
+            self._open = stack.pop_all()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def rows(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of a query on fleet.db."""
+        return self._fleet.execute(sql, arguments).fetchall()
+
+    @contextlib.contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All rows() within are of one state of fleet.db."""
+        self._fleet.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._fleet.execute("COMMIT")
+
+    def is_known_path(self, path: str) -> bool:
+        """True if any version of this path is known, dead or alive, or something is shown there."""
+        return bool(self.rows("SELECT 1 FROM version WHERE path = ? LIMIT 1", path)) or self.is_shown(path)
+
+    def is_shown(self, path: str) -> bool:
+        return self.view.resolve_path(path) is not None
+
+
+def cli_hello() -> Hello:
+    """What a CLI that reads the databases says of itself."""
+    return Hello(role="cli", fleet_schema=schema_version(FLEET_PACKAGE), tree_schema=tree_schema())

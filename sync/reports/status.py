@@ -1,0 +1,112 @@
+"""What is not safe yet, and why: one reason and one next step a path."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sync.core.paths import is_below
+from sync.machines.lock import is_held
+from sync.reports.history import contested_paths
+from sync.reports.state import LocalState
+from sync.state.tree.reader import Dirty, DirtyState
+
+_QUEUED = """
+SELECT DISTINCT v.path FROM outbox AS o JOIN version AS v ON v.machine = o.machine AND v.seq BETWEEN o.first AND o.last
+ORDER BY v.path"""
+_REFUSED = "SELECT seal_id, reason FROM taken WHERE answer = 'refused'"
+_HOLES = "SELECT m.machine_id, m.name, h.first, h.since, h.reason FROM hole AS h JOIN machine AS m ON m.num = h.machine"
+
+
+class Unsafe(NamedTuple):
+    """A path whose newest state is not confirmed in the store. state: writing, unsealed, sealed, refused or queued."""
+
+    path: str
+    state: str
+    reason: str
+    next_step: str
+
+
+class Running(NamedTuple):
+    """What runs, as the reasons need it. store_trouble: '' while the engine reaches the store."""
+
+    engine: bool
+    mount: bool
+    store_trouble: str = ""
+
+
+def unsafe_paths(
+    dirty: Iterable[Dirty], refused: dict[bytes, str], queued: Iterable[str], running: Running
+) -> list[Unsafe]:
+    """Every path that is not safe, once, by path: the step it still has the longest way from decides."""
+    found: dict[str, Unsafe] = {}
+    for item in dirty:
+        found.setdefault(item.path, _of_dirty(item, refused, running))
+    for path in queued:
+        found.setdefault(path, _of_queued(path, running))
+    return sorted(found.values())
+
+
+def _of_dirty(item: Dirty, refused: dict[bytes, str], running: Running) -> Unsafe:
+    if item.seal_id is not None and item.seal_id in refused:
+        return Unsafe(item.path, "refused", f"cannot be published: {refused[item.seal_id]}", "rename it or remove it")
+    match item.state:
+        case DirtyState.WRITING if running.mount:
+            return Unsafe(item.path, "writing", "is open for writing, or was when the mount last died", "close it")
+        case DirtyState.WRITING:
+            step = f"look at it, then 'tcfs push {item.path}' or close it once more"
+            return Unsafe(item.path, "interrupted", "was being written when the mount died", step)
+        case DirtyState.UNSEALED:
+            step = "nothing: it goes out by itself" if running.mount else "start the mount with 'tcfs up'"
+            return Unsafe(item.path, "unsealed", "was changed just now" if running.mount else "the mount is down", step)
+    return Unsafe(item.path, "sealed", *_sending("is ready to be published", running))
+
+
+def _of_queued(path: str, running: Running) -> Unsafe:
+    return Unsafe(path, "queued", *_sending("is being published", running))
+
+
+def _sending(reason: str, running: Running) -> tuple[str, str]:
+    if not running.engine:
+        return reason + ", but tcfsd is down", "start it with 'tcfs up'"
+    if running.store_trouble:
+        return running.store_trouble, "bring the store back: it goes out by itself then"
+    return reason, "nothing: it goes out by itself"
+
+
+def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -> dict[str, Any]:
+    """The report as data. paths: only these and what is below ('' = all). engine: what a running one says of itself."""
+    running = Running(
+        engine=engine is not None,
+        mount=is_held(state.paths.mount_lock),
+        store_trouble=str(engine.get("store_trouble", "")) if engine else "",
+    )
+    with state.one_moment():
+        refused = {seal_id: reason or "" for seal_id, reason in state.rows(_REFUSED)}
+        queued = [row[0] for row in state.rows(_QUEUED)]
+        holes = state.rows(_HOLES)
+        conflicts = len(contested_paths(state))
+    found = unsafe_paths(_dirty(state), refused, queued, running)
+    chosen = [item for item in found if _is_among(item.path, paths)]
+    return {
+        "fleet": state.config.name,
+        "machine": state.view.machine_name,
+        "store": state.config.store_url,
+        "mountpoint": state.config.mountpoint,
+        "running": {"engine": running.engine, "mount": running.mount},
+        "safe": not chosen,
+        "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
+        "local_only": [path for path in state.tree.local_only(state.view.path_of) if _is_among(path, paths)],
+        "conflicts": conflicts,
+        "holes": [
+            {"machine": name or machine_id, "first": first, "since": since, "reason": reason}
+            for machine_id, name, first, since, reason in holes
+        ],
+        "engine": engine,
+    }
+
+
+def _dirty(state: LocalState) -> list[Dirty]:
+    return state.tree.dirty(state.view.path_of)
+
+
+def _is_among(path: str, chosen: list[str]) -> bool:
+    return not chosen or any(path == folder or is_below(path, folder) for folder in chosen)
