@@ -6,6 +6,7 @@ Unknown fields and unknown record types are skipped on reading and never copied 
 """
 
 import enum
+import re
 from typing import NewType
 
 import blake3
@@ -159,6 +160,7 @@ class _Header(msgspec.Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 _header = msgspec.json.Decoder(_Header)
 _record = msgspec.json.Decoder(Record)
+_HEX = re.compile("[0-9a-f]*")
 _KNOWN = frozenset({"version", "pack", "condemned", "retired", "succeeds", "remark"})
 
 
@@ -170,7 +172,8 @@ def encode_record(record: Record) -> bytes:
 def decode_record(line: bytes) -> Record | None:
     """The record of a line, or None for a type this program does not know. BadFormat for anything broken.
 
-    A manifest is checked beyond its shape: version 2, an allowed rel_path, chunks and sizes that agree.
+    A manifest is checked beyond its shape: version 2, an allowed rel_path, chunks and sizes that agree; a pack for ids
+    and places that can be.
     """
     try:
         if _header.decode(line).type not in _KNOWN:
@@ -178,8 +181,11 @@ def decode_record(line: bytes) -> Record | None:
         record = _record.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFormat(f"broken record: {error}") from error
-    if isinstance(record, Manifest):
-        _check_manifest(record)
+    match record:
+        case Manifest():
+            _check_manifest(record)
+        case PackRecord():
+            _check_pack(record)
     return record
 
 
@@ -216,5 +222,18 @@ def _check_manifest(manifest: Manifest) -> None:
         raise BadFormat("chunk sizes do not add up to file_size", path=manifest.rel_path)
     if manifest.chunk_pages and manifest.chunks:
         raise BadFormat("a manifest has chunks or chunk_pages, not both", path=manifest.rel_path)
-    if any(len(chunk) != 64 for chunk in manifest.chunks) or any(len(page) != 64 for page in manifest.chunk_pages):
+    if any(size >= 1 << 32 for size in manifest.chunk_sizes):  # content_id packs them into 32 bits
+        raise BadFormat("a chunk is not that large", path=manifest.rel_path)
+    if not _are_ids([*manifest.chunks, *manifest.chunk_pages]):
         raise BadFormat("a chunk id is 64 hex digits", path=manifest.rel_path)
+
+
+def _check_pack(record: PackRecord) -> None:
+    if not _are_ids([record.pack_id, *(chunk.id for chunk in record.chunks)]):
+        raise BadFormat(f"pack record {record.seq}: an id is 64 hex digits")
+    if any(min(chunk.offset, chunk.length - 1, chunk.raw_length - 1, chunk.flags) < 0 for chunk in record.chunks):
+        raise BadFormat(f"pack record {record.seq}: a chunk at a place that cannot be")
+
+
+def _are_ids(ids: list[str]) -> bool:
+    return all(len(each) == 64 for each in ids) and _HEX.fullmatch("".join(ids)) is not None
