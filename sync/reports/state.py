@@ -1,12 +1,11 @@
 """What the CLI reads without an engine: both databases, read-only. Works with every process dead and the store away."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
 
 from sync.core.errors import NotFound
 from sync.env import Env
 from sync.ipc.frames import Hello
+from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
 from sync.state.migrate import schema_version
 from sync.state.tree.database import tree_schema
@@ -25,10 +24,10 @@ class LocalState:
         if not paths.fleet_db.exists():
             raise NotFound(f"{paths.fleet_db} is not there", hint="'tcfs up' rebuilds it from the store")
         with contextlib.ExitStack() as stack:
-            self.view = ShownView(env, paths.fleet_db)
+            self.view = ShownView(env, paths.fleet_db)  # checks the schema
             stack.callback(self.view.close)
-            self._fleet = env.connect(paths.fleet_db, readonly=True)
-            stack.callback(self._fleet.close)
+            self.db = FleetDb(env, env.connect(paths.fleet_db, readonly=True))
+            stack.callback(self.db.close)
             self.tree = TreeReader(env, paths.tree_db)
             stack.callback(self.tree.close)
             self._open = stack.pop_all()
@@ -36,22 +35,9 @@ class LocalState:
     def close(self) -> None:
         self._open.close()
 
-    def rows(self, sql: str, *arguments: object) -> list[Any]:
-        """The rows of a query on fleet.db."""
-        return self._fleet.execute(sql, arguments).fetchall()
-
-    @contextlib.contextmanager
-    def one_moment(self) -> Iterator[None]:
-        """All rows() within are of one state of fleet.db."""
-        self._fleet.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._fleet.execute("COMMIT")
-
     def is_known_path(self, path: str) -> bool:
         """True if any version of this path is known, dead or alive, or something is shown there."""
-        return bool(self.rows("SELECT 1 FROM version WHERE path = ? LIMIT 1", path)) or self.is_shown(path)
+        return bool(self.db.query("SELECT 1 FROM version WHERE path = ? LIMIT 1", path)) or self.is_shown(path)
 
     def is_shown(self, path: str) -> bool:
         return self.view.resolve_path(path) is not None

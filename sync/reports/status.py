@@ -7,13 +7,13 @@ from sync.core.paths import is_below
 from sync.machines.lock import is_held
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
-from sync.state.tree.reader import Dirty, DirtyState
+from sync.state.fleet import FleetDb
+from sync.state.tree.reader import Dirty, DirtyState, TreeReader
 
 _QUEUED = """
 SELECT DISTINCT v.path FROM outbox AS o JOIN version AS v ON v.machine = o.machine AND v.seq BETWEEN o.first AND o.last
 ORDER BY v.path"""
 _REFUSED = "SELECT seal_id, reason FROM taken WHERE answer = 'refused'"
-_HOLES = "SELECT m.machine_id, m.name, h.first, h.since, h.reason FROM hole AS h JOIN machine AS m ON m.num = h.machine"
 
 
 class Unsafe(NamedTuple):
@@ -43,6 +43,13 @@ def unsafe_paths(
     for path in queued:
         found.setdefault(path, _of_queued(path, running))
     return sorted(found.values())
+
+
+def unsafe_now(db: FleetDb, tree: TreeReader, running: Running) -> list[Unsafe]:
+    """What is not safe as the databases say now. The queue is read last: nothing can slip through between the two."""
+    dirty = tree.dirty(db.view.path_of)
+    refused = {seal_id: reason or "" for seal_id, reason in db.query(_REFUSED)}
+    return unsafe_paths(dirty, refused, [row[0] for row in db.query(_QUEUED)], running)
 
 
 def _of_dirty(item: Dirty, refused: dict[bytes, str], running: Running) -> Unsafe:
@@ -79,13 +86,8 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         mount=is_held(state.paths.mount_lock),
         store_trouble=str(engine.get("store_trouble", "")) if engine else "",
     )
-    with state.one_moment():
-        refused = {seal_id: reason or "" for seal_id, reason in state.rows(_REFUSED)}
-        queued = [row[0] for row in state.rows(_QUEUED)]
-        holes = state.rows(_HOLES)
-        conflicts = len(contested_paths(state))
-    found = unsafe_paths(_dirty(state), refused, queued, running)
-    chosen = [item for item in found if _is_among(item.path, paths)]
+    found = unsafe_now(state.db, state.tree, running)
+    chosen = [item for item in found if is_among(item.path, paths)]
     return {
         "fleet": state.config.name,
         "machine": state.view.machine_name,
@@ -94,19 +96,16 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "running": {"engine": running.engine, "mount": running.mount},
         "safe": not chosen,
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
-        "local_only": [path for path in state.tree.local_only(state.view.path_of) if _is_among(path, paths)],
-        "conflicts": conflicts,
+        "local_only": [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
+        "conflicts": len(contested_paths(state.db)),
         "holes": [
-            {"machine": name or machine_id, "first": first, "since": since, "reason": reason}
-            for machine_id, name, first, since, reason in holes
+            {"machine": hole.machine_id, "first": hole.first, "since": hole.since, "reason": hole.reason}
+            for hole in state.db.holes()
         ],
         "engine": engine,
     }
 
 
-def _dirty(state: LocalState) -> list[Dirty]:
-    return state.tree.dirty(state.view.path_of)
-
-
-def _is_among(path: str, chosen: list[str]) -> bool:
+def is_among(path: str, chosen: list[str]) -> bool:
+    """True if path is one of these or below one; everything is among no choice at all."""
     return not chosen or any(path == folder or is_below(path, folder) for folder in chosen)
