@@ -150,7 +150,7 @@ def test_a_second_fleet_needs_another_name(tmp_path):
 
 @pytest.mark.parametrize(
     "point",
-    ["init.after_key", "init.after_fleet_put", "init.after_machine_put", "fleet.after_commit", "store.after_put"],
+    ["init.after_key", "init.after_fleet_put", "init.after_machine_put", "store.before_rename", "store.after_put"],
 )
 def test_init_goes_on_where_a_crash_stopped_it(tmp_path, point):
     env = FakeEnv(1)
