@@ -12,7 +12,7 @@ from typing import NewType
 import blake3
 import msgspec
 
-from sync.core.errors import BadFormat
+from sync.core.errors import BadFormat, BadPath
 from sync.core.paths import parse_rel_path
 
 MachineId = NewType("MachineId", str)  # uuid4, lower case with dashes
@@ -45,7 +45,7 @@ class PathVersion(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="version", kw_only=True):
-    """One version of one path. Sizes in bytes, mtime in ns since the epoch, mode the 12 permission bits, hashes in hex."""
+    """One version of one path. Sizes in bytes, mtime in ns since 1970, mode the 12 permission bits, hashes in hex."""
 
     version: int
     seq: int
@@ -178,7 +178,7 @@ def decode_record(line: bytes) -> Record | None:
     try:
         if _header.decode(line).type not in _KNOWN:
             return None
-        record = _record.decode(line)
+        record: Record = _record.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFormat(f"broken record: {error}") from error
     match record:
@@ -213,7 +213,10 @@ def split_version_id(identity: str) -> tuple[MachineId, int, str]:
 def _check_manifest(manifest: Manifest) -> None:
     if manifest.version != 2:
         raise BadFormat(f"manifest version {manifest.version}, expected 2", path=manifest.rel_path)
-    parse_rel_path(manifest.rel_path)
+    try:
+        parse_rel_path(manifest.rel_path)
+    except BadPath as error:
+        raise BadFormat(f"a record names a path that is not allowed: {error.message}", path=error.path) from error
     if len(manifest.chunks) != len(manifest.chunk_sizes):
         raise BadFormat("chunks and chunk_sizes differ in length", path=manifest.rel_path)
     if manifest.file_size < 0 or any(size <= 0 for size in manifest.chunk_sizes):
