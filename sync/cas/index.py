@@ -1,6 +1,6 @@
 """Where chunks lie, and which bytes of packs to read for them. Pure: plans, no I/O."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -57,41 +57,6 @@ def plan_ranges(ids: Iterable[ChunkId], places: Mapping[ChunkId, Sequence[ChunkP
             packs.setdefault(place.key, []).append((chunk, place))
     ranges = [planned for chunks in packs.values() for planned in _split(chunks)]
     return sorted(ranges, key=lambda planned: min(rank[chunk] for chunk, _ in planned.chunks))
-
-
-def neighbours(
-    target: ChunkId,
-    around: Iterable[tuple[ChunkId, ChunkPlace]],
-    is_wanted: Callable[[ChunkId], bool],
-    *,
-    span: int = RANGE_MAX,
-    raw_max: int,
-) -> list[ChunkId]:
-    """The chunks that one range of at most `span` bytes brings along with target, by offset, without target itself.
-
-    around: chunks of target's pack (target too), in any order. They are taken without a gap, first those behind the
-    target, then those before it, up to the first that is larger than raw_max plain bytes or not wanted (here already).
-    Nothing if target is not among them.
-    """
-    ordered = sorted(around, key=lambda item: item[1].offset)
-    middle = next((index for index, (chunk, _) in enumerate(ordered) if chunk == target), None)
-    if middle is None:
-        return []
-    first, last = middle, middle
-
-    def fits(index: int, start: int, end: int) -> bool:
-        chunk, place = ordered[index]
-        return end - start <= span and place.raw_length <= raw_max and is_wanted(chunk)
-
-    while last + 1 < len(ordered) and ordered[last + 1][1].offset == ordered[last][1].end:
-        if not fits(last + 1, ordered[middle][1].offset, ordered[last + 1][1].end):
-            break
-        last += 1
-    while first > 0 and ordered[first - 1][1].end == ordered[first][1].offset:
-        if not fits(first - 1, ordered[first - 1][1].offset, ordered[last][1].end):
-            break
-        first -= 1
-    return [chunk for chunk, _ in ordered[first : last + 1] if chunk != target]
 
 
 def _split(chunks: Sequence[tuple[ChunkId, ChunkPlace]]) -> list[PackRange]:

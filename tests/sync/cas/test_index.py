@@ -7,7 +7,6 @@ from sync.cas.index import (
     RANGE_RAW_MAX,
     ChunkPlace,
     PackRange,
-    neighbours,
     plan_ranges,
 )
 from sync.core.manifest import ChunkId
@@ -72,35 +71,3 @@ def test_every_chunk_is_covered_once_and_requests_stay_bounded(layout: list, ran
         assert each.end - each.start <= RANGE_MAX
         assert sum(where.raw_length for _, where in each.chunks) <= RANGE_RAW_MAX
         assert each.end - each.start <= sum(where.length for _, where in each.chunks) + GAP_MAX * (len(each.chunks) - 1)
-
-
-AROUND = [(name(i), place("aa", 6 + 100 * i, 100)) for i in range(20)]
-
-
-def around(target: int, span: int, raw_max: int = 100, wanted=lambda chunk: True, known=AROUND) -> list[int]:
-    found = neighbours(name(target), reversed(known), wanted, span=span, raw_max=raw_max)
-    return [int.from_bytes(chunk, "big") for chunk in found]
-
-
-def test_neighbours_come_from_behind_first_and_then_from_before() -> None:
-    assert around(5, 300) == [6, 7]
-    assert around(18, 450) == [16, 17, 19]
-    assert around(5, 100) == []
-    assert around(5, 1 << 20) == [i for i in range(20) if i != 5]
-
-
-def test_neighbours_end_at_a_large_chunk_a_gap_or_one_that_is_here() -> None:
-    assert around(5, 1000, wanted=lambda chunk: chunk not in (name(8), name(2))) == [3, 4, 6, 7]
-    assert around(5, 1000, known=[*AROUND[:7], (name(7), place("aa", 706, 100, 101)), *AROUND[8:]]) == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        6,
-    ]
-    assert around(5, 1000, known=[*AROUND[3:7], *AROUND[8:]]) == [3, 4, 6]
-
-
-def test_a_target_that_is_not_there_has_no_neighbours() -> None:
-    assert around(50, 1000) == []
