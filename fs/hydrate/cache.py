@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fs.hydrate.plan import ChunkMap
+from sync.core.errors import Integrity
 from sync.core.manifest import ChunkId
 
 VERIFIED_MAX = 65_536  # chunks remembered as verified, about 12 MB
@@ -79,6 +80,15 @@ class CachedContent:
     def has_chunk(self, chunk_id: ChunkId) -> bool:
         name = chunk_id.hex()
         return (self._chunks / name[:2] / name).exists()
+
+    def has_whole(self, content_id: str) -> bool:
+        return (self._whole / content_id).exists()
+
+    def check(self, chunk_id: ChunkId, data: bytes) -> bytes:
+        """The same bytes; Integrity if they are not the chunk's."""
+        if self._hash(data) != chunk_id:
+            raise Integrity(f"chunk {chunk_id.hex()} came with other bytes")
+        return data
 
     def take_used(self) -> list[ChunkId]:
         """The chunks read since the last call, for the engine's LRU."""

@@ -1,0 +1,102 @@
+"""Reading the content of versions: from the chunks and whole files that are local, or a list of what is missing."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from cachetools import LRUCache
+
+from fs.hydrate.cache import CachedContent
+from fs.hydrate.plan import ChunkMap, ChunkSlice
+from sync.core.errors import Integrity, NotYet, Unsupported
+from sync.core.manifest import ChunkId, Manifest
+
+MAPS_KEPT = 256  # versions whose chunk list is kept in memory
+
+
+class Versions(Protocol):
+    """What is used of ShownView."""
+
+    def manifest(self, identity: str) -> Manifest: ...
+
+    def chunk_list(self, identity: str) -> tuple[list[ChunkId], list[int]]: ...
+
+    def is_readable(self, identity: str) -> bool: ...
+
+
+class Found(NamedTuple):
+    """The bytes asked for, or None and the chunk indexes that must be fetched first (empty: the chunk list itself)."""
+
+    data: bytes | None
+    missing: list[int]
+
+
+class _Content(NamedTuple):
+    chunks: ChunkMap
+    content_id: str
+
+
+class VersionReader:
+    """Synchronous; never fetches."""
+
+    def __init__(self, versions: Versions, cached: CachedContent) -> None:
+        self._versions = versions
+        self.cached = cached
+        self._contents: LRUCache[str, _Content] = LRUCache(MAPS_KEPT)
+
+    def read(self, version: str, offset: int, length: int, inline: Mapping[int, bytes]) -> Found:
+        """[offset, offset + length) of a version's content. inline: chunks that the cache could not take, by index.
+
+        Unsupported for a version that needs what this program does not know, Integrity if it is shorter than that.
+        """
+        content = self._content(version)
+        if content is None:
+            return Found(None, [])
+        if offset + length > content.chunks.size:
+            raise Integrity(f"{version} has {content.chunks.size} bytes, {offset + length} were expected")
+        parts: list[bytes] = []
+        missing: list[int] = []
+        for part in content.chunks.slices(offset, length):
+            data = self._slice(content, part, inline)
+            if data is None:
+                missing.append(part.chunk)
+            elif not missing:
+                parts.append(data)
+        if missing:
+            return Found(None, missing)
+        return Found(parts[0] if len(parts) == 1 else b"".join(parts), [])
+
+    def chunks(self, version: str) -> ChunkMap | None:
+        """The chunk list, None while its pages are not here."""
+        content = self._content(version)
+        return None if content is None else content.chunks
+
+    def absent(self, version: str, indexes: range) -> list[int]:
+        """Those of these chunks that are not local."""
+        content = self._content(version)
+        if content is None or self.cached.has_whole(content.content_id):
+            return []
+        return [index for index in indexes if not self.cached.has_chunk(content.chunks.ids[index])]
+
+    def _content(self, version: str) -> _Content | None:
+        content = self._contents.get(version)
+        if content is not None:
+            return content
+        if not self._versions.is_readable(version):
+            raise Unsupported(f"{version} needs a newer tcfs", hint="update tcfs on this machine")
+        try:
+            ids, sizes = self._versions.chunk_list(version)
+        except NotYet:
+            return None
+        content = _Content(ChunkMap(ids, sizes), self._versions.manifest(version).content_id)
+        self._contents[version] = content
+        return content
+
+    def _slice(self, content: _Content, part: ChunkSlice, inline: Mapping[int, bytes]) -> bytes | None:
+        given = inline.get(part.chunk)
+        if given is not None:
+            return self.cached.check(content.chunks.ids[part.chunk], given)[part.start : part.end]
+        chunks = content.chunks
+        data = self.cached.read(chunks.ids[part.chunk], part.start, part.end, chunks.chunk_size(part.chunk))
+        if data is None:
+            data = self.cached.read_whole(content.content_id, chunks, part.chunk, part.start, part.end)
+        return data
