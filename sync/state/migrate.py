@@ -4,6 +4,7 @@ The number of the last one applied stands in the table `meta` under the key `sch
 """
 
 import sqlite3
+from collections.abc import Callable
 from importlib import resources
 
 from sync.core.errors import Unsupported
@@ -22,10 +23,13 @@ def applied_version(connection: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def migrate(connection: sqlite3.Connection, package: str) -> int:
+def migrate(
+    connection: sqlite3.Connection, package: str, fill: Callable[[sqlite3.Connection], None] | None = None
+) -> int:
     """Bring the database to the newest schema, in one transaction; return that schema's number.
 
-    Unsupported if a newer program has written it: nothing is changed then.
+    fill: writes the first rows of a new database, in that transaction. Unsupported if a newer program has written the
+    database: nothing is changed then.
     """
     migrations = _migrations(package)
     newest = migrations[-1][0]
@@ -44,6 +48,8 @@ def migrate(connection: sqlite3.Connection, package: str) -> int:
                 for statement in _statements(sql):
                     connection.execute(statement)
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (newest,))
+        if applied == 0 and fill is not None:
+            fill(connection)
     except BaseException:
         connection.execute("ROLLBACK")
         raise

@@ -118,7 +118,7 @@ class ShownView:
         return int(self._one("SELECT count(*) FROM shown WHERE id <> ?", ROOT_ID)[0])
 
     def path_of(self, row_id: int) -> str:
-        """Where a row stands ('' is the root; of a sibling its own name, not the path it belongs to). NotFound: gone."""
+        """Path of a row, '' for the root; a sibling's ends in its own name, not its path's. NotFound if it is gone."""
         with self._lock:
             rows = self._connection.execute(_PATH_OF, (row_id,)).fetchall()
         if not rows or rows[0][0] != ROOT_ID:

@@ -1,0 +1,195 @@
+"""Heads become rows of shown: one run derives every path a transaction has changed.
+
+Paths are derived the deepest first. So when a path's turn comes, what lives below it is final, and the question that
+decides between file and directory (are there rows below it?) has its answer in the table. Siblings of one directory are
+named together when all paths of that directory are done. What a row shows depends on the heads alone; only ids,
+ctime_ns, uid, gid and the mtime_ns of directories depend on the past.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sync.core.heads import common_ancestor
+from sync.core.manifest import Version
+from sync.core.paths import split_path
+from sync.core.place import Implied, Placed, place
+from sync.core.show import Mode, NameShown, show
+from sync.state.folders import Feed, Folders
+from sync.state.rows import (
+    DIR,
+    IMPLIED_DIR_MODE,
+    KIND_NUMBER,
+    NodePlace,
+    ShownRow,
+    json_or_none,
+    size_of,
+    value_number,
+)
+from sync.state.siblings import SiblingRows
+
+
+class Deriver:
+    """One run over the changed paths of a transaction; a new one for each run."""
+
+    def __init__(self, folders: Folders, own_ids: Collection[str], mode: Mode) -> None:
+        self._folders = folders
+        self._table = folders.table
+        self._versions = folders.versions
+        self._own_ids = own_ids
+        self._mode = mode
+        self._siblings = SiblingRows(folders)
+
+    def run(self, paths: Collection[str]) -> Feed:
+        """Derive these paths and whatever changes with them; the places that changed, each of `paths` included."""
+        self._versions.load(paths)
+        for path in paths:
+            self._folders.enqueue(path)
+        while layer := self._folders.next_layer():
+            by_folder: dict[str, list[str]] = {}
+            for path in layer:
+                by_folder.setdefault(split_path(path)[0], []).append(path)
+            for folder, members in by_folder.items():
+                self._prefetch(folder, members)
+                for path in members:
+                    self._derive(folder, path, path in paths)
+            for folder in by_folder:
+                self._siblings.settle(folder)
+        self._folders.touch_all()
+        return self._folders.feed
+
+    def _prefetch(self, folder: str, paths: list[str]) -> None:
+        parent = self._folders.dir_id(folder)
+        if parent is not None and len(paths) > 1:
+            self._table.prefetch(parent, [split_path(path)[1] for path in paths])
+
+    def _derive(self, folder: str, path: str, is_changed: bool) -> None:
+        name = split_path(path)[1]
+        row = self._real_row(folder, name)
+        placed = self._placed(path, row)
+        self._siblings.set(path, placed.siblings)
+        wanted = placed.file if placed.dir is None else placed.dir
+        if wanted is not None:
+            self._put(folder, path, wanted, is_changed)
+            return
+        if row is not None:
+            self._remove(path, row)
+        elif is_changed:
+            self._folders.note(path, self._folders.dir_id(folder) or 0, name, 0)
+        if placed.siblings:
+            self._folders.ensure(folder, path)
+
+    def _placed(self, path: str, row: ShownRow | None) -> Placed:
+        shown = show(self._versions.heads(path), self._ancestor, self._own_ids, self._mode)
+        return place(shown, row is not None and row.kind == DIR and self._table.has_children(row.id))
+
+    def _ancestor(self, versions: Sequence[Version]) -> Version | None:
+        return common_ancestor(versions, self._versions.find)
+
+    def _real_row(self, folder: str, name: str) -> ShownRow | None:
+        parent = self._folders.dir_id(folder)
+        row = self._table.at(parent, name) if parent is not None else None
+        return None if row is not None and row.sibling else row
+
+    def _put(self, folder: str, path: str, shown: NameShown | Implied, is_changed: bool) -> None:
+        """Make the row of NAME what it should be."""
+        name = split_path(path)[1]
+        parent = self._folders.ensure(folder, path)
+        row = self._real_row(folder, name)
+        kind = DIR if isinstance(shown, Implied) else KIND_NUMBER[shown.version.manifest.kind]
+        kept = row if row is not None and row.kind == kind else None
+        node = self._node_of(shown)
+        row_id = self._row_id(node, kept)
+        if kept is None or row_id != kept.id:
+            self._folders.evict(row_id)
+            parent = self._folders.ensure(folder, path)  # it may have been this very row, or a folder above
+            row = self._real_row(folder, name)
+            kept = row if kept is not None else None
+        new = self._row(row_id, parent, name, shown, node, kept)
+        if row is None:
+            self._folders.displace(folder, parent, name)
+            self._table.insert(new, fresh_dir=kind == DIR)
+            self._folders.entry_changed(path)
+        elif new != row:
+            self._table.replace(row, new)
+            if row.id != new.id:
+                self._folders.note(path, parent, name, row.id)
+                self._folders.rehang_children(row, new, path)
+            if kept is None:
+                self._folders.entry_changed(path)
+        self._folders.set_dir(path, new.id if kind == DIR else None)
+        if is_changed or new != row:
+            self._folders.note(path, parent, name, new.id)
+
+    def _remove(self, path: str, row: ShownRow) -> None:
+        self._table.delete(row)
+        self._folders.set_dir(path, None)
+        self._folders.note(path, row.parent, row.name, row.id)
+        self._folders.entry_changed(path)
+        self._folders.enqueue(split_path(path)[0])
+
+    def _node_of(self, shown: NameShown | Implied) -> NodePlace | None:
+        places = self._folders.origin.places
+        if isinstance(shown, Implied) or not places:
+            return None
+        return next((places[identity] for identity in shown.covers if identity in places), None)
+
+    def _row_id(self, node: NodePlace | None, kept: ShownRow | None) -> int:
+        if node is not None and node.node_id is not None:
+            return self._table.claim(node.node_id)
+        return kept.id if kept is not None else self._table.new_id()
+
+    def _row(
+        self,
+        row_id: int,
+        parent: int,
+        name: str,
+        shown: NameShown | Implied,
+        node: NodePlace | None,
+        kept: ShownRow | None,
+    ) -> ShownRow:
+        """ctime and owner come from the node, else from the row that this one replaces, else they are new."""
+        if node is not None:
+            ctime_ns, uid, gid = node.ctime_ns, node.uid, node.gid
+        elif kept is not None:
+            ctime_ns, uid, gid = kept.ctime_ns, kept.uid, kept.gid
+        else:
+            ctime_ns, uid, gid = self._folders.now_ns, None, None
+        if isinstance(shown, Implied):
+            mtime_ns = kept.mtime_ns if kept is not None else self._folders.now_ns
+            new = ShownRow(
+                row_id, parent, name, DIR, 0, IMPLIED_DIR_MODE, mtime_ns, ctime_ns, uid, gid, None, 0, None, 0, None
+            )
+        else:
+            manifest = shown.version.manifest
+            new = ShownRow(
+                row_id,
+                parent,
+                name,
+                KIND_NUMBER[manifest.kind],
+                size_of(manifest),
+                shown.mode,
+                shown.mtime_ns,
+                ctime_ns,
+                uid,
+                gid,
+                self._versions.number(shown.version.id),
+                value_number(manifest),
+                json_or_none(shown.also),
+                0,
+                json_or_none(shown.xattrs),
+            )
+            if kept is not None and kept.kind == DIR and (kept.version, kept.also) == (new.version, new.also):
+                new = new._replace(mtime_ns=kept.mtime_ns)  # entries that came and went since have moved it
+        if node is None and kept is not None and not _looks_alike(kept, new):
+            new = new._replace(ctime_ns=self._folders.now_ns)
+        return new
+
+
+def _looks_alike(old: ShownRow, new: ShownRow) -> bool:
+    """True if a program that calls stat, read or getxattr cannot tell them apart."""
+    return (old.size, old.mode, old.mtime_ns, old.value, old.xattrs) == (
+        new.size,
+        new.mode,
+        new.mtime_ns,
+        new.value,
+        new.xattrs,
+    )

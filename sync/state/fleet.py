@@ -1,0 +1,340 @@
+"""FleetDb: the engine's database. All writing goes through `with db.transaction() as txn`; reading is here."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sync.cas.index import ChunkPlace
+from sync.core.errors import AlreadyExists, NoSpace, NotYet
+from sync.core.heads import Heads
+from sync.core.journal import JournalHead
+from sync.core.manifest import ChunkId, Version, VersionId
+from sync.core.show import Mode
+from sync.env import Env
+from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
+from sync.state.heads import VersionTable, batches, marks
+from sync.state.migrate import applied_version, migrate
+from sync.state.rows import DIR, IMPLIED_DIR_MODE, ROOT_ID, MachineNumbers
+from sync.state.view import FLEET_PACKAGE, ShownView
+from sync.state.writer import Transaction
+
+FIRST_INO: Final = 2  # even numbers are the engine's
+EPOCH_BYTES: Final = 16
+
+_PLACES = """
+SELECT c.chunk_id, p.pack_id, m.machine_id, c.offset, c.length, c.raw_length, c.flags
+FROM chunk AS c JOIN pack AS p ON p.num = c.pack JOIN machine AS m ON m.num = p.machine
+WHERE c.chunk_id IN """
+_KNOWN = "SELECT c.chunk_id FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE p.condemned = 0 AND c.chunk_id IN "
+_NEIGHBOURS = """
+SELECT chunk_id, offset, length, raw_length FROM chunk
+WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"""
+
+
+class FleetDb:
+    """fleet.db, opened by the one engine of a fleet. Calls from several threads exclude each other.
+
+    A transaction keeps the others out until it is left. Reads inside it see what it has inserted; `view` shows the tree
+    before it.
+    """
+
+    def __init__(self, env: Env, connection: sqlite3.Connection) -> None:
+        """Over an open, migrated connection, which this object owns from now on; see open and create."""
+        self._env = env
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._machines = MachineNumbers(connection)
+        self._txn: Transaction | None = None
+        self.view = ShownView.over(connection, self._lock)
+
+    @classmethod
+    def create(
+        cls,
+        env: Env,
+        path: Path | str,
+        fleet_id: str,
+        machine_id: str,
+        machine_name: str,
+        *,
+        mode: Mode = Mode.INTERACTIVE,
+    ) -> "FleetDb":
+        """A new database for this member of a fleet, under a new random epoch. AlreadyExists if there is one."""
+
+        def fill(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO machine (machine_id, name, own) VALUES (?, ?, 1)", (machine_id, machine_name)
+            )
+            meta = {
+                "epoch": env.random_bytes(EPOCH_BYTES).hex(),
+                "fleet_id": fleet_id,
+                "machine_id": machine_id,
+                "machine_name": machine_name,
+                "mode": mode.value,
+                "next_seq": 1,
+                "next_ino": FIRST_INO,
+            }
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            now_ns = env.now_ns()
+            connection.execute(
+                "INSERT INTO shown (id, parent, name, kind, mode, mtime_ns, ctime_ns) VALUES (?, 0, '', ?, ?, ?, ?)",
+                (ROOT_ID, DIR, IMPLIED_DIR_MODE, now_ns, now_ns),
+            )
+
+        connection = env.connect(path)
+        try:
+            if applied_version(connection):
+                raise AlreadyExists(f"{path} is a database already", path=str(path))
+            migrate(connection, FLEET_PACKAGE, fill)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(env, connection)
+
+    @classmethod
+    def open(cls, env: Env, path: Path | str) -> "FleetDb":
+        """Open for writing, migrated. NotYet if create did not finish, Unsupported if a newer program wrote it."""
+        connection = env.connect(path)
+        try:
+            if applied_version(connection) == 0:
+                raise NotYet(f"{path} is empty", path=str(path), hint="run 'tcfs init' again")
+            migrate(connection, FLEET_PACKAGE)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(env, connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self, full: bool = False) -> Iterator[Transaction]:
+        """One transaction: left normally it derives shown, appends the feed, commits; by an exception it never was.
+
+        full: on the disk when it returns; else after the next full one, or when SQLite writes its log back. NoSpace if
+        the disk is full. Transactions do not nest.
+        """
+        with self._lock:
+            if self._txn is not None:
+                raise RuntimeError("a transaction of fleet.db inside another one")
+            if full:
+                self._connection.execute("PRAGMA synchronous = FULL")
+            try:
+                with self._rolled_back_on_error():
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    self._txn = Transaction(self._env, self._connection, self._machines)
+                    yield self._txn
+                    self._txn.finish()
+                    self._env.fault("fleet.before_commit")
+                    self._connection.execute("COMMIT")
+            finally:
+                self._txn = None
+                if full:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._env.fault("fleet.after_commit")
+
+    @contextlib.contextmanager
+    def _rolled_back_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._machines.reload()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise NoSpace("the disk is full: fleet.db cannot be written", hint="free some space") from error
+            raise
+
+    # ---- who we are
+
+    @property
+    def epoch(self) -> str:
+        return self.view.epoch
+
+    @property
+    def fleet_id(self) -> str:
+        return self.view.fleet_id
+
+    @property
+    def machine_id(self) -> str:
+        return self.view.machine_id
+
+    @property
+    def machine_name(self) -> str:
+        return self.view.machine_name
+
+    @property
+    def mode(self) -> Mode:
+        return Mode(str(self.meta("mode") or Mode.INTERACTIVE.value))
+
+    @property
+    def own_ids(self) -> frozenset[str]:
+        """Every machine_id this machine has or had."""
+        return frozenset(str(row[0]) for row in self.query("SELECT machine_id FROM machine WHERE own = 1"))
+
+    @property
+    def next_seq(self) -> int:
+        """The seq of the next record of our journal."""
+        return int(self.meta("next_seq"))
+
+    @property
+    def confirmed(self) -> JournalHead | None:
+        """Our newest journal head that the store is known to hold; None before the first."""
+        value = self.meta("confirmed")
+        return None if value is None else msgspec.json.decode(value, type=JournalHead)
+
+    def meta(self, key: str) -> Any:
+        """A singleton, None if it is not set."""
+        rows = self.query("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    # ---- versions
+
+    def heads(self, path: str) -> Heads:
+        """The heads of a path, sorted by identity; () if it was never heard of."""
+        with self._versions() as versions:
+            return versions.heads(path)
+
+    def heads_of(self, paths: Sequence[str]) -> dict[str, Heads]:
+        """The heads of many paths in few statements."""
+        with self._versions() as versions:
+            versions.load(paths)
+            return {path: versions.heads(path) for path in paths}
+
+    def version(self, identity: str) -> Version | None:
+        """A version by its identity, read through renames; None if it is not known here."""
+        with self._versions() as versions:
+            return versions.find(self.resolve(identity))
+
+    def resolve(self, identity: str) -> VersionId:
+        """What a version is called now; unknown ones stay as they are."""
+        return self.view.resolve(identity)
+
+    def history(self, path: str) -> list[Version]:
+        """Every version known of a path, the newest first."""
+        with self._versions() as versions:
+            return versions.history(path)
+
+    def own_numbers(self, path: str) -> dict[str, int]:
+        """For each of our actors its newest number at this path, published or queued."""
+        with self._versions() as versions:
+            return versions.own_newest(path, self.own_ids)
+
+    def all_paths(self) -> list[str]:
+        """Every path ever heard of, sorted."""
+        return [str(row[0]) for row in self.query("SELECT DISTINCT path FROM version ORDER BY path")]
+
+    def live_paths(self, prefix: str = "") -> list[str]:
+        """Every path at or below `prefix` ('' = all) that has a live head, sorted."""
+        sql = "SELECT DISTINCT path FROM head WHERE dead = 0"
+        if not prefix:
+            return [str(row[0]) for row in self.query(f"{sql} ORDER BY path")]
+        below = f"{sql} AND (path = ? OR path >= ? AND path < ?) ORDER BY path"
+        return [str(row[0]) for row in self.query(below, prefix, f"{prefix}/", f"{prefix}0")]  # '0' follows '/'
+
+    def contested_paths(self) -> list[str]:
+        """Every path with more than one head, at least one of them live, sorted."""
+        sql = "SELECT path FROM head GROUP BY path HAVING count(*) > 1 AND min(dead) = 0 ORDER BY path"
+        return [str(row[0]) for row in self.query(sql)]
+
+    # ---- journals
+
+    def machines(self) -> list[Machine]:
+        """Every machine whose journal we have seen, ours first, then by name."""
+        sql = "SELECT machine_id, name, verify_key, own, head_first, head_last, head_hash FROM machine"
+        rows = self.query(f"{sql} ORDER BY own DESC, name, machine_id")
+        return [
+            Machine(machine_id, name, key, bool(own), JournalHead(first, last, digest) if digest is not None else None)
+            for machine_id, name, key, own, first, last, digest in rows
+        ]
+
+    def machine(self, machine_id: str) -> Machine | None:
+        return next((machine for machine in self.machines() if machine.machine_id == machine_id), None)
+
+    def segments(self, machine_id: str) -> list[JournalHead]:
+        """The segments applied of a machine's journal, by their first seq."""
+        sql = "SELECT s.first, s.last, s.hash FROM segment AS s JOIN machine AS m ON m.num = s.machine"
+        rows = self.query(f"{sql} WHERE m.machine_id = ? ORDER BY s.first", machine_id)
+        return [JournalHead(*row) for row in rows]
+
+    def holes(self) -> list[Hole]:
+        sql = "SELECT m.machine_id, h.first, h.since, h.reason FROM hole AS h JOIN machine AS m ON m.num = h.machine"
+        return [Hole(*row) for row in self.query(f"{sql} ORDER BY m.machine_id, h.first")]
+
+    def held_back(self, machine_id: str | None = None) -> list[HeldBack]:
+        """Records that wait for their batch, of one machine or of all."""
+        rows = self.query(
+            "SELECT m.machine_id, b.seq, b.first, b.last, b.since, b.record"
+            " FROM held_back AS b JOIN machine AS m ON m.num = b.machine ORDER BY m.machine_id, b.seq"
+        )
+        return [HeldBack(*row) for row in rows if machine_id in (None, row[0])]
+
+    def outbox(self) -> list[OutboxRow]:
+        """What is queued for the store, in order."""
+        sql = "SELECT o.first, o.last, m.machine_id, o.segment, o.head FROM outbox AS o JOIN machine AS m"
+        return [OutboxRow(*row) for row in self.query(f"{sql} ON m.num = o.machine ORDER BY o.first")]
+
+    def queued_seqs(self) -> list[tuple[int, int]]:
+        """(first, last) of each row of the outbox, in order, without the bytes."""
+        return [(int(first), int(last)) for first, last in self.query("SELECT first, last FROM outbox ORDER BY first")]
+
+    # ---- chunks
+
+    def known_chunk(self, chunk: ChunkId) -> bool:
+        """True if the chunk lies in a pack that is not condemned."""
+        return bool(self.known_chunks([chunk]))
+
+    def known_chunks(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:
+        """Those of the chunks that lie in packs that are not condemned."""
+        return {
+            ChunkId(row[0]) for batch in batches(chunks) for row in self.query(f"{_KNOWN}{marks(len(batch))}", *batch)
+        }
+
+    def locate(self, chunks: Iterable[ChunkId]) -> Mapping[ChunkId, list[ChunkPlace]]:
+        """Where chunks lie, packs that are not condemned first. Unknown chunks are left out."""
+        places: dict[ChunkId, list[ChunkPlace]] = {}
+        for batch in batches(dict.fromkeys(chunks)):
+            rows = self.query(f"{_PLACES}{marks(len(batch))} ORDER BY p.condemned, p.num", *batch)
+            for chunk, pack, machine_id, offset, length, raw_length, flags in rows:
+                place = ChunkPlace(pack.hex(), machine_id, offset, length, raw_length, flags)
+                places.setdefault(ChunkId(chunk), []).append(place)
+        return places
+
+    def neighbours(self, chunks: Iterable[ChunkId], span: int, raw_max: int) -> list[ChunkId]:
+        """Chunks of at most raw_max plain bytes within `span` bytes from the start of one of these in its pack."""
+        found: dict[ChunkId, None] = {}
+        asked = list(chunks)
+        for chunk in asked:
+            for pack, start in self.query("SELECT pack, offset FROM chunk WHERE chunk_id = ? LIMIT 1", chunk):
+                for other, offset, length, raw_length in self.query(_NEIGHBOURS, pack, start, start + span):
+                    if raw_length <= raw_max and offset + length <= start + span:
+                        found[ChunkId(other)] = None
+        return [chunk for chunk in found if chunk not in asked]
+
+    def pack_ids(self, machine_id: str) -> set[str]:
+        """The packs (hex) that a machine's journal names."""
+        sql = "SELECT p.pack_id FROM pack AS p JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ?"
+        return {row[0].hex() for row in self.query(sql, machine_id)}
+
+    # ---- plain folders
+
+    def plain(self, local: str, remote: str) -> Plain | None:
+        rows = self.query("SELECT * FROM plain WHERE local = ? AND remote = ?", local, remote)
+        return Plain(*rows[0]) if rows else None
+
+    # ---- inside
+
+    def query(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of any SELECT (for fsck, and for what no other method answers)."""
+        with self._lock:
+            return self._connection.execute(sql, arguments).fetchall()
+
+    @contextlib.contextmanager
+    def _versions(self) -> Iterator[VersionTable]:
+        """The open transaction's table, which knows what was just inserted, else a new one."""
+        with self._lock:
+            yield self._txn.versions if self._txn is not None else VersionTable(self._connection, self._machines)

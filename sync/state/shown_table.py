@@ -1,0 +1,155 @@
+"""The table `shown` within one transaction: reads through, changes collected and written in batches."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+from sync.state.heads import batches, marks
+from sync.state.rows import ROOT_ID, ROW_COLUMNS, ShownRow
+
+_INSERT: Final = f"INSERT INTO shown ({ROW_COLUMNS}) VALUES {marks(len(ShownRow._fields))}"
+_UPDATE: Final = (
+    "UPDATE shown SET kind = ?, size = ?, mode = ?, mtime_ns = ?, ctime_ns = ?, uid = ?, gid = ?, version = ?,"
+    " value = ?, also = ?, sibling = ?, xattrs = ? WHERE id = ?"
+)
+_AT: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name = ?"
+_BY_ID: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE id = ?"
+_CHILDREN: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? ORDER BY name"
+_SIBLINGS: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND sibling = 1 ORDER BY name"
+
+
+class ShownTable:
+    """Rows by place and by id. A row is replaced as a whole; a changed place or id is a removal and an insertion."""
+
+    def __init__(self, connection: sqlite3.Connection, next_id: int) -> None:
+        self._connection = connection
+        self.next_id = next_id
+        self._at: dict[tuple[int, str], ShownRow | None] = {}
+        self._deleted: dict[int, None] = {}
+        self._updated: dict[int, ShownRow] = {}
+        self._inserted: dict[int, ShownRow] = {}
+        self._fresh: dict[int, int] = {}  # directories that this object made -> number of their rows
+        self._changed_parents: set[int] = set()
+
+    # ---- reading
+
+    def at(self, parent: int, name: str) -> ShownRow | None:
+        key = (parent, name)
+        if key not in self._at:
+            row = None
+            if parent not in self._fresh:
+                found = self._connection.execute(_AT, key).fetchone()
+                row = None if found is None else ShownRow._make(found)
+            self._at[key] = row
+            return row
+        return self._at[key]
+
+    def prefetch(self, parent: int, names: Iterable[str]) -> None:
+        """Read what stands at these names in few statements."""
+        if parent in self._fresh:
+            return
+        for batch in batches(name for name in names if (parent, name) not in self._at):
+            self._at.update(dict.fromkeys(((parent, name) for name in batch), None))
+            sql = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name IN {marks(len(batch))}"
+            for found in self._connection.execute(sql, (parent, *batch)):
+                # Rows changed here stand in _at under their old place too (None), so what is read is as in the table.
+                self._at[(parent, found[2])] = ShownRow._make(found)
+
+    def by_id(self, row_id: int) -> ShownRow | None:
+        row = self._inserted.get(row_id) or self._updated.get(row_id)
+        if row is not None or row_id in self._deleted:
+            return row
+        found = self._connection.execute(_BY_ID, (row_id,)).fetchone()
+        return None if found is None else ShownRow._make(found)
+
+    def has_children(self, parent: int) -> bool:
+        if parent in self._fresh:
+            return self._fresh[parent] > 0
+        if parent in self._changed_parents:
+            self.flush()
+        return (
+            self._connection.execute("SELECT 1 FROM shown WHERE parent = ? LIMIT 1", (parent,)).fetchone() is not None
+        )
+
+    def is_fresh(self, row_id: int) -> bool:
+        """True if this directory was made by this object: nothing of it can stand in the table unknown to it."""
+        return row_id in self._fresh
+
+    def children(self, parent: int) -> list[ShownRow]:
+        self.flush()
+        return [ShownRow._make(found) for found in self._connection.execute(_CHILDREN, (parent,)).fetchall()]
+
+    def siblings(self, parent: int) -> list[ShownRow]:
+        self.flush()
+        return [ShownRow._make(found) for found in self._connection.execute(_SIBLINGS, (parent,)).fetchall()]
+
+    def has_any_sibling(self) -> bool:
+        self.flush()
+        return self._connection.execute("SELECT 1 FROM shown WHERE sibling = 1 LIMIT 1").fetchone() is not None
+
+    def path_of(self, row: ShownRow) -> str:
+        names: list[str] = []
+        current: ShownRow | None = row
+        while current is not None and current.id != ROOT_ID:
+            names.append(current.name)
+            current = self.by_id(current.parent)
+        return "/".join(reversed(names))
+
+    # ---- changing
+
+    def new_id(self) -> int:
+        row_id = self.next_id
+        self.next_id += 2
+        return row_id
+
+    def claim(self, row_id: int) -> int:
+        """Use a number that somebody else gave: the engine's own counter stays beyond it."""
+        if row_id % 2 == 0 and row_id >= self.next_id:
+            self.next_id = row_id + 2
+        return row_id
+
+    def insert(self, row: ShownRow, *, fresh_dir: bool = False) -> None:
+        """`fresh_dir`: a directory that certainly has no rows below it yet."""
+        self._at[(row.parent, row.name)] = row
+        self._inserted[row.id] = row
+        if fresh_dir:
+            self._fresh[row.id] = 0
+        self._count(row.parent, 1)
+
+    def delete(self, row: ShownRow) -> None:
+        self._at[(row.parent, row.name)] = None
+        if self._inserted.pop(row.id, None) is None:
+            self._deleted[row.id] = None
+            self._updated.pop(row.id, None)
+        self._count(row.parent, -1)
+
+    def replace(self, old: ShownRow, new: ShownRow) -> None:
+        if (old.id, old.parent, old.name) != (new.id, new.parent, new.name):
+            self.delete(old)
+            self.insert(new)
+            return
+        self._at[(new.parent, new.name)] = new
+        if new.id in self._inserted:
+            self._inserted[new.id] = new
+        else:
+            self._updated[new.id] = new
+
+    def flush(self) -> None:
+        """Write what has changed. Removals first: then no intermediate state breaks UNIQUE (parent, name)."""
+        if self._deleted:
+            self._connection.executemany("DELETE FROM shown WHERE id = ?", [(row_id,) for row_id in self._deleted])
+        if self._updated:
+            rows = [(*row[3:], row.id) for row in self._updated.values()]
+            self._connection.executemany(_UPDATE, rows)
+        if self._inserted:
+            self._connection.executemany(_INSERT, self._inserted.values())
+        self._deleted = {}
+        self._updated = {}
+        self._inserted = {}
+        self._changed_parents.clear()
+
+    def _count(self, parent: int, difference: int) -> None:
+        if parent in self._fresh:
+            self._fresh[parent] += difference
+        else:
+            self._changed_parents.add(parent)
