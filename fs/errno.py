@@ -37,6 +37,7 @@ TABLE: dict[type[errors.TcfsError], Outcome] = {
     errors.NotAuthorised: Outcome(errno.EACCES, _WARN),
     errors.Unavailable: Outcome(errno.ENETUNREACH, _WARN),
     errors.StoreAway: Outcome(errno.ENETUNREACH, _WARN),
+    errors.RequestFailed: Outcome(errno.ENETUNREACH, _WARN),
     errors.NoDaemon: Outcome(errno.ENETUNREACH, _WARN),
     errors.TimedOut: Outcome(errno.ETIMEDOUT, _WARN),
     errors.NotYet: Outcome(errno.EBUSY, _QUIET),

@@ -68,6 +68,7 @@ def test_a_damaged_chunk_is_removed_and_never_returned(
     assert content.read(chunk, 2, 5, 10) == b"234"
 
 
+@pytest.mark.logs_trouble
 def test_damage_after_the_first_use_is_found(content: CachedContent, tmp_path: Path) -> None:
     chunk = put(tmp_path, b"0123456789")
     assert content.read(chunk, 0, 10, 10) == b"0123456789"
@@ -85,6 +86,7 @@ def test_a_link_in_the_cache_is_not_followed(content: CachedContent, tmp_path: P
     assert content.read(chunk, 0, 10, 10) is None
 
 
+@pytest.mark.logs_trouble
 def test_a_whole_file_is_verified_chunk_by_chunk(content: CachedContent, tmp_path: Path) -> None:
     parts = [b"first", b"second!"]
     chunks = ChunkMap([ChunkId(hash_chunk(part)) for part in parts], [len(part) for part in parts])

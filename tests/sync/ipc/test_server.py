@@ -132,6 +132,7 @@ def test_a_call_returns_data_after_progress(tmp_path):
     run(tmp_path, scenario)
 
 
+@pytest.mark.logs_trouble
 def test_errors_arrive_as_what_they_were(tmp_path):
     async def scenario(server, service, path):
         async with connected(ENV, path, CLI) as client:
