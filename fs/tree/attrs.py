@@ -1,0 +1,140 @@
+"""Changing what stat and getxattr show of an inode."""
+
+import base64
+
+from fs.tree import files
+from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Node
+from fs.tree.names import shown_row
+from fs.tree.siblings import refuse_sibling
+from fs.tree.state import State
+from sync.core.errors import NotFound, Stale
+
+
+def setattr_of(
+    st: State,
+    ino: int,
+    *,
+    mode: int | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    size: int | None = None,
+    mtime_ns: int | None = None,
+    atime_ns: int | None = None,
+) -> Attr:
+    """Change what is not None. Stale if the inode shows other content than was told; ReadOnly for a sibling."""
+    if size is not None:
+        node = writable_node(st, ino, content=True)
+        if node.kind != FILE:
+            raise IsADirectoryError(21, "is a directory") if node.kind == DIR else OSError(22, "not a file")
+        files.truncate(st, node, size)
+    else:
+        node = writable_node(st, ino, content=False)
+    if mode is not None:
+        node.mode = mode & MODE_BITS
+    if uid is not None:
+        node.uid = uid
+    if gid is not None:
+        node.gid = gid
+    if atime_ns is not None:
+        node.atime_ns = atime_ns
+    if mtime_ns is not None:
+        node.mtime_ns = mtime_ns
+        if node.kind == DIR:
+            st.dir_times.pop(ino, None)
+    node.ctime_ns = st.env.now_ns()
+    if (mode, uid, gid, size, mtime_ns) != (None,) * 5:
+        st.touch_node(node)
+    elif node.stored:
+        st.overlay.put_node(node)
+    known = st.inodes.known.get(ino)
+    if known is not None:
+        known.told, known.size, known.mtime_ns = 0, node.size, node.mtime_ns
+    return st.node_attr(node)
+
+
+def writable_node(st: State, ino: int, *, content: bool) -> Node:
+    """The node of an inode, with its own row, or nameless. content: it will be written to, not only described."""
+    node = st.overlay.node(ino)
+    if node is not None:
+        if not node.stored and not node.unlinked:
+            files.make_dirty(st, node)
+        elif node.stored and node.key is not None:
+            _wake_keeper(st, node)
+        return node
+    if ino == ROOT_ID:
+        return _own_root(st)
+    row = shown_row(st, ino, check_told=content)
+    refuse_sibling(row)
+    known = st.inodes.known.get(ino)
+    if known is not None and known.told != row.value:
+        raise Stale(f"the content of inode {ino} has moved on")
+    _, node = st.own(row.parent, row.name, row)
+    if node.id != ino:
+        raise Stale(f"inode {ino} is told under another number")
+    return node
+
+
+def readlink(st: State, ino: int) -> str:
+    node = st.overlay.node(ino)
+    if node is not None:
+        if node.kind != SYMLINK:
+            raise OSError(22, "not a symlink")
+        return node.target
+    row = shown_row(st, ino, check_told=False)
+    if row.kind != SYMLINK:
+        raise OSError(22, "not a symlink")
+    return st.view.manifest(st.view.seen_of(row)[0]).target
+
+
+def xattrs_of(st: State, ino: int) -> dict[str, str]:
+    """Names to base64 values; Stale if there is no such inode any more."""
+    node = st.overlay.node(ino)
+    if node is not None and (node.stored or node.nameless):
+        return node.xattrs or {}
+    row_id = st.inodes.row_id(ino)
+    row = st.view.row(row_id) if row_id is not None else None
+    if row is None:
+        if node is not None:
+            return node.xattrs or {}
+        raise NotFound(f"no inode {ino}")
+    return st.xattrs_of(row) or {}
+
+
+def getxattr(st: State, ino: int, name: str) -> bytes | None:
+    """None if there is no such attribute."""
+    value = xattrs_of(st, ino).get(name)
+    return None if value is None else base64.b64decode(value)
+
+
+def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
+    """None removes it; OSError ENODATA if there is none. Stale and ReadOnly as setattr."""
+    if value is None and name not in xattrs_of(st, ino):
+        raise OSError(61, "no such attribute")
+    node = writable_node(st, ino, content=False)
+    xattrs = dict(node.xattrs or {})
+    if value is None:
+        xattrs.pop(name, None)
+    else:
+        xattrs[name] = base64.b64encode(value).decode()
+    node.xattrs = xattrs or None
+    node.ctime_ns = st.env.now_ns()
+    st.touch_node(node)
+
+
+def _own_root(st: State) -> Node:
+    """The root has a node but no entry: what is changed there stays on this machine."""
+    row = st.view.row(ROOT_ID)
+    if row is None:
+        raise NotFound("the fleet has no root")
+    attr = st.row_attr(row, ROOT_ID)
+    node = Node(
+        ROOT_ID, DIR, attr.mode, attr.uid, attr.gid, 0, attr.atime_ns, attr.mtime_ns, attr.ctime_ns
+    )  # fmt: skip
+    st.overlay.put_node(node)
+    return node
+
+
+def _wake_keeper(st: State, node: Node) -> None:
+    """A folder that is only kept for what is below it becomes one of ours when it is changed itself."""
+    if node.key in st.keepers:
+        st.keepers.discard(node.key)

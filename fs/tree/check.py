@@ -1,0 +1,69 @@
+"""The rules that the rows of tree.db keep, for fsck and tests."""
+
+from fs.tree.model import DIR, ROOT_ID, Entry, Node
+from fs.tree.state import State
+from sync.core.errors import NotFound
+
+
+def check_state(st: State) -> list[str]:
+    """What is wrong, a line each; empty if all is well. Reads everything, changes nothing."""
+    problems: list[str] = []
+    entries, nodes = st.overlay.all_entries(), st.overlay.all_nodes()
+    shown_by: dict[int, Entry] = {}
+    for entry in entries:
+        problems += _check_entry(st, entry)
+        if entry.node is not None:
+            if entry.node in shown_by:
+                problems.append(f"node {entry.node} stands under two names: {shown_by[entry.node].key} and {entry.key}")
+            shown_by[entry.node] = entry
+    for node in nodes:
+        problems += _check_node(st, node, shown_by.get(node.id))
+    used = {file.id for node in nodes for file in node.files} | {
+        ref.layer for ref in st.overlay.seals.values() if ref.layer is not None
+    }
+    if not st.overlay.has_changes:
+        problems += [f"work file {work_id} belongs to nothing" for work_id in st.overlay.stored_work_ids() - used]
+    return problems
+
+
+def _check_entry(st: State, entry: Entry) -> list[str]:
+    found: list[str] = []
+    name = f"entry {entry.key}"
+    try:
+        st.path_at(entry.key)
+    except NotFound:
+        found.append(f"{name} hangs below a folder that nothing leads to")
+    node = st.overlay.node(entry.node) if entry.node is not None else None
+    if entry.node is not None and (node is None or node.key != entry.key or not node.stored):
+        found.append(f"{name} shows node {entry.node}, which does not say so")
+    if entry.seal_id is not None and entry.seal_id not in st.overlay.seals:
+        found.append(f"{name} holds a seal that is not there")
+    if (entry.seal_id is None) != (entry.sealed_gen is None):
+        found.append(f"{name} has half a seal")
+    if entry.local_only and (entry.dirty or entry.node is None):
+        found.append(f"{name} is local-only and dirty, or a whiteout")
+    is_waiting = node is not None and node.seal_id is not None
+    if entry.dirty and not entry.local_only and entry.seal_id is None and not is_waiting and entry.key not in st.pending:
+        found.append(f"{name} is dirty and nothing will seal it")
+    if entry.is_keeper and entry.key not in st.keepers and node is not None and node.kind == DIR:
+        found.append(f"{name} keeps a folder and is not known to")
+    return found
+
+
+def _check_node(st: State, node: Node, entry: Entry | None) -> list[str]:
+    found: list[str] = []
+    name = f"node {node.id}"
+    if entry is None and node.lost_path is None and node.id != ROOT_ID:
+        found.append(f"{name} has no name and is not to be published")
+    if node.seal_id is not None and node.seal_id not in st.overlay.seals:
+        found.append(f"{name} holds a seal that is not there")
+    if node.layer is not None and node.seal_id is None:
+        found.append(f"{name} has a layer that no seal holds")
+    for file in node.files:
+        if file.spans.end > node.size and file is node.work:
+            found.append(f"{name}: work file {file.id} reaches beyond its size")
+        if file.stored and len(file.spans) and file is node.work:
+            size = file.path.stat().st_size if file.path.exists() else -1
+            if size < file.spans.end:
+                found.append(f"{name}: work file {file.id} is shorter than its ranges")
+    return found

@@ -1,0 +1,120 @@
+"""Following the feed: what changed below, and what the kernel has to forget because of it.
+
+The feed says where to look, never what is there; that is read from shown in this moment. Correctness does not depend on when
+it is read: an inode that has moved on answers ESTALE until the kernel has looked again.
+"""
+
+from fs.tree import keepers, siblings
+from fs.tree.model import DIR, Entry, Invalidation, Key
+from fs.tree.state import State
+from sync.core.errors import NotFound
+from sync.core.ignore import Ignore
+from sync.state.rows import FeedItem, ShownRow
+
+ITEMS_MAX = 1000
+IGNORE_FILE = ".tcfsignore"
+
+
+def has_more(st: State) -> bool:
+    return st.view.feed_last() > int(st.overlay.meta("feed_cursor") or 0)
+
+
+def feed(st: State, limit: int) -> list[Invalidation]:
+    """Read up to `limit` items and commit; each place once, as it is now."""
+    items = st.view.feed_after(int(st.overlay.meta("feed_cursor") or 0), limit)
+    if not items:
+        return []
+    _follow_folders(st, items)
+    found: dict[Invalidation, None] = {}
+    places: dict[Key, None] = {}
+    for item in items:
+        if item.path == IGNORE_FILE:
+            reread_ignore(st)
+        if item.parent:
+            _look(st, item, found)
+            places[(item.parent, item.name)] = None
+    for parent in {parent for parent, _ in places}:
+        found.setdefault(Invalidation(parent, "", parent, "attr"))
+    siblings.drop_settled(st)
+    found |= dict.fromkeys(keepers.drop_settled(st))
+    st.overlay.set_meta("feed_cursor", items[-1].n)
+    st.overlay.commit()
+    return list(found)
+
+
+def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
+    entry = st.overlay.entry(item.parent, item.name)
+    if entry is not None:
+        return  # ours stands there, whatever is below
+    row = st.view.lookup(item.parent, item.name)
+    if row is None:
+        if item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known:
+            found.setdefault(Invalidation(item.parent, item.name, st.inodes.number(item.id), "gone"))
+        else:
+            found.setdefault(Invalidation(item.parent, item.name, 0, "entry"))
+        return
+    found.setdefault(_what_moved(st, item, row))
+
+
+def _what_moved(st: State, item: FeedItem, row: ShownRow) -> Invalidation:
+    ino = st.inodes.number(row.id)
+    known = st.inodes.known.get(ino)
+    if known is None or item.id != row.id:
+        return Invalidation(item.parent, item.name, ino, "entry")
+    if row.kind == DIR or known.told == row.value:
+        return Invalidation(item.parent, item.name, ino, "attr")
+    node = st.overlay.nodes.get(ino)
+    if node is not None and node.handles:
+        return Invalidation(item.parent, item.name, ino, "entry")
+    same_look = (known.size, known.mtime_ns) == (row.size, row.mtime_ns)
+    return Invalidation(item.parent, item.name, ino, "data" if same_look else "attr")
+
+
+def _follow_folders(st: State, items: list[FeedItem]) -> None:
+    """Folders that moved, vanished or got another number: their remembered paths, and the rows below them."""
+    st.forget_paths()
+    attached = st.overlay.attach
+    if not attached:
+        return
+    for item in items:
+        if item.id not in attached or st.view.row(item.id) is not None:
+            continue
+        row = st.view.lookup(item.parent, item.name) if item.parent else None
+        if row is not None and row.kind == DIR and row.id != item.id:
+            keepers.rehang(st, item.id, row.id)
+    for dir_id in list(attached):
+        if dir_id not in attached:
+            continue
+        try:
+            st.overlay.set_attach(dir_id, st.view.path_of(dir_id))
+        except NotFound:
+            node = st.overlay.node(dir_id)
+            if node is None or node.key is None:
+                keepers.keep(st, dir_id)
+            st.detach_folder(dir_id)
+
+
+def reread_ignore(st: State) -> None:
+    """A new .tcfsignore decides anew about rows that were never published."""
+    st.ignore = Ignore(st.view.tcfsignore(), sync_git_raw=st.sync_git)
+    for entry in sorted(st.overlay.all_entries(), key=lambda entry: _depth(st, entry)):
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        is_open_question = entry.local_only or (entry.dirty and entry.last is None and entry.seal_id is None)
+        if node is None or not is_open_question or entry.resolved or entry.moved_from is not None:
+            continue
+        is_local = st.is_local_name(entry.parent, entry.name, node.kind == DIR)
+        if is_local == entry.local_only or node.seal_id is not None:
+            continue
+        entry.local_only, entry.dirty = is_local, not is_local
+        if is_local:
+            st.pending.pop(entry.key, None)
+            st.overlay.put_entry(entry)
+        else:
+            st.touch(entry)
+
+
+def _depth(st: State, entry: Entry) -> int:
+    try:
+        return st.path_at(entry.key).count("/")
+    except NotFound:
+        return 0

@@ -1,0 +1,250 @@
+"""Open files: what a handle reads and writes, and when a file counts as closed."""
+
+import os
+from typing import TYPE_CHECKING
+
+from fs.tree.model import DIR, FILE, SYMLINK, Node
+from fs.tree.names import shown_row
+from fs.tree.siblings import refuse_sibling
+from fs.tree.state import State
+from fs.work.stack import Piece, pieces
+from fs.work.workfile import WorkFile
+from sync.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from sync.state.rows import ShownRow
+
+Buffer = bytes | bytearray | memoryview
+
+
+class OpenFile:
+    """One handle. Handles of one node share it; what one writes the others read."""
+
+    __slots__ = ("_is_busy", "_is_open", "_st", "node", "writes")
+
+    def __init__(self, st: State, node: Node, *, write: bool) -> None:
+        self._st = st
+        self.node = node
+        self.writes = write
+        self._is_open = True
+        self._is_busy = write
+        node.handles += 1
+        node.busy += write
+
+    def pieces(self, offset: int, size: int) -> list[Piece]:
+        """Where to find [offset, offset + size), cut at the end of the file. Good until the caller's next await."""
+        node = self.node
+        return pieces(node.files, node.base, offset, min(offset + size, node.size))
+
+    def write(self, offset: int, data: Buffer) -> int:
+        """Bytes written, all of them unless the disk gave out in between; the next call says why."""
+        st, node = self._st, self.node
+        make_writable(st, node)
+        if not self._is_busy:
+            self._is_busy = True
+            node.busy += 1
+        file = work_of(st, node)
+        done = file.write(offset, data)
+        note_write(st, node, offset + done)
+        node.unflushed = True
+        return done
+
+    def flush(self) -> None:
+        """A descriptor is closed. What was written is committed; the file counts as closed when no handle is busy."""
+        st, node = self._st, self.node
+        if self._is_busy:
+            self._is_busy = False
+            node.busy -= 1
+            if not node.busy:
+                _closed(st, node)
+        if self.writes:
+            st.overlay.commit()
+
+    def sync_prepare(self) -> "FileSync | None":
+        """What makes the file durable: call it, in a thread if need be. None if there is nothing to be done.
+
+        The rows are committed already, but may not be on disk. They say that the bytes are: should the power fail before
+        the call returns, and only the rows have come through, the file is as torn as on any disk.
+        """
+        st, node = self._st, self.node
+        if not node.stored:
+            return None
+        node.unflushed = False
+        node.synced = True
+        st.overlay.put_node(node)
+        st.overlay.commit()
+        return FileSync([os.dup(file.fd()) for file in node.files if file.stored], st.overlay.wal_path)
+
+    def release(self) -> None:
+        """The last descriptor is gone."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        st, node = self._st, self.node
+        if self._is_busy:
+            self.flush()
+        node.handles -= 1
+        if not node.handles:
+            last_close(st, node)
+
+
+class FileSync:
+    """fdatasync of work files, then of the write-ahead log that names their ranges. To be called once, in any thread."""
+
+    def __init__(self, descriptors: list[int], wal_path: str) -> None:
+        self._descriptors = descriptors
+        self._wal_path = wal_path
+
+    def __call__(self) -> None:
+        try:
+            for fd in self._descriptors:
+                os.fdatasync(fd)
+        finally:
+            for fd in self._descriptors:
+                os.close(fd)
+            self._descriptors = []
+        if not self._wal_path:
+            return
+        fd = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+
+def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
+    """Stale if the inode shows other content than was told; ReadOnly for writing to a sibling."""
+    node = st.overlay.node(ino)
+    if node is None or (not node.stored and not node.unlinked):
+        row = shown_row(st, ino, check_told=True)
+        if write or truncate:
+            refuse_sibling(row)
+        node = _clean_node(st, ino, row)
+    if node.kind == DIR:
+        raise IsADirectoryError(21, "is a directory")
+    if node.kind == SYMLINK:
+        raise BadInput("a symlink cannot be opened")
+    file = OpenFile(st, node, write=write)
+    try:
+        if truncate:
+            make_writable(st, node)
+            if node.size or not node.fresh:
+                set_size(st, node, 0)
+            node.fresh = True
+            node.unflushed = write
+        elif write and node.stored and node.base is None and node.layer is None and node.work is None:
+            node.fresh = node.unflushed = True  # new, and about to be written
+            st.overlay.put_node(node)
+    except BaseException:
+        file.release()
+        raise
+    return file
+
+
+def _clean_node(st: State, ino: int, row: "ShownRow") -> Node:
+    """The node of a shown file that is open without having been changed."""
+    node = st.overlay.nodes.get(ino)
+    if node is not None and node.value == row.value and not node.nameless:
+        return node
+    attr = st.row_attr(row, ino)
+    node = Node(
+        ino, row.kind, attr.mode, attr.uid, attr.gid, row.size, attr.atime_ns, attr.mtime_ns, attr.ctime_ns
+    )  # fmt: skip
+    node.seen = tuple(st.view.seen_of(row))
+    node.base = node.seen[0] if node.seen and row.kind == FILE else None
+    node.value = row.value
+    node.xattrs = st.xattrs_of(row)
+    st.overlay.nodes[ino] = node
+    return node
+
+
+def make_writable(st: State, node: Node) -> None:
+    """Before bytes of the node change."""
+    if not node.stored and not node.unlinked:
+        make_dirty(st, node)
+    now = st.env.monotonic()
+    if not node.first_write:
+        node.first_write = now
+    node.last_write = now
+
+
+def make_dirty(st: State, node: Node) -> None:
+    """Give a clean open node its rows: those of its NAME if that still shows what was opened, else it goes nameless and
+    its version will be based on what was opened: concurrent with what NAME shows now, and both stay.
+    """
+    row = st.row_behind(node)
+    if row is not None:
+        refuse_sibling(row)
+        entry, _ = st.own(row.parent, row.name, row)
+        st.touch(entry)
+        return
+    base = node.base
+    node.nameless = True
+    node.lost_path = st.view.manifest(base).rel_path if base is not None else None
+    node.lost_seen = node.seen
+    st.inodes.drop(node.id)
+    st.overlay.put_node(node)
+    st.pending[node.id] = st.env.monotonic()
+
+
+def work_of(st: State, node: Node) -> WorkFile:
+    """The file that takes the node's writes. Of an unlinked node it has no rows."""
+    if node.work is None:
+        node.work = st.overlay.new_file(node, node.size)
+        node.synced = False
+    if node.stored:
+        st.overlay.put_file(node.work)
+    return node.work
+
+
+def note_write(st: State, node: Node, end: int) -> None:
+    """Bytes up to `end` were written."""
+    node.size = max(node.size, end)
+    node.mtime_ns = node.ctime_ns = st.env.now_ns()
+    node.synced = False
+    st.touch_node(node)
+
+
+def truncate(st: State, node: Node, size: int) -> None:
+    """ftruncate, truncate: zeros behind the old end, nothing behind the new one."""
+    make_writable(st, node)
+    if size != node.size:
+        set_size(st, node, size)
+    if node.busy:
+        node.unflushed = True
+
+
+def set_size(st: State, node: Node, size: int) -> None:
+    file = work_of(st, node)
+    if size < node.size:
+        file.truncate(size)
+    node.size = size
+    note_write(st, node, 0)
+
+
+def _closed(st: State, node: Node) -> None:
+    """No handle is busy any more: what stands in the node is what the programs meant to leave."""
+    if not node.stored:
+        return
+    node.unflushed = node.fresh = node.interrupted = False
+    st.overlay.put_node(node)
+    key = node.key if node.key is not None else node.id
+    if key in st.pending:
+        st.pending[key] = st.env.monotonic()
+
+
+def last_close(st: State, node: Node) -> None:
+    """The last handle is gone: a node that only lived by it goes too."""
+    node.close_files()
+    node.busy = 0
+    if node.stored:
+        return
+    if node.unlinked:
+        held = {ref.layer for ref in st.overlay.seals.values()} if node.layer is not None else set()
+        for file in node.files:
+            if file.id not in held:
+                file.path.unlink(missing_ok=True)
+    if st.overlay.nodes.get(node.id) is node:
+        del st.overlay.nodes[node.id]
+    if node.id not in st.inodes.known:
+        st.inodes.drop(node.id)

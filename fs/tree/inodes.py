@@ -1,0 +1,65 @@
+"""Inode numbers: what the kernel knows, and which number stands for a shown row now.
+
+A shown row has its id as number until its content moves while somebody has the old one open: then it is told under a new odd
+number, in memory, and the old number stays with what was opened.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """An inode the kernel remembers. count: lookups not yet forgotten; told, size, mtime_ns: what it was last told."""
+
+    count: int
+    told: int
+    size: int
+    mtime_ns: int
+
+
+class Inodes:
+    """All in memory; after a restart the kernel asks anew and shown's numbers count."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Known] = {}
+        self._row_of: dict[int, int] = {}  # a number of ours -> the shown row it stands for
+        self._number_of: dict[int, int] = {}  # shown row -> the number that stands for it now
+
+    def remember(self, ino: int, told: int, size: int, mtime_ns: int) -> None:
+        """The kernel is told of an inode by a lookup, or an operation that counts as one."""
+        known = self.known.get(ino)
+        if known is None:
+            self.known[ino] = Known(1, told, size, mtime_ns)
+        else:
+            known.count += 1
+            known.told, known.size, known.mtime_ns = told, size, mtime_ns
+
+    def forget(self, ino: int, count: int) -> bool:
+        """True if the kernel does not know the inode any more."""
+        known = self.known.get(ino)
+        if known is None:
+            return True
+        known.count -= count
+        if known.count > 0:
+            return False
+        del self.known[ino]
+        return True
+
+    def number(self, row_id: int) -> int:
+        return self._number_of.get(row_id, row_id)
+
+    def row_id(self, ino: int) -> int | None:
+        """The shown row that this number stands for now; None if it stood for one that is told under another number."""
+        row_id = self._row_of.get(ino, ino)
+        return row_id if self._number_of.get(row_id, row_id) == ino else None
+
+    def renumber(self, row_id: int, ino: int) -> None:
+        """From now on the row is told as `ino`."""
+        self._number_of[row_id] = ino
+        self._row_of[ino] = row_id
+
+    def drop(self, ino: int) -> None:
+        """Neither the kernel nor an open file uses the number any more."""
+        row_id = self._row_of.pop(ino, None)
+        if row_id is not None and self._number_of.get(row_id) == ino:
+            del self._number_of[row_id]

@@ -1,0 +1,135 @@
+"""Keepers: folders that shown has lost and that stay for what is below them here; and rows whose folder got another number."""
+
+from fs.tree.model import DIR, ROOT_ID, Entry, Invalidation, Node
+from fs.tree.state import State
+from sync.core.errors import NotFound
+from sync.core.paths import join_path, split_path
+
+KEEPER_MODE = 0o755
+
+
+def keep(st: State, dir_id: int) -> bool:
+    """Make the vanished folder `dir_id` visible again if anything lives below it here. True if it is."""
+    if not _has_life(st, dir_id):
+        return False
+    path = st.overlay.attach.get(dir_id)
+    if path is None:
+        return False
+    folder, name = split_path(path)
+    parent = folder_at(st, folder)
+    if parent is None or st.show(parent, name) is not None:
+        return False
+    _make(st, parent, name, dir_id)
+    st.overlay.set_attach(dir_id, None)
+    return True
+
+
+def folder_at(st: State, path: str) -> int | None:
+    """The number of the folder at a path, made if it is missing; None if something else has the name."""
+    parent = ROOT_ID
+    for name in path.split("/") if path else ():
+        found = st.show(parent, name)
+        if found is None:
+            numbers = [dir_id for dir_id, at in st.overlay.attach.items() if at == join_path(st.path_of(parent), name)]
+            vanished = [dir_id for dir_id in numbers if st.place_of(dir_id) is None]
+            parent = _make(st, parent, name, vanished[0] if vanished else st.overlay.new_ino()).id
+            st.overlay.set_attach(parent, None)
+            continue
+        if isinstance(found, Entry):
+            node = st.overlay.node(found.node) if found.node is not None else None
+            if node is None or node.kind != DIR:
+                return None
+            parent = node.id
+        elif found.kind != DIR:
+            return None
+        else:
+            parent = found.id
+    return parent
+
+
+def drop_settled(st: State) -> list[Invalidation]:
+    """Keepers go when shown has the folder again, or nothing is left below them."""
+    found: list[Invalidation] = []
+    for key in sorted(st.keepers, reverse=True):
+        entry = st.overlay.entry(*key)
+        node = st.overlay.node(entry.node) if entry is not None and entry.node is not None else None
+        if entry is None or node is None or not entry.is_keeper:
+            st.keepers.discard(key)
+            continue
+        row = st.view.lookup(*key)
+        if row is not None and row.kind == DIR:
+            if row.id != node.id:
+                rehang(st, node.id, row.id)
+            _drop(st, entry, node)
+            if st.overlay.has_rows(row.id):
+                st.overlay.set_attach(row.id, st.view.path_of(row.id))
+            found.append(Invalidation(*key, node.id, "attr" if row.id == node.id else "entry"))
+        elif not st.overlay.has_rows(node.id):
+            _drop(st, entry, node)
+            found.append(Invalidation(*key, node.id, "gone"))
+    return found
+
+
+def rehang(st: State, old_id: int, new_id: int) -> None:
+    """The rows below a folder follow it to its new number; where both have one of a name, that of the new number stays."""
+    folder = st.overlay.folder(old_id)
+    for entry in list(folder.entries.values()) if folder is not None else ():
+        if st.overlay.entry(new_id, entry.name) is not None:
+            continue
+        waiting = st.pending.get(entry.key)
+        is_keeper = entry.key in st.keepers
+        is_gone_sibling = entry.key in st.siblings_gone
+        refs = [ref for ref in st.overlay.seals.values() if entry.key in ref.keys] if entry.seal_id is not None else []
+        old_key = entry.key
+        st.overlay.drop_entry(entry)
+        st.pending.pop(old_key, None)
+        st.keepers.discard(old_key)
+        st.siblings_gone.discard(old_key)
+        entry.parent = new_id
+        for ref in refs:
+            ref.keys = [entry.key if key == old_key else key for key in ref.keys]
+        if entry.moved_node is not None:
+            left = st.left_by.setdefault(entry.moved_node, set())
+            left.discard(old_key)
+            left.add(entry.key)
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        if node is not None:
+            node.key = entry.key
+        st.overlay.put_entry(entry)
+        if waiting is not None:
+            st.pending[entry.key] = waiting
+        if is_keeper:
+            st.keepers.add(entry.key)
+        if is_gone_sibling:
+            st.siblings_gone.add(entry.key)
+    st.overlay.set_attach(old_id, None)
+    if st.overlay.has_rows(new_id) and st.overlay.node(new_id) is None:
+        st.overlay.set_attach(new_id, st.path_of(new_id))
+
+
+def _has_life(st: State, dir_id: int) -> bool:
+    folder = st.overlay.folder(dir_id)
+    return folder is not None and any(entry.node is not None for entry in folder.entries.values())
+
+
+def _make(st: State, parent: int, name: str, dir_id: int) -> Node:
+    now_ns = st.env.now_ns()
+    mtime_ns, ctime_ns = st.dir_times.get(dir_id, (now_ns, now_ns))
+    node = Node(dir_id, DIR, KEEPER_MODE, st.uid, st.gid, 0, mtime_ns, mtime_ns, ctime_ns, key=(parent, name))
+    try:
+        seen = tuple(st.view.dead_heads(st.path_at((parent, name))))
+    except NotFound:
+        seen = ()
+    entry = Entry(parent, name, dir_id, dirty=False, seen=seen)
+    st.overlay.put_node(node)
+    st.put_entry(entry)
+    st.keepers.add(entry.key)
+    st.forget_paths()
+    return node
+
+
+def _drop(st: State, entry: Entry, node: Node) -> None:
+    node.key = None
+    st.drop_entry(entry)
+    st.overlay.drop_node(node)
+    st.forget_paths()

@@ -1,0 +1,171 @@
+"""Values of the overlay: nodes, entries, and what stat shows of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from fs.work.workfile import WorkFile
+from sync.state.rows import DIR, FILE, ROOT_ID, SYMLINK
+
+__all__ = ["DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "Entry", "Folder", "Invalidation", "Key", "Node", "SealRef"]
+
+MODE_BITS: Final = 0o7777
+BLOCK: Final = 512  # what st_blocks counts
+
+Key = tuple[int, str]  # inode of the folder, name
+
+
+class Attr(NamedTuple):
+    """What stat shows. size in bytes, times in ns; told: the content token (shown.value), 0 for a node of this mount."""
+
+    ino: int
+    kind: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    blocks: int
+    told: int
+
+
+class Invalidation(NamedTuple):
+    """What the kernel has to forget. kind:
+
+    attr: the attributes of `ino`; data: its attributes and pages; entry: `name` in `parent` is another thing now;
+    gone: `name` in `parent` is no more (`ino` stood there).
+    """
+
+    parent: int
+    name: str
+    ino: int
+    kind: str
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """What is behind an entry: a row of `node` (see the schema for the meaning of its columns), or, with stored False, a
+    file that is only open: clean, or nameless and not to be published.
+    """
+
+    id: int
+    kind: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    target: str = ""
+    xattrs: dict[str, str] | None = None
+    base: str | None = None
+    layer: WorkFile | None = None
+    work: WorkFile | None = None
+    gen: int = 0
+    seal_id: bytes | None = None
+    sealed_gen: int | None = None
+    lost_path: str | None = None
+    lost_seen: tuple[str, ...] = ()
+    unflushed: bool = False
+    synced: bool = True
+    # kept in memory only
+    stored: bool = False
+    key: Key | None = None  # the entry that shows it
+    handles: int = 0
+    busy: int = 0  # write handles not flushed since they were opened or written to
+    value: int = 0  # shown.value of what was opened, of a clean node
+    seen: tuple[str, ...] = ()  # what NAME showed when a clean node was opened
+    nameless: bool = False  # no name leads here any more
+    unlinked: bool = False  # ... by the user's will: nothing of it is published
+    fresh: bool = False  # new, or truncated, by a handle that is still open
+    interrupted: bool = False  # the mount died between a write and the flush
+    first_write: float = 0.0  # monotonic s, of this dirty stretch
+    last_write: float = 0.0
+    last_seal: float = 0.0
+
+    @property
+    def files(self) -> tuple[WorkFile, ...]:
+        """Its local bytes, newest first."""
+        return tuple(file for file in (self.work, self.layer) if file is not None)
+
+    def close_files(self) -> None:
+        for file in self.files:
+            file.close()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A row of `entry`. node None: a whiteout."""
+
+    parent: int
+    name: str
+    node: int | None
+    dirty: bool = True
+    local_only: bool = False
+    resolved: bool = False
+    seen: tuple[str, ...] = ()
+    last: str | None = None
+    gen: int = 1
+    seal_id: bytes | None = None
+    sealed_gen: int | None = None
+    moved_from: tuple[str, str] | None = None
+    moved_to: str | None = None
+    moved_node: int | None = None
+    origin: str | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.parent, self.name)
+
+    @property
+    def is_keeper(self) -> bool:
+        """True for a folder that shown has lost and that stays for what is below it here."""
+        return self.node is not None and not self.dirty and not self.local_only
+
+    @property
+    def is_resolved_sibling(self) -> bool:
+        """True for the whiteout of a sibling; `last` is the version that the sibling shows."""
+        return self.node is None and not self.dirty
+
+    def add_seen(self, identities: Sequence[str]) -> None:
+        self.seen = merge_seen(self.seen, identities)
+
+
+@dataclass(slots=True, eq=False)
+class Folder:
+    """The overlay rows of one directory."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    names: list[str] | None = None  # sorted; None: to be sorted when needed
+
+    def sorted_names(self) -> list[str]:
+        if self.names is None:
+            self.names = sorted(self.entries)
+        return self.names
+
+
+@dataclass(slots=True, eq=False)
+class SealRef:
+    """A seal that is not yet noted, and who holds it."""
+
+    seal_id: bytes
+    ord: int
+    path: str
+    op: str
+    layer: int | None
+    last: str | None
+    size: int = 0
+    from_path: str | None = None
+    moved_from: tuple[str, str] | None = None
+    keys: list[Key] = field(default_factory=list)
+    node: int | None = None
+
+
+def merge_seen(seen: tuple[str, ...], identities: Sequence[str]) -> tuple[str, ...]:
+    """Both, each once, in order."""
+    new = tuple(identity for identity in identities if identity not in seen)
+    return seen + new if new else seen

@@ -1,0 +1,250 @@
+"""Names: looking up, listing, making and removing them."""
+
+from fs.tree import siblings
+from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Entry, Node
+from fs.tree.state import State
+from sync.core.errors import AlreadyExists, BadPath, NotEmpty, NotFound, Stale
+from sync.core.paths import PART_MAX, PATH_MAX, join_path
+from sync.state.rows import ShownRow
+
+PAGE = 400  # shown rows read at once
+
+
+def lookup(st: State, parent: int, name: str) -> Attr:
+    """What stands at a name, told to the kernel (counts as one lookup). NotFound."""
+    attr = find(st, parent, name)
+    st.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns)
+    return attr
+
+
+def find(st: State, parent: int, name: str) -> Attr:
+    """As lookup, without counting."""
+    entry = st.overlay.entry(parent, name)
+    if entry is not None:
+        return st.node_attr(node_behind(st, entry))
+    row = st.view.lookup(parent, name)
+    if row is None:
+        raise NotFound(f"no such name: {name!r}")
+    return st.row_attr(row, st.told_number(row))
+
+
+def node_behind(st: State, entry: Entry) -> Node:
+    """NotFound for a whiteout."""
+    node = st.overlay.node(entry.node) if entry.node is not None else None
+    if node is None:
+        raise NotFound(f"no such name: {entry.name!r}")
+    return node
+
+
+def attr(st: State, ino: int) -> Attr:
+    """What stat shows of an inode. NotFound if nothing has that number any more."""
+    node = st.overlay.node(ino)
+    if node is not None and (node.stored or node.unlinked):
+        return st.node_attr(node)
+    row_id = st.inodes.row_id(ino)
+    row = st.view.row(row_id) if row_id is not None else None
+    if node is not None:
+        if row is not None and not node.nameless and row.value == node.value:
+            return st.row_attr(row, ino)
+        return st.node_attr(node)
+    if row is None:
+        raise NotFound(f"no inode {ino}")
+    shown = st.row_attr(row, ino)
+    known = st.inodes.known.get(ino)
+    if known is not None and (known.size, known.mtime_ns) != (row.size, row.mtime_ns):
+        # The kernel sees another size or mtime and drops its pages by itself. Else it is told at its next open.
+        known.told, known.size, known.mtime_ns = row.value, row.size, row.mtime_ns
+    return shown
+
+
+def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
+    """The shown row of an inode that has no node; Stale if it is gone, or (check_told) has other content than was told."""
+    row_id = st.inodes.row_id(ino)
+    row = st.view.row(row_id) if row_id is not None else None
+    if row is None or st.overlay.entry(row.parent, row.name) is not None:
+        raise Stale(f"inode {ino} is not shown any more")
+    known = st.inodes.known.get(ino)
+    if check_told and known is not None and known.told != row.value:
+        raise Stale(f"the content of inode {ino} has moved on")
+    return row
+
+
+def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Attr]]:
+    """At most `limit` names behind `after` ('' = from the start), sorted, with what stat shows. Not counted as lookups."""
+    if st.dir_kind(ino) != DIR:
+        raise NotADirectoryError(20, "not a directory")
+    folder = st.overlay.folder(ino)
+    own = [name for name in folder.sorted_names() if name > after] if folder is not None else []
+    found: list[tuple[str, Attr]] = []
+    position, shown_all = 0, False
+    while len(found) < limit and not (shown_all and position >= len(own)):
+        rows = [] if shown_all else st.view.children(ino, after, min(PAGE, limit))
+        shown_all = len(rows) < min(PAGE, limit)
+        horizon = None if shown_all else rows[-1].name
+        merged: dict[str, Attr] = {row.name: st.row_attr(row, st.told_number(row)) for row in rows}
+        while position < len(own) and (horizon is None or own[position] <= horizon):
+            name = own[position]
+            position += 1
+            merged.pop(name, None)
+            entry = st.overlay.entry(ino, name)
+            if entry is not None and entry.node is not None:
+                merged[name] = st.node_attr(node_behind(st, entry))
+        found += sorted(merged.items())
+        after = horizon if horizon is not None else after
+    return found[:limit]
+
+
+def is_empty(st: State, ino: int) -> bool:
+    return not read_dir(st, ino, "", 1)
+
+
+def check_name(st: State, parent: int, name: str) -> str:
+    """The rel_path of a name that is to be made; BadPath, or ENAMETOOLONG if it breaks a limit."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise BadPath(f"not a name: {name!r}")
+    if not name.isascii():
+        try:
+            length = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise BadPath(f"not valid UTF-8: {name!r}") from error
+    else:
+        length = len(name)
+    if length > PART_MAX:
+        raise OSError(36, "File name too long")
+    path = join_path(st.path_of(parent), name)
+    if len(path) * 4 > PATH_MAX and len(path.encode()) > PATH_MAX:
+        raise OSError(36, "File name too long")
+    return path
+
+
+def check_parent(st: State, parent: int) -> None:
+    """Stale if there is no such directory here."""
+    try:
+        if st.dir_kind(parent) != DIR:
+            raise NotADirectoryError(20, "not a directory")
+    except NotFound as error:
+        raise Stale(f"directory {parent} is gone") from error
+
+
+def create(
+    st: State, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = ""
+) -> Attr:  # fmt: skip
+    """Make a file, directory or symlink; told to the kernel (counts as one lookup). AlreadyExists, BadPath."""
+    check_parent(st, parent)
+    check_name(st, parent, name)
+    entry = st.overlay.entry(parent, name)
+    row = st.view.lookup(parent, name) if entry is None else None
+    if row is not None or (entry is not None and entry.node is not None):
+        raise AlreadyExists(f"the name is taken: {name!r}")
+    if entry is None:
+        entry = st.new_entry(parent, name, None)
+        entry.local_only = st.is_local_name(parent, name, kind == DIR)
+        entry.dirty = not entry.local_only
+        entry.gen = 0
+    else:
+        renew_whiteout(st, entry)
+    now_ns = st.env.now_ns()
+    size = len(target.encode()) if kind == SYMLINK else 0
+    node = Node(
+        st.overlay.new_ino(), kind, mode & MODE_BITS, uid, gid, size, now_ns, now_ns, now_ns, target, key=(parent, name)
+    )  # fmt: skip
+    node.gen = 1
+    entry.node = node.id
+    st.overlay.put_node(node)
+    st.put_entry(entry)
+    st.touch(entry)
+    st.touch_dir(parent, now_ns)
+    st.inodes.remember(node.id, 0, size, now_ns)
+    return st.node_attr(node)
+
+
+def renew_whiteout(st: State, entry: Entry) -> None:
+    """A whiteout gets something behind it again. That of a sibling becomes the row of a name of its own."""
+    if entry.is_resolved_sibling:
+        st.siblings_gone.discard(entry.key)
+        entry.last, entry.seen = None, tuple(st.view.dead_heads(st.path_at(entry.key)))
+        entry.dirty = True
+
+
+def unlink(st: State, parent: int, name: str) -> None:
+    """Remove a file or symlink. NotFound; IsADirectoryError for a directory. Removing a sibling resolves it."""
+    found = st.show(parent, name)
+    if found is None:
+        raise NotFound(f"no such name: {name!r}")
+    if isinstance(found, Entry):
+        if node_behind(st, found).kind == DIR:
+            raise IsADirectoryError(21, "is a directory")
+        take_away(st, found)
+    elif found.kind == DIR:
+        raise IsADirectoryError(21, "is a directory")
+    elif found.sibling:
+        siblings.remove(st, found)
+    else:
+        white_out(st, found)
+    st.touch_dir(parent, st.env.now_ns())
+
+
+def rmdir(st: State, parent: int, name: str) -> None:
+    """Remove an empty directory. NotFound, NotEmpty; NotADirectoryError for anything else."""
+    found = st.show(parent, name)
+    if found is None:
+        raise NotFound(f"no such name: {name!r}")
+    node = node_behind(st, found) if isinstance(found, Entry) else None
+    kind = node.kind if node is not None else found.kind if isinstance(found, ShownRow) else FILE
+    if kind != DIR:
+        raise NotADirectoryError(20, "not a directory")
+    ino = node.id if node is not None else found.id if isinstance(found, ShownRow) else ROOT_ID
+    if not is_empty(st, ino):
+        raise NotEmpty(f"directory not empty: {name!r}")
+    remember_place(st, ino)
+    if isinstance(found, Entry):
+        take_away(st, found)
+    else:
+        white_out(st, found)
+    st.forget_paths()
+    st.touch_dir(parent, st.env.now_ns())
+
+
+def remember_place(st: State, dir_id: int) -> None:
+    """Whiteouts below a directory that goes away still have to know their paths."""
+    if st.overlay.has_rows(dir_id):
+        st.overlay.set_attach(dir_id, st.path_of(dir_id))
+
+
+def white_out(st: State, row: ShownRow) -> Entry:
+    """Hide a shown name behind a new whiteout."""
+    entry = st.new_entry(row.parent, row.name, row)
+    st.put_entry(entry)
+    st.touch(entry)
+    ino = st.inodes.number(row.id)
+    node = st.overlay.nodes.get(ino)
+    if node is not None and not node.stored:
+        node.nameless = node.unlinked = True
+    return entry
+
+
+def take_away(st: State, entry: Entry) -> None:
+    """Remove what is behind an own row: the row becomes a whiteout, or goes if there is nothing to hide or to publish."""
+    node = node_behind(st, entry)
+    entry.node = None
+    entry.origin = None
+    entry.moved_from = None
+    st.release_node(node)
+    leave(st, entry)
+
+
+def leave(st: State, entry: Entry) -> None:
+    """What was behind the row is gone or elsewhere: keep a whiteout only where something is hidden or to be published."""
+    if entry.local_only or not must_stay(st, entry):
+        st.drop_entry(entry)
+        return
+    if not entry.dirty:
+        entry.dirty = True  # a keeper's name: shown had it once
+        st.keepers.discard(entry.key)
+    st.touch(entry)
+
+
+def must_stay(st: State, entry: Entry) -> bool:
+    """True if the removal of what is behind the row has something to hide or to publish."""
+    is_known = entry.last is not None or entry.seal_id is not None or entry.resolved or entry.moved_node is not None
+    return is_known or st.view.lookup(entry.parent, entry.name) is not None

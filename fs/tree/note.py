@@ -1,0 +1,271 @@
+"""Taking note of answers: what was published becomes the base, and rows that hold nothing newer go.
+
+An answer applies only to an entry and a node that hold its seal_id, and a row goes only by the answer for exactly the state it
+holds. A complete layer becomes a whole file of the cache before the commit; if that is cut off, the layer is missing when the
+same answer is read again, and that is all there is to know.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from fs.tree import keepers, siblings
+from fs.tree.model import DIR, FILE, Entry, Invalidation, Node, SealRef
+from fs.tree.state import State
+from fs.work.workfile import WorkFile
+from sync.core.errors import NotFound
+from sync.state.rows import ShownRow, Taken, value_number
+
+NOTES_MAX = 1000
+RETRY_REFUSED = 30.0  # s
+
+
+def has_answers(st: State) -> bool:
+    return bool(st.overlay.seals) and bool(st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), 1))
+
+
+def note(st: State, limit: int) -> list[Invalidation]:
+    """Take note of up to `limit` answers and commit. What the kernel has to forget."""
+    answers = st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), limit)
+    if not answers:
+        return []
+    found: list[Invalidation] = []
+    for answer in answers:
+        ref = st.overlay.seals.get(answer.seal_id)
+        if ref is not None:
+            found += _Note(st, ref, answer).apply()
+    st.overlay.set_meta("taken_upto", answers[-1].n)
+    siblings.drop_settled(st)
+    found += keepers.drop_settled(st)
+    _forget_old(st)
+    st.env.fault("note.before_commit")
+    st.overlay.commit()
+    st.env.fault("note.after_commit")
+    return found
+
+
+class _Note:
+    """One answer."""
+
+    def __init__(self, st: State, ref: SealRef, answer: Taken) -> None:
+        self._st = st
+        self._ref = ref
+        self._is_refused = answer.answer == "refused"
+        self._is_queued = answer.answer == "queued"
+        self._version = answer.version if self._is_queued else ref.last
+        node = st.overlay.node(ref.node) if ref.node is not None else None
+        self._node = node if node is not None and node.seal_id == ref.seal_id else None
+        self._is_node_as_sealed = self._node is not None and self._node.gen == self._node.sealed_gen
+
+    def apply(self) -> list[Invalidation]:
+        st, ref, node = self._st, self._ref, self._node
+        found: list[Invalidation] = []
+        if node is not None:
+            self._settle_node(node)
+        elif ref.layer is not None and not self._is_refused:
+            st.overlay.drop_file(ref.layer, remove=True)
+        for key in list(ref.keys):
+            entry = st.overlay.entry(*key)
+            if entry is not None and entry.seal_id == ref.seal_id:
+                found += self._settle_entry(entry)
+        if node is not None and node.lost_path is not None and node.stored and node.key is None:
+            self._settle_lost(node)
+        if node is not None and self._is_queued:
+            self._name_origin(node)
+        st.overlay.drop_seal(ref.seal_id)
+        return found
+
+    # ---- the node
+
+    def _settle_node(self, node: Node) -> None:
+        st = self._st
+        node.seal_id = node.sealed_gen = None
+        layer = node.layer
+        if not self._is_refused and node.kind == FILE:
+            if layer is not None:
+                kept = self._keep_whole(layer, node)
+                if node.handles:
+                    with contextlib.suppress(FileNotFoundError):
+                        layer.fd()
+                layer.close()
+                st.overlay.drop_file(layer.id, remove=not kept)
+                node.layer = None
+            node.base = self._version if self._version is not None else node.base
+        if node.stored:
+            st.overlay.put_node(node)
+
+    def _keep_whole(self, layer: WorkFile, node: Node) -> bool:
+        """Move a complete layer to the cache. True if the file is not at its old place any more."""
+        st, version = self._st, self._version
+        if version is None or not self._ref.size or not layer.is_complete(self._ref.size):
+            return False
+        try:
+            manifest = st.view.manifest(version)
+        except NotFound:
+            return False
+        if not manifest.content_id or manifest.file_size != self._ref.size:
+            return False
+        st.env.fault("note.before_rename")
+        moved = _move(layer.path, st.whole_dir / manifest.content_id)
+        if moved:
+            st.keep_local(value_number(manifest))
+            st.env.fault("note.after_rename")
+        return moved
+
+    # ---- the entries
+
+    def _settle_entry(self, entry: Entry) -> list[Invalidation]:
+        st, ref, version = self._st, self._ref, self._version
+        is_as_sealed = entry.gen == entry.sealed_gen
+        entry.seal_id = entry.sealed_gen = None
+        if self._is_refused:
+            st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
+            return self._stay(entry)
+        st.noted_at[entry.key] = st.env.monotonic()
+        if ref.op == "movedir" and entry.node != ref.node:
+            return self._settle_left(entry, is_as_sealed)
+        if self._is_queued and version is not None:
+            entry.add_seen([version])
+            entry.last = version
+        if entry.moved_from == ref.moved_from:
+            entry.moved_from = None
+        if not is_as_sealed or (entry.node is not None and not self._is_node_as_sealed):
+            return self._stay(entry)
+        return self._drop(entry)
+
+    def _settle_left(self, entry: Entry, is_as_sealed: bool) -> list[Invalidation]:
+        """The old name of a moved directory: what stands there now has seen that it went."""
+        st, ref = self._st, self._ref
+        if entry.moved_node == ref.node:
+            entry.moved_node = None
+            st.left_by.get(ref.node or 0, set()).discard(entry.key)
+        if is_as_sealed and entry.node is None:
+            return self._drop(entry)
+        dead = st.view.dead_heads(st.path_at(entry.key))
+        entry.add_seen(dead)
+        entry.last = dead[0] if dead else None
+        return self._stay(entry)
+
+    def _stay(self, entry: Entry) -> list[Invalidation]:
+        self._st.put_entry(entry)
+        self._st.pending[entry.key] = self._st.env.monotonic()
+        return []
+
+    def _drop(self, entry: Entry) -> list[Invalidation]:
+        """The row holds nothing that shown does not."""
+        st = self._st
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        row = st.view.lookup(*entry.key)
+        if row is not None and node is not None and row.kind == DIR and node.kind == DIR and row.id != node.id:
+            keepers.rehang(st, node.id, row.id)
+        st.drop_entry(entry)
+        if self._ref.op == "movedir" or (node is not None and node.kind == DIR):
+            st.forget_paths()
+        if node is None:
+            gone = [Invalidation(entry.parent, entry.name, row.id, "entry")] if row is not None else []
+            return gone
+        return self._drop_node(entry, node, row)
+
+    def _drop_node(self, entry: Entry, node: Node, row: ShownRow | None) -> list[Invalidation]:
+        st = self._st
+        node.key = None
+        if node.kind == DIR:
+            self._leave_dir(node, row)
+        value = self._value(row)
+        node.value, node.seen = value, entry.seen
+        st.overlay.drop_node(node)
+        if row is not None and row.kind == node.kind != DIR and row.id != node.id:
+            st.inodes.renumber(row.id, node.id)
+        known = st.inodes.known.get(node.id)
+        if known is not None:
+            known.told, known.size, known.mtime_ns = value, node.size if node.kind != DIR else 0, node.mtime_ns
+        if row is None:
+            node.nameless = True
+            return [Invalidation(entry.parent, entry.name, node.id, "gone")]
+        if row.kind != node.kind or (node.kind == DIR and row.id != node.id):
+            return [Invalidation(entry.parent, entry.name, node.id, "entry")]
+        if row.value != value:
+            is_open = node.handles > 0
+            return [Invalidation(entry.parent, entry.name, node.id, "entry" if is_open else "data")]
+        shown, was = st.row_attr(row, node.id), st.node_attr(node)
+        if shown[:7] != was[:7] or shown.mtime_ns != was.mtime_ns or shown.blocks != was.blocks:
+            return [Invalidation(entry.parent, entry.name, node.id, "attr")]
+        return []
+
+    def _value(self, row: ShownRow | None) -> int:
+        """The content token of what was published, or of what is shown if nothing had to be."""
+        st, version = self._st, self._version
+        if version is None:
+            return row.value if row is not None else 0
+        if row is not None and version in st.view.seen_of(row):
+            return row.value
+        try:
+            return value_number(st.view.manifest(version))
+        except NotFound:
+            return 0
+
+    def _leave_dir(self, node: Node, row: ShownRow | None) -> None:
+        """A directory without a row of its own: its times stay as they were, its rows below still find their path."""
+        st = self._st
+        st.dir_times[node.id] = (node.mtime_ns, node.ctime_ns)
+        if row is not None and st.overlay.has_rows(row.id):
+            st.overlay.set_attach(row.id, st.view.path_of(row.id))
+        elif not st.overlay.has_rows(node.id):
+            st.overlay.set_attach(node.id, None)
+
+    def _settle_lost(self, node: Node) -> None:
+        """A nameless node that was published: it stays only as long as it is open."""
+        st = self._st
+        if self._is_refused:
+            st.retry_at[node.id] = st.env.monotonic() + RETRY_REFUSED
+        elif self._is_queued and self._version is not None:
+            node.lost_seen = (*node.lost_seen, self._version)
+        if self._is_refused or not self._is_node_as_sealed:
+            st.pending[node.id] = st.env.monotonic()
+            st.overlay.put_node(node)
+            return
+        node.seen, node.value = node.lost_seen, self._value(None)
+        node.lost_path = None
+        st.pending.pop(node.id, None)
+        st.overlay.drop_node(node)
+
+    def _name_origin(self, node: Node) -> None:
+        """The node was renamed before the version it was published as had a name."""
+        st = self._st
+        entry = st.overlay.entry_of(node)
+        if entry is not None and entry.moved_from == (self._ref.path, "") and self._version is not None:
+            entry.moved_from = (self._ref.path, self._version)
+            st.overlay.put_entry(entry)
+
+
+def _move(source: Path, target: Path) -> bool:
+    """Rename, or copy where the cache is another file system. True if `source` is gone; a cache that is full is no error."""
+    if target.exists():
+        return False
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source.rename(target)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            _copy(source, target)
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy that is whole or not there; none if the cache cannot take it."""
+    part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, part)
+        part.rename(target)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def _forget_old(st: State) -> None:
+    if len(st.noted_at) > 10_000:
+        st.noted_at = {key: at for key, at in st.noted_at.items() if st.was_noted_recently(key)}

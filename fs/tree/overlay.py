@@ -1,0 +1,402 @@
+"""Overlay: the rows of tree.db in memory, written behind.
+
+Memory is the truth: a change marks its node or entry, and `commit` writes all that is marked in one transaction. If that
+fails nothing is lost, the marks stay for the next try. What is neither marked nor open may leave memory again (above `keep`
+rows) and is read back when asked for, a directory at a time.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from fs.tree.model import Entry, Folder, Key, Node, SealRef
+from fs.tree.rows import (
+    ENTRY_COLUMNS,
+    NODE_COLUMNS,
+    decode_pair,
+    entry_of,
+    entry_row,
+    json_text,
+    make_node,
+    node_row,
+    node_values,
+)
+from fs.work.workfile import WorkFile
+from sync.env import Env
+from sync.state.tree.database import layer_path, open_tree
+
+KEEP: Final = 50_000  # nodes in memory before unused ones may go
+SEAL_COLUMNS: Final = (
+    "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target, xattrs,"
+    " base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
+)
+_PUT_SPAN = (
+    'INSERT INTO span (work, start, "end") VALUES (?, ?, ?)'
+    ' ON CONFLICT (work, start) DO UPDATE SET "end" = max("end", excluded."end")'
+)
+
+def _put(table: str, columns: str) -> str:
+    return f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(',')))})"
+
+
+_PUT_NODE, _PUT_ENTRY, _PUT_SEAL = _put("node", NODE_COLUMNS), _put("entry", ENTRY_COLUMNS), _put("seal", SEAL_COLUMNS)
+
+
+class Overlay:
+    """The only writer of tree.db. Not for several threads at once."""
+
+    def __init__(self, env: Env, tree_db: Path | str, work_dir: Path, *, keep: int = KEEP) -> None:
+        self._env = env
+        self._connection = open_tree(env, tree_db)
+        self.work_dir = work_dir
+        self.durable_taken_upto = 0  # answers noted, as of the last full commit
+        self.wal_path = "" if str(tree_db) == ":memory:" else f"{tree_db}-wal"
+        self._keep = keep
+        self.nodes: dict[int, Node] = {}
+        self.folders: dict[int, Folder] = {}
+        self.seals: dict[bytes, SealRef] = {}
+        self.attach: dict[int, str] = {}
+        self._meta: dict[str, Any] = {}
+        self._complete = False  # all rows are in memory
+        self._nodes_changed: dict[int, Node | None] = {}
+        self._entries_changed: dict[Key, Entry | None] = {}
+        self._files_changed: dict[int, WorkFile] = {}
+        self._files_gone: dict[int, Path | None] = {}
+        self._meta_changed: dict[str, Any] = {}
+        self._attach_changed: set[int] = set()
+        self._seals_new: list[tuple[Any, ...]] = []
+        self._seals_gone: list[bytes] = []
+        self._seals_moved: list[tuple[int | None, str, bytes]] = []
+        try:
+            self._load()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    # ---- reading
+
+    def node(self, ino: int) -> Node | None:
+        """The node of that number if the overlay, or an open file, has one."""
+        node = self.nodes.get(ino)
+        if node is None and not self._complete and ino not in self._nodes_changed:
+            found = self._load_nodes("WHERE id = ?", ino)
+            node = found[0] if found else None
+        return node
+
+    def folder(self, parent: int) -> Folder | None:
+        """The rows of a directory; None if it has none."""
+        folder = self.folders.get(parent)
+        if folder is None and not self._complete:
+            folder = self.folders[parent] = Folder()
+            self._load_entries("WHERE parent = ?", parent)
+        return folder
+
+    def entry(self, parent: int, name: str) -> Entry | None:
+        folder = self.folders.get(parent)
+        if folder is None:
+            if self._complete:
+                return None
+            folder = self.folder(parent)
+        return folder.entries.get(name) if folder is not None else None
+
+    def has_rows(self, parent: int) -> bool:
+        folder = self.folder(parent)
+        return folder is not None and bool(folder.entries)
+
+    def entry_of(self, node: Node) -> Entry | None:
+        """The entry that shows the node; None if it is nameless."""
+        return self.entry(*node.key) if node.key is not None else None
+
+    def meta(self, key: str) -> Any:
+        """The value of a singleton, None if it was never set."""
+        return self._meta.get(key)
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(
+            self._nodes_changed
+            or self._entries_changed
+            or self._files_changed
+            or self._meta_changed
+            or self._seals_new
+            or self._seals_gone
+            or self._files_gone
+            or self._attach_changed
+        )
+
+    def all_entries(self) -> list[Entry]:
+        """Every row of every directory, read in if need be; for starting, checking and rare decisions."""
+        if not self._complete:
+            for (parent,) in self._connection.execute("SELECT DISTINCT parent FROM entry").fetchall():
+                self.folder(parent)
+        return [entry for folder in self.folders.values() for entry in folder.entries.values()]
+
+    def all_nodes(self) -> list[Node]:
+        """Every stored node, read in if need be."""
+        if not self._complete:
+            for (ino,) in self._connection.execute("SELECT id FROM node").fetchall():
+                self.node(ino)
+        return [node for node in self.nodes.values() if node.stored]
+
+    def stored_work_ids(self) -> set[int]:
+        """Work files that have a row, as of the last commit."""
+        return {row[0] for row in self._connection.execute("SELECT id FROM work")}
+
+    # ---- changes
+
+    def set_meta(self, key: str, value: Any) -> None:
+        if self._meta.get(key) != value:
+            self._meta[key] = self._meta_changed[key] = value
+
+    def new_ino(self) -> int:
+        """The next odd inode number."""
+        ino = int(self._meta["next_ino"])
+        self._meta["next_ino"] = self._meta_changed["next_ino"] = ino + 2
+        return ino
+
+    def put_node(self, node: Node) -> None:
+        """The node has changed, or is new."""
+        node.stored = True
+        self.nodes[node.id] = node
+        self._nodes_changed[node.id] = node
+
+    def drop_node(self, node: Node) -> None:
+        """Its row goes. It stays in memory while a file is open on it. Its work files are not touched."""
+        if node.stored:
+            node.stored = False
+            self._nodes_changed[node.id] = None
+        if not node.handles and self.nodes.get(node.id) is node:
+            del self.nodes[node.id]
+
+    def put_entry(self, entry: Entry) -> None:
+        """The entry has changed, or is new."""
+        folder = self.folder(entry.parent)
+        if folder is None:
+            folder = self.folders[entry.parent] = Folder()
+        if entry.name not in folder.entries:
+            folder.names = None
+        folder.entries[entry.name] = entry
+        self._entries_changed[entry.key] = entry
+
+    def drop_entry(self, entry: Entry) -> None:
+        """The row goes, its node stays."""
+        folder = self.folders[entry.parent]
+        if folder.entries.pop(entry.name, None) is not None:
+            folder.names = None
+        self._entries_changed[entry.key] = None
+        if not folder.entries and self._complete:
+            del self.folders[entry.parent]
+
+    def new_file(self, node: Node, limit_below: int) -> WorkFile:
+        """A new work file; its row is written only if it is put."""
+        work_id = int(self._meta["next_work"])
+        self._meta["next_work"] = self._meta_changed["next_work"] = work_id + 1
+        return WorkFile(work_id, node.id, layer_path(self.work_dir, work_id), limit_below)
+
+    def put_file(self, file: WorkFile) -> None:
+        self._files_changed[file.id] = file
+
+    def drop_file(self, file_id: int, *, remove: bool) -> None:
+        """Its rows go; the file itself is removed after the commit if `remove`."""
+        self._files_changed.pop(file_id, None)
+        self._files_gone[file_id] = layer_path(self.work_dir, file_id) if remove else None
+
+    def file_path(self, file_id: int) -> Path:
+        return layer_path(self.work_dir, file_id)
+
+    def set_attach(self, dir_id: int, path: str | None) -> None:
+        """Where a shown directory lies; None: no longer needed."""
+        if self.attach.get(dir_id) != path:
+            if path is None:
+                self.attach.pop(dir_id, None)
+            else:
+                self.attach[dir_id] = path
+            self._attach_changed.add(dir_id)
+
+    def put_seal(self, row: tuple[Any, ...], ref: SealRef) -> None:
+        """`row` in the order of SEAL_COLUMNS."""
+        self._seals_new.append(row)
+        self.seals[ref.seal_id] = ref
+
+    def drop_seal(self, seal_id: bytes) -> None:
+        self.seals.pop(seal_id, None)
+        self._seals_gone.append(seal_id)
+
+    def seal_numbers(self) -> list[tuple[bytes, int | None, str]]:
+        """(seal_id, node, dir_ids as JSON) of every committed seal."""
+        return self._connection.execute("SELECT seal_id, node, dir_ids FROM seal").fetchall()
+
+    def renumber_seals(self, rows: list[tuple[int | None, list[int], bytes]]) -> None:
+        """Other numbers for (node, dir_ids) of seals, with the next commit."""
+        self._seals_moved = [(node, json_text(dir_ids), seal_id) for node, dir_ids, seal_id in rows]
+
+    # ---- the transaction
+
+    def commit(self, *, full: bool = False) -> None:
+        """Write all changes in one transaction. full: it, and all before it, is on disk when this returns."""
+        if not self.has_changes and not full:
+            return
+        db = self._connection
+        if full:
+            db.execute("PRAGMA synchronous = FULL")
+            self._meta_changed.setdefault("commits", None)
+            self._meta["commits"] = self._meta_changed["commits"] = int(self._meta.get("commits") or 0) + 1
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                written = self._write()
+                self._env.fault("tree.before_commit")
+                db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
+                    db.execute("ROLLBACK")
+                raise
+        finally:
+            if full:
+                db.execute("PRAGMA synchronous = NORMAL")
+        for file, all_rows, rows in written:
+            file.rows_written(all_rows, rows)
+        for path in self._files_gone.values():
+            if path is not None:
+                path.unlink(missing_ok=True)
+        if full:
+            self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
+        self._clear_changes()
+        self._shrink()
+
+    def close(self) -> None:
+        """Without a commit. Descriptors of work files are given back."""
+        for node in self.nodes.values():
+            node.close_files()
+        self._connection.close()
+
+    def _write(self) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
+        many = self._connection.executemany
+        gone = [(key,) for key, node in self._nodes_changed.items() if node is None]
+        if gone:
+            many("DELETE FROM node WHERE id = ?", gone)
+        many(_PUT_NODE, [node_row(node) for node in self._nodes_changed.values() if node is not None])
+        entries_gone = [key for key, entry in self._entries_changed.items() if entry is None]
+        if entries_gone:
+            many("DELETE FROM entry WHERE parent = ? AND name = ?", entries_gone)
+        many(_PUT_ENTRY, [entry_row(entry) for entry in self._entries_changed.values() if entry is not None])
+        if self._files_gone:
+            many("DELETE FROM work WHERE id = ?", [(key,) for key in self._files_gone])
+            many("DELETE FROM span WHERE work = ?", [(key,) for key in self._files_gone])
+        written = self._write_files() if self._files_changed else []
+        if self._seals_new:
+            many(_PUT_SEAL, self._seals_new)
+        if self._seals_moved:
+            many("UPDATE seal SET node = ?, dir_ids = ? WHERE seal_id = ?", self._seals_moved)
+        if self._seals_gone:
+            many("DELETE FROM seal WHERE seal_id = ?", [(key,) for key in self._seals_gone])
+        self._write_small()
+        return written
+
+    def _write_files(self) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
+        many = self._connection.executemany
+        files = list(self._files_changed.values())
+        written = [(file, *file.rows_to_write()) for file in files]
+        many(
+            "INSERT OR REPLACE INTO work (id, node, sealed, limit_below) VALUES (?, ?, ?, ?)",
+            [(file.id, file.node_id, int(file.sealed), file.limit_below) for file in files],
+        )
+        renewed = [(file.id,) for file, all_rows, _ in written if all_rows]
+        if renewed:
+            many("DELETE FROM span WHERE work = ?", renewed)
+        many(_PUT_SPAN, [row for _, _, rows in written for row in rows])
+        return written
+
+    def _write_small(self) -> None:
+        many = self._connection.executemany
+        if self._meta_changed:
+            many("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(self._meta_changed.items()))
+        if self._attach_changed:
+            kept = [(dir_id, self.attach[dir_id]) for dir_id in self._attach_changed if dir_id in self.attach]
+            gone = [(dir_id,) for dir_id in self._attach_changed if dir_id not in self.attach]
+            many("DELETE FROM attach WHERE dir_id = ?", gone)
+            many("INSERT OR REPLACE INTO attach (dir_id, path) VALUES (?, ?)", kept)
+
+    def _clear_changes(self) -> None:
+        self._nodes_changed = {}
+        self._entries_changed = {}
+        self._files_changed = {}
+        self._files_gone = {}
+        self._meta_changed = {}
+        self._attach_changed = set()
+        self._seals_new = []
+        self._seals_gone = []
+        self._seals_moved = []
+
+    # ---- memory
+
+    def _load(self) -> None:
+        db = self._connection
+        self._meta = dict(db.execute("SELECT key, value FROM meta"))
+        self._meta.setdefault("next_ino", 3)
+        self._meta.setdefault("next_work", 1)
+        self.attach = dict(db.execute("SELECT dir_id, path FROM attach"))
+        for seal_id, number, path, op, layer, last, size, from_path, moved_from in db.execute(
+            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from FROM seal ORDER BY ord"
+        ):
+            ref = SealRef(seal_id, number, path, op, layer, last, size or 0, from_path)
+            ref.moved_from = decode_pair(moved_from) if moved_from else None
+            self.seals[seal_id] = ref
+        for parent, name, seal_id in db.execute("SELECT parent, name, seal_id FROM entry WHERE seal_id IS NOT NULL"):
+            if seal_id in self.seals:
+                self.seals[seal_id].keys.append((parent, name))
+        for ino, seal_id in db.execute("SELECT id, seal_id FROM node WHERE seal_id IS NOT NULL"):
+            if seal_id in self.seals:
+                self.seals[seal_id].node = ino
+        if db.execute("SELECT count(*) FROM entry").fetchone()[0] <= self._keep:
+            self._load_nodes("")
+            self._load_entries("")
+            self._complete = True
+
+    def _load_nodes(self, where: str, *arguments: object) -> list[Node]:
+        rows = self._connection.execute(f"SELECT {NODE_COLUMNS} FROM node {where}", arguments).fetchall()
+        return [self._node_of(row) for row in rows]
+
+    def _node_of(self, row: tuple[Any, ...]) -> Node:
+        values = node_values(row)
+        node = make_node(values, self._file_of(values["layer"]), self._file_of(values["work"]))
+        node.stored = True
+        found = self._connection.execute("SELECT parent, name FROM entry WHERE node = ?", (node.id,)).fetchone()
+        node.key = (found[0], found[1]) if found else None
+        node.nameless = node.lost_path is not None
+        self.nodes[node.id] = node
+        return node
+
+    def _file_of(self, file_id: int | None) -> WorkFile | None:
+        if file_id is None:
+            return None
+        db = self._connection
+        row = db.execute("SELECT node, sealed, limit_below FROM work WHERE id = ?", (file_id,)).fetchone()
+        if row is None:
+            return None
+        file = WorkFile(file_id, row[0], layer_path(self.work_dir, file_id), row[2], sealed=bool(row[1]))
+        file.restore(db.execute('SELECT start, "end" FROM span WHERE work = ? ORDER BY start', (file_id,)).fetchall())
+        return file
+
+    def _load_entries(self, where: str, *arguments: object) -> None:
+        for row in self._connection.execute(f"SELECT {ENTRY_COLUMNS} FROM entry {where}", arguments).fetchall():
+            entry = entry_of(row)
+            self.folders.setdefault(entry.parent, Folder()).entries[entry.name] = entry
+
+    def _shrink(self) -> None:
+        """After a commit: let rows go that nobody uses, oldest first, down to half."""
+        if len(self.nodes) + len(self.folders) <= 2 * self._keep:
+            return
+        self._complete = False
+        self.folders.clear()
+        for node in _unused(self.nodes.values()):
+            node.close_files()
+            del self.nodes[node.id]
+            if len(self.nodes) <= self._keep // 2:
+                break
+
+
+def _unused(nodes: Iterable[Node]) -> list[Node]:
+    return [node for node in nodes if node.stored and not node.handles and node.lost_path is None]

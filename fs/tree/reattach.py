@@ -1,0 +1,84 @@
+"""Another fleet.db: its numbers are not those that the overlay's rows hang below.
+
+Shown directories are found again by the paths that `attach` remembers. Nodes of files get new odd numbers. Seals stay in the log
+under their new numbers; the new engine has no answers, so all of them are published again, each against what it had seen.
+"""
+
+import msgspec
+
+from fs.tree import keepers
+from fs.tree.model import DIR, ROOT_ID, Entry
+from fs.tree.state import State
+
+_numbers = msgspec.json.Decoder(list[int])
+
+
+def to_other_fleet_db(st: State) -> None:
+    """Renumber what the old fleet.db had numbered. Part of the transaction of recovery."""
+    overlay = st.overlay
+    entries, nodes = overlay.all_entries(), overlay.all_nodes()
+    numbers: dict[int, int] = {ROOT_ID: ROOT_ID}
+    orphans: dict[int, str] = {}
+    for dir_id, path in sorted(overlay.attach.items(), key=lambda item: item[1].count("/")):
+        row = st.view.resolve_path(path)
+        if row is not None and row.kind == DIR and not row.sibling:
+            numbers[dir_id] = row.id
+        else:
+            orphans[dir_id] = path
+    for node in nodes:
+        if node.id not in numbers and (node.id % 2 == 0 or st.view.row(node.id) is not None):
+            numbers[node.id] = overlay.new_ino()
+    for dir_id in orphans:
+        numbers.setdefault(dir_id, overlay.new_ino())
+    _move_nodes(st, numbers)
+    _move_entries(st, entries, numbers)
+    for dir_id, path in list(overlay.attach.items()):
+        overlay.set_attach(dir_id, None)
+        overlay.set_attach(numbers[dir_id], path)
+    for dir_id in orphans:
+        if overlay.node(numbers[dir_id]) is None:
+            keepers.keep(st, numbers[dir_id])
+    _move_seals(st, numbers)
+    st.forget_paths()
+
+
+def _move_nodes(st: State, numbers: dict[int, int]) -> None:
+    overlay = st.overlay
+    moved = [node for node in overlay.all_nodes() if numbers.get(node.id, node.id) != node.id]
+    for node in moved:
+        overlay.drop_node(node)
+    for node in moved:
+        node.id = numbers[node.id]
+        for file in node.files:
+            file.node_id = node.id
+            overlay.put_file(file)
+        if node.key is not None:
+            node.key = (numbers.get(node.key[0], node.key[0]), node.key[1])
+        overlay.put_node(node)
+    for node in overlay.all_nodes():
+        if node not in moved and node.key is not None:
+            node.key = (numbers.get(node.key[0], node.key[0]), node.key[1])
+
+
+def _move_entries(st: State, entries: list[Entry], numbers: dict[int, int]) -> None:
+    for entry in entries:
+        st.overlay.drop_entry(entry)
+    for entry in entries:
+        entry.parent = numbers.get(entry.parent, entry.parent)
+        if entry.node is not None:
+            entry.node = numbers.get(entry.node, entry.node)
+        if entry.moved_node is not None:
+            entry.moved_node = numbers.get(entry.moved_node, entry.moved_node)
+        st.overlay.put_entry(entry)
+
+
+def _move_seals(st: State, numbers: dict[int, int]) -> None:
+    for ref in st.overlay.seals.values():
+        ref.keys = [(numbers.get(parent, parent), name) for parent, name in ref.keys]
+        if ref.node is not None:
+            ref.node = numbers.get(ref.node, ref.node)
+    rows = []
+    for seal_id, node, dir_ids in st.overlay.seal_numbers():
+        ids = [numbers.get(number, number) for number in _numbers.decode(dir_ids)]
+        rows.append((numbers.get(node, node) if node is not None else None, ids, seal_id))
+    st.overlay.renumber_seals(rows)

@@ -1,0 +1,103 @@
+"""Starting: taking up what the last mount left, whatever it was doing when it ended.
+
+Seals that were begun and not committed are taken back. Files that were being written are interrupted: kept and shown, sealed
+after their next close or when asked for. Work files without a row go. Under another fleet.db every number of the old one is
+replaced before anything is served.
+"""
+
+import os
+from pathlib import Path
+
+from fs.tree import reattach
+from fs.tree.freeze import unlayer
+from fs.tree.model import FILE, Node
+from fs.tree.state import State
+from fs.work.workfile import WorkFile
+
+
+def recover(st: State, work_dir: Path) -> None:
+    """Make memory and tree.db fit each other and this boot of the machine; ends with a full commit."""
+    overlay = st.overlay
+    is_other_boot = overlay.meta("boot_id") != st.env.boot_id()
+    epoch = st.view.epoch
+    if overlay.meta("fleet_epoch") not in (None, epoch):
+        reattach.to_other_fleet_db(st)
+    if overlay.meta("fleet_epoch") != epoch:
+        overlay.set_meta("fleet_epoch", epoch)
+        overlay.set_meta("taken_upto", 0)
+        overlay.set_meta("feed_cursor", st.view.feed_last())
+    for node in overlay.all_nodes():
+        _recover_node(st, node, is_other_boot)
+    _recover_entries(st)
+    overlay.set_meta("boot_id", st.env.boot_id())
+    overlay.commit(full=True)
+    _remove_orphans(st, work_dir)
+
+
+def _recover_node(st: State, node: Node, is_other_boot: bool) -> None:
+    if node.seal_id is not None and node.seal_id not in st.overlay.seals:
+        node.seal_id = node.sealed_gen = None
+        st.overlay.put_node(node)
+    for file in node.files:
+        _recover_file(st, node, file)
+    unlayer(st, node)
+    if is_other_boot and not node.synced:
+        node.unflushed = True  # what was written may not have reached the disk: never to be published by itself
+        node.synced = True
+        st.overlay.put_node(node)
+    if node.kind == FILE and node.unflushed:
+        node.interrupted = True
+    node.close_files()
+    if node.lost_path is not None:
+        st.pending[node.id] = st.env.monotonic()
+
+
+def _recover_file(st: State, node: Node, file: WorkFile) -> None:
+    """A file that is missing or shorter than its ranges reads as zeros there; a layer that was noted is just gone."""
+    try:
+        size = file.path.stat().st_size
+    except FileNotFoundError:
+        if node.seal_id is not None and file is node.layer:
+            return
+        file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        size = 0
+    if size < file.spans.end and not (node.seal_id is not None and file is node.layer):
+        os.truncate(file.path, file.spans.end)
+        node.unflushed = True
+        st.overlay.put_node(node)
+
+
+def _recover_entries(st: State) -> None:
+    now = st.env.monotonic()
+    for entry in st.overlay.all_entries():
+        if entry.seal_id is not None and entry.seal_id not in st.overlay.seals:
+            entry.seal_id = entry.sealed_gen = None
+            st.overlay.put_entry(entry)
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        if entry.node is not None and node is None:
+            st.drop_entry(entry)
+            continue
+        if entry.moved_node is not None:
+            st.left_by.setdefault(entry.moved_node, set()).add(entry.key)
+        if entry.is_keeper:
+            st.keepers.add(entry.key)
+        elif entry.is_resolved_sibling:
+            st.siblings_gone.add(entry.key)
+        elif entry.dirty and not entry.local_only and entry.seal_id is None:
+            st.pending[entry.key] = now
+    for node in st.overlay.all_nodes():
+        if node.id != 1 and st.overlay.entry_of(node) is None and node.lost_path is None:
+            st.release_node(node)
+
+
+def _remove_orphans(st: State, work_dir: Path) -> None:
+    kept = st.overlay.stored_work_ids()
+    for folder in work_dir.iterdir() if work_dir.is_dir() else ():
+        for path in folder.iterdir() if folder.is_dir() else ():
+            try:
+                is_kept = int(path.name, 16) in kept
+            except ValueError:
+                continue  # not one of ours
+            if not is_kept:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,237 @@
+"""Renaming files, symlinks and directories.
+
+A moved node leaves a whiteout that knows it (moved_node): the removal is not sealed before the node is. Rows of children hang
+below the directory's number, so a directory moves with one row of its own, whose `origin` says that shown has it elsewhere.
+"""
+
+import errno
+
+from fs.tree import siblings
+from fs.tree.model import DIR, ROOT_ID, Entry, Node
+from fs.tree.names import (
+    check_name,
+    check_parent,
+    is_empty,
+    leave,
+    must_stay,
+    node_behind,
+    remember_place,
+    renew_whiteout,
+    white_out,
+)
+from fs.tree.siblings import refuse_sibling
+from fs.tree.state import State
+from sync.core.errors import AlreadyExists, NotEmpty, NotFound
+from sync.state.rows import ShownRow
+
+Found = Entry | ShownRow
+
+
+def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *, noreplace: bool = False) -> None:
+    """As rename(2): what stands at the new name is replaced. NotFound, AlreadyExists (noreplace), NotEmpty, ReadOnly for a
+    sibling at the new name; OSError EXDEV where only copying can do it.
+    """
+    check_parent(st, new_parent)
+    check_name(st, new_parent, new_name)
+    source, target = st.show(parent, name), st.show(new_parent, new_name)
+    if isinstance(target, Entry) and target.node is None:
+        target_found: Found | None = None
+    else:
+        target_found = target
+    if source is None or (isinstance(source, Entry) and source.node is None):
+        raise NotFound(f"no such name: {name!r}")
+    if noreplace and target_found is not None:
+        raise AlreadyExists(f"the name is taken: {new_name!r}")
+    if (parent, name) == (new_parent, new_name):
+        return
+    kind, ino = _what(st, source)
+    _check_target(st, source, kind, target_found, new_parent, new_name)
+    if kind == DIR:
+        _check_dir(st, ino, source, target, new_parent, new_name)
+    if isinstance(source, ShownRow) and source.sibling:
+        _move_sibling(st, source, target, new_parent, new_name)
+    else:
+        _move(st, source, target, new_parent, new_name)
+    now_ns = st.env.now_ns()
+    if kind == DIR:
+        st.forget_paths()
+    st.touch_dir(parent, now_ns)
+    if new_parent != parent:
+        st.touch_dir(new_parent, now_ns)
+
+
+def _what(st: State, found: Found) -> tuple[int, int]:
+    """(kind, inode number)"""
+    if isinstance(found, ShownRow):
+        return found.kind, found.id
+    node = node_behind(st, found)
+    return node.kind, node.id
+
+
+def _check_target(
+    st: State, source: Found, kind: int, target: Found | None, new_parent: int, new_name: str
+) -> None:  # fmt: skip
+    if target is None:
+        return
+    if isinstance(target, ShownRow):
+        refuse_sibling(target)
+    target_kind, target_ino = _what(st, target)
+    if kind == DIR and target_kind != DIR:
+        raise NotADirectoryError(errno.ENOTDIR, "a directory cannot replace a file")
+    if kind != DIR and target_kind == DIR:
+        raise IsADirectoryError(errno.EISDIR, "a file cannot replace a directory")
+    if target_kind == DIR and not is_empty(st, target_ino):
+        raise NotEmpty(f"directory not empty: {new_name!r}")
+
+
+def _check_dir(
+    st: State, ino: int, source: Found, target: Found | None, new_parent: int, new_name: str
+) -> None:  # fmt: skip
+    above = new_parent
+    while above != ROOT_ID:
+        if above == ino:
+            raise OSError(errno.EINVAL, "a directory cannot move below itself")
+        place = st.place_of(above)
+        if place is None:
+            break
+        above = place[0]
+    was_local = isinstance(source, Entry) and source.local_only
+    becomes_local = st.is_local_name(new_parent, new_name, True)
+    if becomes_local and not was_local:
+        raise OSError(errno.EXDEV, "what is shared cannot move to a local-only name")
+    if isinstance(target, Entry) and _leads_back(st, target, ino):
+        raise OSError(errno.EXDEV, "directories cannot swap their names before the first move is published")
+
+
+def _leads_back(st: State, target: Entry, ino: int) -> bool:
+    """True if the directory that left `target` waits, perhaps through others, for the name that `ino` holds in shown."""
+    origin = st.view.row(ino)
+    moved = target.moved_node
+    for _ in range(len(st.left_by) + 1):
+        node = st.overlay.node(moved) if moved is not None else None
+        if node is None or node.key is None or node.kind != DIR:
+            return False
+        if origin is not None and node.key == (origin.parent, origin.name):
+            return True
+        entry = st.overlay.entry_of(node)
+        moved = entry.moved_node if entry is not None else None
+    return True
+
+
+def _move_sibling(st: State, row: ShownRow, target: Found | None, new_parent: int, new_name: str) -> None:
+    over_name = siblings.is_of_name(st, row, new_parent, new_name)
+    node = siblings.take_out(st, row, new_parent, new_name)
+    st.overlay.put_node(node)
+    entry = _claim(st, target, new_parent, new_name, node)
+    if over_name:
+        siblings.mark_resolved(st, entry, row)
+    _settle(st, entry, node)
+
+
+def _move(st: State, source: Found, target: Found | None, new_parent: int, new_name: str) -> None:
+    old_path = st.path_at((source.parent, source.name))
+    if isinstance(source, ShownRow):
+        left, node = st.own(source.parent, source.name, source)
+    else:
+        left, node = source, node_behind(st, source)
+    is_dir = node.kind == DIR
+    was_local = left.local_only
+    is_sent = left.last is not None or left.seal_id is not None
+    moved_from = (old_path, left.last or "") if is_sent else left.moved_from
+    origin = left.origin
+    if is_dir and origin is None and _is_public(st, node):
+        origin = old_path
+    entry = _claim(st, target, new_parent, new_name, node)
+    left.node = None
+    left.origin = left.moved_from = None
+    if moved_from is not None and moved_from[0] == st.path_at(entry.key):
+        moved_from = None  # back again
+    entry.moved_from = None if is_dir or was_local else moved_from
+    entry.origin = origin if is_dir else None
+    if entry.local_only:
+        _forget_left(st, node)
+    elif not was_local and must_stay(st, left):
+        _remember_left(st, left, node)
+    leave(st, left)
+    _settle(st, entry, node)
+    if is_dir and was_local and not entry.local_only:
+        _wake_below(st, node.id)
+
+
+def _is_public(st: State, node: Node) -> bool:
+    """True if the engine knows the directory by its number, or soon will."""
+    return node.seal_id is not None or st.view.row(node.id) is not None
+
+
+def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) -> Entry:
+    """The row of the new name, with `node` behind it and what stood there gone."""
+    if isinstance(target, ShownRow):
+        if target.kind == DIR:
+            remember_place(st, target.id)
+        entry = white_out(st, target)
+    elif target is None:
+        entry = st.new_entry(parent, name, None)
+        entry.local_only = st.is_local_name(parent, name, node.kind == DIR)
+        entry.dirty = not entry.local_only
+        entry.gen = 0
+    else:
+        entry = target
+        if entry.node is None:
+            renew_whiteout(st, entry)
+        else:
+            replaced = node_behind(st, entry)
+            if replaced.kind == DIR:
+                remember_place(st, replaced.id)
+            entry.node = None
+            st.release_node(replaced)
+            st.keepers.discard(entry.key)
+        entry.origin = None
+    if entry.moved_node == node.id:
+        st.left_by.get(node.id, set()).discard(entry.key)
+        entry.moved_node = None
+    entry.node = node.id
+    node.key = entry.key
+    return entry
+
+
+def _settle(st: State, entry: Entry, node: Node) -> None:
+    node.gen += 1
+    node.ctime_ns = st.env.now_ns()
+    st.overlay.put_node(node)
+    if not entry.local_only:
+        entry.dirty = True
+    st.put_entry(entry)
+    st.touch(entry)
+    known = st.inodes.known.get(node.id)
+    if known is not None:
+        known.told = 0
+
+
+def _remember_left(st: State, left: Entry, node: Node) -> None:
+    """The whiteout at the old name waits for the node. One that has left several names in a row left them all."""
+    if left.moved_node is not None and left.moved_node != node.id:
+        return  # a directory that left this name before is still to be moved: that comes first anyway
+    left.moved_node = node.id
+    st.left_by.setdefault(node.id, set()).add(left.key)
+
+
+def _forget_left(st: State, node: Node) -> None:
+    for key in st.left_by.pop(node.id, set()):
+        st.free_whiteout(key, node.id)
+
+
+def _wake_below(st: State, dir_id: int) -> None:
+    """What is below a directory that was local-only is to be published, unless its own name says otherwise."""
+    folder = st.overlay.folder(dir_id)
+    for entry in list(folder.entries.values()) if folder is not None else ():
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        if node is None or not entry.local_only:
+            continue
+        if st.ignore.is_ignored(st.path_at(entry.key), node.kind == DIR):
+            continue
+        entry.local_only = False
+        st.touch(entry)
+        if node.kind == DIR:
+            _wake_below(st, node.id)
+
+

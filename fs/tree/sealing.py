@@ -1,0 +1,269 @@
+"""Sealing: when changes are frozen for publishing, and the round that does it.
+
+`begin` freezes (in memory), `SealRound.sync` brings the bytes to the disk (in a thread), `finish` commits the seals. One round
+at a time. A crash in between leaves nothing behind that `recover` does not take back.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from fs.tree.freeze import Freezer, SealItem, unlayer
+from fs.tree.model import FILE, Node
+from fs.tree.state import Pending, State
+from sync.core.errors import NotFound
+from sync.core.paths import is_below
+
+AFTER_CLOSE = 0.02  # seconds, as all times here
+QUIET = 0.5  # for what was published in the last 2 s
+OPEN_PUBLISHED = 30.0  # open for writing, since the last seal
+OPEN_NEW_QUIET = 30.0  # new and open, without a write
+OPEN_NEW_MAX = 300.0
+SINGLE_SYNCS = 16  # from here on one syncfs is cheaper than a fdatasync each
+ROUND_MAX = 2000  # changes of a round that timers start: freezing more would hold up the request loop
+
+
+class SealDue(NamedTuple):
+    """ready: how many changes may be sealed now. next: monotonic s at which to ask again, None: after the next change."""
+
+    ready: int
+    next: float | None
+
+
+@dataclass(slots=True, eq=False)
+class SealRound:
+    """What one round has frozen. The lists name what it left out, by rel_path.
+
+    busy: open for writing; interrupted: the mount died while they were written; waiting: for an answer, or for another of
+    these; missing: asked for, and nothing of that name is here.
+    """
+
+    items: list[SealItem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    folder: Path = Path()
+    busy: list[str] = field(default_factory=list)
+    interrupted: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
+
+    def sync(self) -> None:
+        """Bring the frozen bytes to the disk; OSError if the disk refuses. To be called in a thread."""
+        if len(self.files) >= SINGLE_SYNCS:
+            _syncfs(self.folder)
+            return
+        for path in self.files:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        for folder in {path.parent for path in self.files}:
+            _sync_folder(folder)
+
+
+def seal_due(st: State, now: float) -> SealDue:
+    """What the rules of time say. Changes that wait for an answer count only when it has come."""
+    ready, soonest = 0, None
+    for key, changed_at in st.pending.items():
+        at = _due_at(st, key, changed_at)
+        if at is None:
+            continue
+        if at <= now:
+            ready += 1
+        elif soonest is None or at < soonest:
+            soonest = at
+    return SealDue(ready, soonest)
+
+
+def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_busy: bool) -> SealRound:
+    """Freeze what is dirty: below `paths` (None: everywhere). only_due: what the rules of time allow. include_busy: files open
+    for writing, and interrupted ones, as they are now.
+    """
+    seal_round = SealRound(folder=st.overlay.work_dir)
+    now = st.env.monotonic()
+    freezer = Freezer(st, lambda node: include_busy or not (node.busy or node.interrupted))
+    chosen = list(st.pending)
+    if only_due:
+        chosen = [key for key in chosen if _is_due(st, key, now)][:ROUND_MAX]
+        freezer = Freezer(st, lambda node: not node.interrupted and (not node.busy or _is_open_due(st, node, now)))
+    if paths is not None:
+        chosen = [key for key in chosen if _is_meant(st, key, paths)]
+        seal_round.missing = [path for path in paths if not _exists(st, path)]
+    for key in chosen:
+        freezer.add(key)
+    seal_round.items = freezer.finish()
+    seal_round.files = [item.layer.path for item in seal_round.items if item.layer is not None]
+    if not only_due:
+        for key in chosen:
+            if key in st.pending:
+                _report(st, seal_round, key, include_busy)
+    return seal_round
+
+
+def finish(st: State, seal_round: SealRound) -> None:
+    """The bytes are on disk: commit the seals, durably."""
+    if not seal_round.items:
+        return
+    number = int(st.overlay.meta("round") or 0) + 1
+    st.overlay.set_meta("round", number)
+    for item in seal_round.items:
+        st.overlay.put_seal((item.ref.seal_id, number, *item.row), item.ref)
+        node = st.overlay.node(item.ref.node) if item.ref.node is not None else None
+        if node is not None and node.seal_id == item.ref.seal_id and node.work is None:
+            node.synced = True
+            st.overlay.put_node(node)
+        for key in item.freed:
+            left = st.overlay.entry(*key)
+            if left is not None and left.moved_node == item.ref.node and left.key not in item.ref.keys:
+                left.moved_node = None
+                st.overlay.put_entry(left)
+                st.left_by.get(item.ref.node or 0, set()).discard(key)
+    st.env.fault("tree.before_seal_commit")
+    st.overlay.commit(full=True)
+    st.env.fault("tree.after_seal_commit")
+
+
+def abort(st: State, seal_round: SealRound) -> None:
+    """The disk refused: take the round back, its changes are dirty as before."""
+    now = st.env.monotonic()
+    for item in seal_round.items:
+        ref = item.ref
+        st.overlay.seals.pop(ref.seal_id, None)
+        for key in ref.keys:
+            entry = st.overlay.entry(*key)
+            if entry is not None and entry.seal_id == ref.seal_id:
+                entry.seal_id = entry.sealed_gen = None
+                st.overlay.put_entry(entry)
+                st.pending[key] = now
+        node = st.overlay.node(ref.node) if ref.node is not None else None
+        if node is not None and node.seal_id == ref.seal_id:
+            node.seal_id = node.sealed_gen = None
+            st.overlay.put_node(node)
+            unlayer(st, node)
+            if node.lost_path is not None:
+                st.pending[node.id] = now
+        elif item.layer is not None:
+            st.overlay.drop_file(item.layer.id, remove=True)
+    seal_round.items = []
+
+
+# ---- when
+
+
+def _is_due(st: State, key: Pending, now: float) -> bool:
+    at = _due_at(st, key, st.pending[key])
+    return at is not None and at <= now
+
+
+def _due_at(st: State, key: Pending, changed_at: float) -> float | None:
+    """When the change may be sealed; None: not by time alone."""
+    if isinstance(key, int):
+        node = st.overlay.node(key)
+        if node is None or node.seal_id is not None:
+            return None
+    else:
+        entry = st.overlay.entry(*key)
+        if entry is None or not entry.dirty or entry.local_only or entry.seal_id is not None:
+            return None
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        if node is not None and node.seal_id is not None:
+            return None
+    at = changed_at + AFTER_CLOSE
+    if node is not None and node.kind == FILE:
+        if node.interrupted:
+            return None
+        if node.busy:
+            at = _open_due_at(st, node)
+    if st.was_noted_recently(key):
+        at = max(at, changed_at + QUIET)
+    return max(at, st.retry_at.get(key, 0.0))
+
+
+def _open_due_at(st: State, node: Node) -> float:
+    entry = st.overlay.entry_of(node)
+    is_published = node.lost_path is not None or (entry is not None and entry.last is not None)
+    if is_published and not node.fresh:
+        return max(node.last_seal, node.first_write) + OPEN_PUBLISHED
+    return min(max(node.last_write, node.first_write) + OPEN_NEW_QUIET, node.first_write + OPEN_NEW_MAX)
+
+
+def _is_open_due(st: State, node: Node, now: float) -> bool:
+    return _open_due_at(st, node) <= now
+
+
+# ---- what
+
+
+def _path(st: State, key: Pending) -> str:
+    if isinstance(key, int):
+        node = st.overlay.node(key)
+        return (node.lost_path if node is not None else None) or ""
+    try:
+        return st.path_at(key)
+    except NotFound:
+        return key[1]
+
+
+def _is_meant(st: State, key: Pending, paths: Sequence[str]) -> bool:
+    path = _path(st, key)
+    return any(path == wanted or is_below(path, wanted) for wanted in paths)
+
+
+def _exists(st: State, path: str) -> bool:
+    """True if something is, or was, at a rel_path: a whiteout can be asked for too."""
+    parent = 1
+    for name in path.split("/") if path else ():
+        found = st.show(parent, name)
+        if found is None:
+            return False
+        row_id = getattr(found, "node", None) if not hasattr(found, "id") else found.id
+        if row_id is None:
+            return True
+        parent = row_id
+    return True
+
+
+def _report(st: State, seal_round: SealRound, key: Pending, include_busy: bool) -> None:
+    entry = st.overlay.entry(*key) if not isinstance(key, int) else None
+    node = st.overlay.node(key) if isinstance(key, int) else None
+    if entry is not None and entry.node is not None:
+        node = st.overlay.node(entry.node)
+    if node is not None and node.busy and not include_busy:
+        seal_round.busy.append(_path(st, key))
+    elif node is not None and node.interrupted and not include_busy:
+        seal_round.interrupted.append(_path(st, key))
+    else:
+        seal_round.waiting.append(_path(st, key))
+
+
+# ---- disk
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _syncfs(folder: Path) -> None:
+    """All of the file system that holds `folder`; everything where the C library has no syncfs."""
+    syncfs: Callable[[int], int] | None = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if syncfs(fd) != 0:
+            number = ctypes.get_errno() or errno.EIO
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(fd)

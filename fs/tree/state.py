@@ -1,0 +1,316 @@
+"""State: what all parts of the tree share. Where things are, what stat shows of them, and how a name gets its own row."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from fs.tree.inodes import Inodes
+from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Entry, Key, Node
+from fs.tree.overlay import Overlay
+from sync.core.errors import NotFound
+from sync.core.ignore import Ignore
+from sync.core.paths import join_path
+from sync.env import Env
+from sync.state.rows import ShownRow
+from sync.state.view import ShownView
+
+PATHS_KEPT = 20_000
+DIR_TIMES_KEPT = 100_000
+LOCAL_KEPT = 100_000
+RECENT_SECONDS = 2.0  # what was published so short ago waits for quiet
+
+Pending = Key | int  # an entry, or the number of a nameless node that is to be published
+
+
+class State:
+    """The shared, mutable heart of a Tree. The functions of this package take it as their first argument."""
+
+    def __init__(
+        self, env: Env, view: ShownView, overlay: Overlay, whole_dir: Path, *, uid: int, gid: int, sync_git: bool
+    ) -> None:
+        self.env = env
+        self.view = view
+        self.overlay = overlay
+        self.inodes = Inodes()
+        self.whole_dir = whole_dir
+        self.uid = uid
+        self.gid = gid
+        self.sync_git = sync_git
+        self.ignore = Ignore(view.tcfsignore(), sync_git_raw=sync_git)
+        self.pending: dict[Pending, float] = {}  # what is to be sealed, and when it last changed (monotonic s)
+        self.retry_at: dict[Pending, float] = {}  # refused by the engine: not before
+        self.left_by: dict[int, set[Key]] = {}  # node -> the whiteouts it left where it was
+        self.keepers: set[Key] = set()
+        self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
+        self.noted_at: dict[Pending, float] = {}
+        self.dir_times: dict[int, tuple[int, int]] = {}  # directory -> (mtime_ns, ctime_ns) that only we know
+        self.is_local: Callable[[ShownRow], bool] = lambda row: False
+        self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
+        self._paths: dict[int, str] = {ROOT_ID: ""}
+
+    # ---- what stat shows
+
+    def node_attr(self, node: Node) -> Attr:
+        size = node.size if node.kind != DIR else 0
+        blocks = (size + BLOCK - 1) // BLOCK if node.kind == FILE else 0
+        told = node.value if not node.stored else 0
+        nlink = 0 if node.unlinked else 1
+        return Attr(
+            node.id, node.kind, node.mode, nlink, node.uid, node.gid, size, node.atime_ns, node.mtime_ns, node.ctime_ns,
+            blocks, told,
+        )  # fmt: skip
+
+    def row_attr(self, row: ShownRow, ino: int) -> Attr:
+        """A shown row under the number `ino`."""
+        mtime_ns, ctime_ns, blocks = row.mtime_ns, row.ctime_ns, 0
+        if row.kind == DIR:
+            local = self.dir_times.get(ino)
+            if local is not None:
+                mtime_ns, ctime_ns = max(mtime_ns, local[0]), max(ctime_ns, local[1])
+        elif row.kind == FILE and row.size:
+            is_local = row.value in self._local_values or self.is_local(row)
+            blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
+        return Attr(
+            ino, row.kind, row.mode & MODE_BITS, 1,
+            self.uid if row.uid is None else row.uid, self.gid if row.gid is None else row.gid,
+            row.size, mtime_ns, mtime_ns, ctime_ns, blocks, row.value,
+        )  # fmt: skip
+
+    def keep_local(self, value: int) -> None:
+        """The content of that token was moved to the cache, whole."""
+        if len(self._local_values) >= LOCAL_KEPT:
+            del self._local_values[next(iter(self._local_values))]
+        self._local_values[value] = None
+
+    def told_number(self, row: ShownRow) -> int:
+        """The inode number to tell for a row: another one if its content moved while the old one is open, or if the kernel
+        could not notice by size and mtime that its pages are old.
+        """
+        ino = self.inodes.number(row.id)
+        if row.kind == DIR:
+            return ino
+        node = self.overlay.nodes.get(ino)
+        if node is not None and (node.nameless or node.value != row.value):
+            node.nameless = True
+        else:
+            known = self.inodes.known.get(ino)
+            if known is None or known.told == row.value or (known.size, known.mtime_ns) != (row.size, row.mtime_ns):
+                return ino
+        ino = self.overlay.new_ino()
+        self.inodes.renumber(row.id, ino)
+        return ino
+
+    def xattrs_of(self, row: ShownRow) -> dict[str, str] | None:
+        return self.view.xattrs(row) or None
+
+    # ---- where things are
+
+    def path_of(self, dir_id: int) -> str:
+        """The rel_path of a directory as it stands here ('' is the root). NotFound if nothing leads there."""
+        path = self._paths.get(dir_id)
+        if path is None:
+            path = self._find_path(dir_id)
+            if len(self._paths) >= PATHS_KEPT:
+                self.forget_paths()
+            self._paths[dir_id] = path
+        return path
+
+    def path_at(self, key: Key) -> str:
+        return join_path(self.path_of(key[0]), key[1])
+
+    def forget_paths(self) -> None:
+        """A directory was moved, made or lost."""
+        self._paths = {ROOT_ID: ""}
+
+    def _find_path(self, dir_id: int) -> str:
+        key = self.place_of(dir_id)
+        if key is not None:
+            return self.path_at(key)
+        path = self.overlay.attach.get(dir_id)
+        if path is None:
+            raise NotFound(f"no directory has the number {dir_id}")
+        return path
+
+    def place_of(self, dir_id: int) -> Key | None:
+        """The folder and name of a directory; None if neither layer has it."""
+        node = self.overlay.node(dir_id)
+        if node is not None and node.key is not None:
+            return node.key
+        row = self.view.row(dir_id)
+        return (row.parent, row.name) if row is not None else None
+
+    def dir_kind(self, ino: int) -> int:
+        """The kind of what has this number; NotFound if nothing has."""
+        if ino == ROOT_ID or ino in self._paths:
+            return DIR
+        node = self.overlay.node(ino)
+        if node is not None:
+            return node.kind if node.key is not None else FILE
+        row_id = self.inodes.row_id(ino)
+        row = self.view.row(row_id) if row_id is not None else None
+        if row is None:
+            raise NotFound(f"no inode {ino}")
+        return row.kind
+
+    # ---- rows for names
+
+    def show(self, parent: int, name: str) -> Entry | ShownRow | None:
+        """What decides about a name: its own row (perhaps a whiteout), else what is shown, else None."""
+        entry = self.overlay.entry(parent, name)
+        return entry if entry is not None else self.view.lookup(parent, name)
+
+    def new_entry(self, parent: int, name: str, row: ShownRow | None) -> Entry:
+        """A row for a name that has none: it has seen what NAME shows in this moment. Not yet put."""
+        entry = Entry(parent, name, None)
+        if row is None:
+            entry.seen = tuple(self.view.dead_heads(self.path_at((parent, name))))
+        else:
+            entry.seen = tuple(self.view.seen_of(row))
+            entry.last = entry.seen[0] if entry.seen else None
+        return entry
+
+    def own(self, parent: int, name: str, row: ShownRow) -> tuple[Entry, Node]:
+        """Give a shown name its own row and node; both are put, and dirty once touched."""
+        entry = self.new_entry(parent, name, row)
+        node = self.node_of_row(row, entry.last)
+        entry.node = node.id
+        node.key = entry.key
+        if row.kind == DIR:
+            self.overlay.set_attach(row.id, self.view.path_of(row.id))
+        self.overlay.put_node(node)
+        self.put_entry(entry)
+        return entry, node
+
+    def node_of_row(self, row: ShownRow, base: str | None) -> Node:
+        """The node of a shown row: the one that is open if it still shows the row's content. Not yet put."""
+        ino = self.told_number(row)
+        node = self.overlay.nodes.get(ino)
+        attr = self.row_attr(row, ino)
+        if node is None:
+            node = Node(
+                ino, row.kind, attr.mode, attr.uid, attr.gid, row.size, attr.atime_ns, attr.mtime_ns, attr.ctime_ns
+            )  # fmt: skip
+        else:
+            node.mode, node.uid, node.gid = attr.mode, attr.uid, attr.gid
+            node.mtime_ns, node.ctime_ns = attr.mtime_ns, attr.ctime_ns
+        node.base = base if row.kind == FILE else None
+        node.xattrs = self.xattrs_of(row)
+        if row.kind not in (DIR, FILE) and base is not None:
+            node.target = self.view.manifest(base).target
+        self.inodes.drop(ino)
+        return node
+
+    def put_entry(self, entry: Entry) -> None:
+        """Put a row, and see to it that its folder can be found again under another fleet.db."""
+        self.overlay.put_entry(entry)
+        self.attach_folder(entry.parent)
+
+    def attach_folder(self, dir_id: int) -> None:
+        if dir_id == ROOT_ID or dir_id in self.overlay.attach:
+            return
+        node = self.overlay.node(dir_id)
+        if node is None or node.key is None:
+            self.overlay.set_attach(dir_id, self.path_of(dir_id))
+
+    def detach_folder(self, dir_id: int) -> None:
+        """Forget where a directory lies once nothing of ours is in it."""
+        if dir_id in self.overlay.attach and not self.overlay.has_rows(dir_id) and self.overlay.node(dir_id) is None:
+            self.overlay.set_attach(dir_id, None)
+
+    def drop_entry(self, entry: Entry) -> None:
+        """The row of a name goes; what becomes of its node is the caller's."""
+        self.overlay.drop_entry(entry)
+        self.pending.pop(entry.key, None)
+        self.retry_at.pop(entry.key, None)
+        self.keepers.discard(entry.key)
+        self.siblings_gone.discard(entry.key)
+        if entry.moved_node is not None:
+            self.left_by.get(entry.moved_node, set()).discard(entry.key)
+        self.detach_folder(entry.parent)
+
+    def touch(self, entry: Entry) -> None:
+        """The entry, or the node behind it, has changed in a way that is to be published."""
+        entry.gen += 1
+        self.overlay.put_entry(entry)
+        if not entry.local_only:
+            entry.dirty = True
+            self.pending[entry.key] = self.env.monotonic()
+
+    def touch_node(self, node: Node) -> None:
+        """As touch, from the node's side; a nameless node is to be published only if it has a lost_path."""
+        node.gen += 1
+        if not node.stored:
+            return
+        self.overlay.put_node(node)
+        if node.key is not None:
+            entry = self.overlay.entry_of(node)
+            if entry is not None:
+                self.touch(entry)
+        elif node.lost_path is not None:
+            self.pending[node.id] = self.env.monotonic()
+
+    def touch_dir(self, dir_id: int, now_ns: int) -> None:
+        """An entry of the directory came, went or changed: its times move here, and nothing is published for that."""
+        node = self.overlay.node(dir_id)
+        if node is not None:
+            node.mtime_ns = node.ctime_ns = now_ns
+            self.overlay.put_node(node)
+            return
+        if len(self.dir_times) >= DIR_TIMES_KEPT:
+            for old in list(itertools.islice(self.dir_times, DIR_TIMES_KEPT // 2)):
+                del self.dir_times[old]
+        self.dir_times[dir_id] = (now_ns, now_ns)
+
+    def is_local_folder(self, dir_id: int) -> bool:
+        node = self.overlay.node(dir_id)
+        entry = self.overlay.entry_of(node) if node is not None else None
+        return entry is not None and entry.local_only
+
+    def is_local_name(self, parent: int, name: str, is_dir: bool) -> bool:
+        """True if a new row of that name stays on this machine."""
+        return self.is_local_folder(parent) or self.ignore.is_ignored(self.path_at((parent, name)), is_dir)
+
+    def was_noted_recently(self, key: Pending) -> bool:
+        noted_at = self.noted_at.get(key)
+        return noted_at is not None and self.env.monotonic() - noted_at < RECENT_SECONDS
+
+    # ---- nodes that lose their name
+
+    def release_node(self, node: Node) -> None:
+        """No name leads to the node any more, by the user's will: what is open stays readable, nothing is published."""
+        node.key = None
+        node.nameless = node.unlinked = True
+        node.lost_path = None
+        self.pending.pop(node.id, None)
+        for key in self.left_by.pop(node.id, set()):
+            self.free_whiteout(key, node.id)
+        ref = self.overlay.seals.get(node.seal_id) if node.seal_id is not None else None
+        if ref is not None:
+            ref.node = None
+        if node.handles:
+            for file in node.files:
+                if file.stored:
+                    file.fd()
+        for file in node.files:
+            if ref is None or ref.layer != file.id:
+                self.overlay.drop_file(file.id, remove=True)
+        if not node.handles:
+            node.close_files()
+        self.overlay.drop_node(node)
+
+    def free_whiteout(self, key: Key, node_id: int) -> None:
+        entry = self.overlay.entry(*key)
+        if entry is not None and entry.moved_node == node_id:
+            entry.moved_node = None
+            self.overlay.put_entry(entry)
+            if entry.dirty and entry.seal_id is None:
+                self.pending[key] = self.env.monotonic()
+
+    def row_behind(self, node: Node) -> ShownRow | None:
+        """The shown row that a clean open node stands for, if NAME shows it still (and no row of ours hides it)."""
+        row_id = self.inodes.row_id(node.id)
+        row = self.view.row(row_id) if row_id is not None and not node.nameless else None
+        if row is None or row.value != node.value or self.overlay.entry(row.parent, row.name) is not None:
+            return None
+        return row
+

@@ -1,0 +1,229 @@
+"""Tree: what the mount shows and what happens to it. The only writer of tree.db; synchronous, one thread.
+
+Everything between two calls is one consistent state. Changes are written behind: `commit` when `has_open_group` has been true
+for 5 ms; closing a file that was written, fsync and sealing commit by themselves.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fs.tree import attrs, feed, files, names, note, recovery, rename, sealing
+from fs.tree.check import check_state
+from fs.tree.files import FileSync, OpenFile
+from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Invalidation
+from fs.tree.overlay import KEEP, Overlay
+from fs.tree.sealing import SealDue, SealRound
+from fs.tree.state import State
+from sync.env import Env
+from sync.state.home import FleetPaths
+from sync.state.rows import ShownRow
+from sync.state.view import ShownView
+
+__all__ = [
+    "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound", "Tree",
+    "tree_check",
+]  # fmt: skip
+
+
+class Tree:
+    """The overlay over the shown view. See fs/tree/model.py for Attr and Invalidation."""
+
+    def __init__(self, state: State, paths: FleetPaths, *, owns_view: bool) -> None:
+        self.state = state
+        self._paths = paths
+        self._owns_view = owns_view
+
+    @classmethod
+    def load(
+        cls,
+        env: Env,
+        paths: FleetPaths,
+        *,
+        uid: int,
+        gid: int,
+        view: ShownView | None = None,
+        sync_git: bool = False,
+        keep: int = KEEP,
+    ) -> "Tree":
+        """Open both databases and take up what the last mount left. NotYet while the engine has not made fleet.db.
+
+        uid, gid: the owner of what has none here. view: read through this one (the caller closes it). The caller holds
+        mount.lock.
+        """
+        shown = view if view is not None else ShownView(env, paths.fleet_db)
+        try:
+            overlay = Overlay(env, paths.tree_db, paths.work_dir, keep=keep)
+        except BaseException:
+            if view is None:
+                shown.close()
+            raise
+        state = State(env, shown, overlay, paths.cache_dir / "whole", uid=uid, gid=gid, sync_git=sync_git)
+        tree = cls(state, paths, owns_view=view is None)
+        try:
+            recovery.recover(state, paths.work_dir)
+        except BaseException:
+            tree.abandon()
+            raise
+        return tree
+
+    def close(self) -> None:
+        """Commit and close."""
+        self.state.overlay.commit(full=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close without a commit, as a crash would."""
+        self.state.overlay.close()
+        if self._owns_view:
+            self.state.view.close()
+
+    # ---- names
+
+    def lookup(self, parent: int, name: str) -> Attr:
+        """NotFound. Counts as one lookup, as create does: see forget."""
+        return names.lookup(self.state, parent, name)
+
+    def remember(self, attr: Attr) -> None:
+        """The kernel took an inode from a listing: that counts as one lookup."""
+        self.state.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns)
+
+    def forget(self, ino: int, count: int) -> None:
+        st = self.state
+        if st.inodes.forget(ino, count):
+            node = st.overlay.nodes.get(ino)
+            if node is None or not node.handles:
+                st.inodes.drop(ino)
+
+    def is_known(self, ino: int) -> bool:
+        """True while the kernel has not forgotten the inode."""
+        return ino in self.state.inodes.known
+
+    def read_dir(self, ino: int, after: str, limit: int) -> list[tuple[str, Attr]]:
+        """At most `limit` names behind `after` ('': from the start), sorted. Counts no lookups: see remember."""
+        return names.read_dir(self.state, ino, after, limit)
+
+    def create(
+        self, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = ""
+    ) -> Attr:  # fmt: skip
+        """AlreadyExists, BadPath, Stale if the parent is gone. Counts as one lookup."""
+        return names.create(self.state, parent, name, kind, mode, uid, gid, target)
+
+    def unlink(self, parent: int, name: str) -> None:
+        """NotFound; IsADirectoryError."""
+        names.unlink(self.state, parent, name)
+
+    def rmdir(self, parent: int, name: str) -> None:
+        """NotFound, NotEmpty; NotADirectoryError."""
+        names.rmdir(self.state, parent, name)
+
+    def rename(self, parent: int, name: str, new_parent: int, new_name: str, noreplace: bool = False) -> None:
+        """NotFound, AlreadyExists (noreplace), NotEmpty, ReadOnly; OSError of rename(2)."""
+        rename.rename(self.state, parent, name, new_parent, new_name, noreplace=noreplace)
+
+    def path_of(self, ino: int) -> str:
+        """The rel_path of a directory or of a file; NotFound if no name leads to it."""
+        place = self.state.place_of(ino)
+        return self.state.path_at(place) if place is not None and ino != ROOT_ID else self.state.path_of(ino)
+
+    # ---- inodes
+
+    def attr(self, ino: int) -> Attr:
+        """NotFound if the number stands for nothing any more."""
+        return names.attr(self.state, ino)
+
+    def setattr(self, ino: int, **changes: Any) -> Attr:
+        """mode, uid, gid, size, mtime_ns, atime_ns; None leaves one as it is. Stale, ReadOnly."""
+        return attrs.setattr_of(self.state, ino, **changes)
+
+    def getxattr(self, ino: int, name: str) -> bytes | None:
+        """None if there is no such attribute."""
+        return attrs.getxattr(self.state, ino, name)
+
+    def listxattr(self, ino: int) -> list[str]:
+        return sorted(attrs.xattrs_of(self.state, ino))
+
+    def setxattr(self, ino: int, name: str, value: bytes) -> None:
+        """Stale, ReadOnly."""
+        attrs.setxattr(self.state, ino, name, value)
+
+    def removexattr(self, ino: int, name: str) -> None:
+        """OSError ENODATA if there is none; Stale, ReadOnly."""
+        attrs.setxattr(self.state, ino, name, None)
+
+    def readlink(self, ino: int) -> str:
+        return attrs.readlink(self.state, ino)
+
+    def statfs(self) -> os.statvfs_result:
+        """Of the disk that holds what is written here."""
+        return os.statvfs(self._paths.state_dir)
+
+    def open(self, ino: int, *, write: bool, truncate: bool = False) -> OpenFile:
+        """Stale if the inode shows other content than was told; ReadOnly for writing to a sibling."""
+        return files.open_file(self.state, ino, write=write, truncate=truncate)
+
+    def set_local_probe(self, is_local: Callable[[ShownRow], bool]) -> None:
+        """How to know whether bytes of a shown file are in the cache (st_blocks). Must be cheap."""
+        self.state.is_local = is_local
+
+    # ---- the transaction
+
+    @property
+    def has_open_group(self) -> bool:
+        return self.state.overlay.has_changes
+
+    def commit(self, *, full: bool = False) -> None:
+        """Write what is open. full: on disk when it returns, and the engine may prune answers up to taken_upto."""
+        self.state.overlay.commit(full=full)
+
+    # ---- publishing
+
+    def seal_due(self, now: float) -> SealDue:
+        """`now`: Env.monotonic()."""
+        return sealing.seal_due(self.state, now)
+
+    def seal_begin(
+        self, paths: Sequence[str] | None = None, *, only_due: bool = False, include_busy: bool = False
+    ) -> SealRound:  # fmt: skip
+        """Freeze; then SealRound.sync in a thread, then seal_finish, or seal_abort if that failed. One round at a time.
+
+        Timers: only_due. A push of paths: include_busy. wait, down, unmount: neither.
+        """
+        return sealing.begin(self.state, paths, only_due=only_due, include_busy=include_busy)
+
+    def seal_finish(self, seal_round: SealRound) -> None:
+        sealing.finish(self.state, seal_round)
+
+    def seal_abort(self, seal_round: SealRound) -> None:
+        sealing.abort(self.state, seal_round)
+
+    def note(self, limit: int = note.NOTES_MAX) -> list[Invalidation]:
+        """Take note of up to `limit` answers; what the kernel has to forget. Committed when it returns."""
+        return note.note(self.state, limit)
+
+    @property
+    def has_answers(self) -> bool:
+        return note.has_answers(self.state)
+
+    @property
+    def taken_upto(self) -> int:
+        """The last answer noted and committed."""
+        return int(self.state.overlay.meta("taken_upto") or 0)
+
+    @property
+    def durable_taken_upto(self) -> int:
+        """The same, as of the last full commit: the engine may prune up to here."""
+        return self.state.overlay.durable_taken_upto
+
+    def feed(self, limit: int = feed.ITEMS_MAX) -> list[Invalidation]:
+        """Read up to `limit` items of the feed; what the kernel has to forget. Committed when it returns."""
+        return feed.feed(self.state, limit)
+
+    @property
+    def has_feed(self) -> bool:
+        return feed.has_more(self.state)
+
+
+def tree_check(tree: Tree) -> list[str]:
+    """The rules that rows keep: what is broken, a line each. For fsck and tests."""
+    return check_state(tree.state)

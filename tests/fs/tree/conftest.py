@@ -1,0 +1,23 @@
+"""A fleet of machines without a store, checked at the end of each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from treekit import Fleet, Machine
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path)
+    yield made
+    try:
+        for machine in made.machines:
+            machine.check()
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def yoga(fleet: Fleet) -> Machine:
+    return fleet.machine("yoga")
