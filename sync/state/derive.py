@@ -41,6 +41,9 @@ class Deriver:
     def run(self, paths: Collection[str]) -> Feed:
         """Derive these paths and whatever changes with them; the places that changed, each of `paths` included."""
         self._versions.load(paths)
+        nodes = [node.node_id for node in self._folders.origin.places.values() if node.node_id is not None]
+        if len(nodes) > 1:
+            self._table.prefetch_ids(nodes)
         for path in paths:
             self._folders.enqueue(path)
         while layer := self._folders.next_layer():
@@ -50,7 +53,8 @@ class Deriver:
             for folder, members in by_folder.items():
                 self._prefetch(folder, members)
                 for path in members:
-                    self._derive(folder, path, path in paths)
+                    if not self._derive_new(folder, path):
+                        self._derive(folder, path, path in paths)
             for folder in by_folder:
                 self._siblings.settle(folder)
         self._folders.touch_all()
@@ -60,6 +64,39 @@ class Deriver:
         parent = self._folders.dir_id(folder)
         if parent is not None and len(paths) > 1:
             self._table.prefetch(parent, [split_path(path)[1] for path in paths])
+
+    def _derive_new(self, folder: str, path: str) -> bool:
+        """The quick way for the many: one live head where nothing stands. False if it is not that simple."""
+        heads = self._versions.heads(path)
+        if len(heads) != 1 or not heads[0].is_live or self._siblings.may_stand:
+            return False
+        name = path[len(folder) + 1 :] if folder else path
+        parent = self._folders.dir_id(folder)
+        if parent is not None and self._table.at(parent, name) is not None:
+            return False
+        version = heads[0]
+        manifest = version.manifest
+        kind = KIND_NUMBER[manifest.kind]
+        parent = self._folders.ensure(folder, path)
+        node = self._folders.origin.places.get(version.id)
+        if node is None:
+            row_id, ctime_ns, uid, gid = self._table.new_id(), self._folders.now_ns, None, None
+            self._folders.entry_changed(path)
+        else:
+            row_id, ctime_ns, uid, gid = self._row_id(node, None), node.ctime_ns, node.uid, node.gid
+            if self._table.by_id(row_id) is not None:
+                self._folders.evict(row_id)
+                parent = self._folders.ensure(folder, path)
+        number, value, xattrs = self._versions.number(version.id), value_number(manifest), json_or_none(manifest.xattrs)
+        size, mode, mtime_ns = size_of(manifest), manifest.mode, manifest.mtime_ns
+        row = ShownRow(
+            row_id, parent, name, kind, size, mode, mtime_ns, ctime_ns, uid, gid, number, value, None, 0, xattrs
+        )
+        self._table.insert(row, fresh_dir=kind == DIR)
+        if kind == DIR:
+            self._folders.set_dir(path, row_id)
+        self._folders.note(path, parent, name, row_id)
+        return True
 
     def _derive(self, folder: str, path: str, is_changed: bool) -> None:
         name = split_path(path)[1]

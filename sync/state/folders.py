@@ -190,4 +190,7 @@ class Folders:
         self._dirs[path] = new.id
         for child in self.table.children(old.id):
             self.table.replace(child, child._replace(parent=new.id))
+            self.note(
+                join_path(path, child.name), old.id, child.name, child.id
+            )  # old.id may come back as another folder
             self.note(join_path(path, child.name), new.id, child.name, child.id)

@@ -72,6 +72,7 @@ def _merge(folders: Folders, target: ShownRow, moved: ShownRow, path: str, chang
     for child in table.children(target.id):
         child_path = join_path(path, child.name)
         mine = table.at(moved.id, child.name)
+        folders.note(child_path, target.id, child.name, child.id)
         folders.note(child_path, moved.id, child.name, child.id)
         if child.sibling:
             changed[_path_of_sibling(folders, child)] = None

@@ -1,13 +1,13 @@
 """The table `shown` within one transaction: reads through, changes collected and written in batches."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from sync.state.heads import batches, marks
+from sync.state.heads import batches, insert_many, marks
 from sync.state.rows import ROOT_ID, ROW_COLUMNS, ShownRow
 
-_INSERT: Final = f"INSERT INTO shown ({ROW_COLUMNS}) VALUES {marks(len(ShownRow._fields))}"
+_INSERT: Final = f"INSERT INTO shown ({ROW_COLUMNS}) VALUES "
 _UPDATE: Final = (
     "UPDATE shown SET kind = ?, size = ?, mode = ?, mtime_ns = ?, ctime_ns = ?, uid = ?, gid = ?, version = ?,"
     " value = ?, also = ?, sibling = ?, xattrs = ? WHERE id = ?"
@@ -28,6 +28,7 @@ class ShownTable:
         self._deleted: dict[int, None] = {}
         self._updated: dict[int, ShownRow] = {}
         self._inserted: dict[int, ShownRow] = {}
+        self._free: set[int] = set()  # numbers that no row of the table has
         self._fresh: dict[int, int] = {}  # directories that this object made -> number of their rows
         self._changed_parents: set[int] = set()
 
@@ -55,9 +56,18 @@ class ShownTable:
                 # Rows changed here stand in _at under their old place too (None), so what is read is as in the table.
                 self._at[(parent, found[2])] = ShownRow._make(found)
 
+    def prefetch_ids(self, row_ids: Collection[int]) -> None:
+        """Find out in few statements which of these numbers no row has."""
+        self.flush()
+        free = set(row_ids)
+        for batch in batches(row_ids):
+            found = self._connection.execute(f"SELECT id FROM shown WHERE id IN {marks(len(batch))}", batch)
+            free.difference_update(row[0] for row in found)
+        self._free |= free
+
     def by_id(self, row_id: int) -> ShownRow | None:
         row = self._inserted.get(row_id) or self._updated.get(row_id)
-        if row is not None or row_id in self._deleted:
+        if row is not None or row_id in self._deleted or row_id in self._free:
             return row
         found = self._connection.execute(_BY_ID, (row_id,)).fetchone()
         return None if found is None else ShownRow._make(found)
@@ -142,7 +152,8 @@ class ShownTable:
             rows = [(*row[3:], row.id) for row in self._updated.values()]
             self._connection.executemany(_UPDATE, rows)
         if self._inserted:
-            self._connection.executemany(_INSERT, self._inserted.values())
+            insert_many(self._connection, _INSERT, list(self._inserted.values()))
+            self._free.difference_update(self._inserted)
         self._deleted = {}
         self._updated = {}
         self._inserted = {}

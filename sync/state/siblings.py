@@ -36,11 +36,11 @@ class SiblingRows:
         self._folders = folders
         self._table = folders.table
         self._derived: dict[str, dict[str, tuple[Sibling, ...]]] = {}
-        self._were_any = folders.table.has_any_sibling()
+        self.may_stand = folders.table.has_any_sibling()
 
     def set(self, path: str, siblings: tuple[Sibling, ...]) -> None:
         """What stands beside a path now."""
-        if siblings or self._were_any:
+        if siblings or self.may_stand:
             self._derived.setdefault(split_path(path)[0], {})[path] = siblings
 
     def settle(self, folder: str) -> None:

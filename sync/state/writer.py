@@ -19,7 +19,7 @@ from sync.env import Env
 from sync.state.books import Books
 from sync.state.derive import Deriver
 from sync.state.folders import Folders, Origin
-from sync.state.heads import VersionTable
+from sync.state.heads import VersionTable, insert_many
 from sync.state.move import move_dir
 from sync.state.rows import MachineNumbers, NodePlace
 from sync.state.shown_table import ShownTable
@@ -152,7 +152,7 @@ class Transaction(Books):
         mode = Mode(str(self.meta("mode") or Mode.INTERACTIVE.value))
         feed = Deriver(folders, own_ids, mode).run(paths)
         folders.table.flush()
-        self._connection.executemany("INSERT INTO feed (path, parent, name, id) VALUES (?, ?, ?, ?)", feed)
+        insert_many(self._connection, "INSERT INTO feed (path, parent, name, id) VALUES ", list(feed))
         self.versions.changed = {}
         self._moved = {}
         self._folders = None
