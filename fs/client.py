@@ -21,6 +21,7 @@ NO_DAEMON_S = 3.0  # a reader waits this long for an engine
 SILENCE_S = 30.0  # and this long for the next frame about its fetch
 FETCH_S = 300.0  # and never longer than this: a request that we have read cannot be interrupted
 START_AGAIN_S = 5.0  # between two attempts to start a dead engine
+DRAIN_S = 0.5
 SEND_QUEUE_MAX = 4096  # messages
 RECEIVE_BYTES = 1024 * 1024
 
@@ -73,6 +74,8 @@ class Client:
         self._started_at = float("-inf")
         self._next_id = 1
         self._complaint = ""
+        self._away_since: float | None = None  # trio time; None: nobody has asked or looked yet
+        self._sent = trio.Event()
         self._waiting: dict[int, _Waiting] = {}
         self._outgoing: trio.MemorySendChannel[Message] | None = None
         self._connected = trio.Event()
@@ -83,6 +86,8 @@ class Client:
 
     async def run(self) -> None:
         """Connect, serve, connect again; for ever."""
+        if self._away_since is None:
+            self._away_since = trio.current_time()
         while True:
             stream = await self._connect()
             if stream is not None:
@@ -92,7 +97,7 @@ class Client:
     async def fetch(self, version: str, indexes: Sequence[int], priority: int = 0) -> dict[int, bytes]:
         """Have these chunks of a version brought into the cache; returns those that the cache could not take.
 
-        NoDaemon after 3 s without an engine, TimedOut after 30 s without a sign of life about this fetch, else what the
+        NoDaemon once there has been no engine for 3 s, TimedOut after 30 s without a sign of life about this fetch, else what the
         engine reports. A fetch survives a reconnect: it is asked for again.
         """
         await self._wait_connected()
@@ -123,6 +128,16 @@ class Client:
         """Send, or forget if there is no engine or it does not listen."""
         self._send(message)
 
+    async def drain(self) -> None:
+        """Give what was said a moment to leave."""
+        with trio.move_on_after(DRAIN_S):
+            while self._is_sending():
+                self._sent = trio.Event()
+                await self._sent.wait()
+
+    def _is_sending(self) -> bool:
+        return self._outgoing is not None and self._outgoing.statistics().current_buffer_used > 0
+
     def _complain(self, text: str) -> None:
         """Say it once, not at every attempt."""
         if text != self._complaint:
@@ -132,7 +147,10 @@ class Client:
     async def _wait_connected(self) -> None:
         if self._outgoing is not None:
             return
-        with trio.move_on_after(NO_DAEMON_S):
+        # Counted from when it went: a program that reads on without it does not wait 3 s at every read.
+        if self._away_since is None:
+            self._away_since = trio.current_time()
+        with trio.move_on_at(self._away_since + NO_DAEMON_S):
             while self._outgoing is None:
                 await self._connected.wait()
         if self._outgoing is None:
@@ -195,6 +213,7 @@ class Client:
     def _disconnected(self) -> None:
         if self._outgoing is not None:
             self._outgoing.close()
+            self._away_since = trio.current_time()
         self._outgoing = None
         self._connected = trio.Event()
         for waiting in self._waiting.values():
@@ -210,6 +229,7 @@ class Client:
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
             await stream.send_all(batch)
+            self._sent.set()
 
     async def _receive_loop(self, stream: trio.SocketStream, send: trio.MemorySendChannel[Message]) -> None:
         decoder = frames.FrameDecoder()

@@ -46,7 +46,10 @@ def prepare(mountpoint: Path) -> None:
     BadInput if the place is not a folder, is not empty, or holds another file system.
     """
     try:
-        os.stat(mountpoint)
+        # Opened, not only looked at: what a dead mount is may still be in the kernel's cache.
+        os.close(os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except NotADirectoryError as error:
+        raise BadInput(f"{mountpoint} is not a folder", path=str(mountpoint)) from error
     except FileNotFoundError:
         mountpoint.mkdir(mode=0o755, parents=True)
     except OSError as error:
@@ -56,8 +59,6 @@ def prepare(mountpoint: Path) -> None:
         _unmount_lazily(mountpoint)
     if device_of(mountpoint) is not None:
         raise BadInput(f"something is mounted at {mountpoint} already", path=str(mountpoint))
-    if not mountpoint.is_dir():
-        raise BadInput(f"{mountpoint} is not a folder", path=str(mountpoint))
     if any(mountpoint.iterdir()):
         raise BadInput(
             f"{mountpoint} is not empty", path=str(mountpoint), hint="move what is in it away, or mount elsewhere"
@@ -78,7 +79,7 @@ def tune(mountpoint: Path) -> None:
         try:
             path.write_text(str(value))
         except OSError as error:
-            log.info("%s stays as it is: %s", path, error.strerror)
+            log.debug("%s stays as it is: %s", path, error.strerror)
 
 
 def device_of(mountpoint: Path, table: Path = MOUNTINFO) -> str | None:

@@ -1,0 +1,275 @@
+"""The pyfuse3 side of the operations: convert, call one function of fs/ops, convert back. No logic.
+
+Only FUSEError leaves a handler (`_handler` sees to it): pyfuse3 ends the whole mount on anything else. Handlers of the
+hot path never await; what they call is synchronous, so a reply that was true when the tree was read always reaches the
+kernel before the invalidation of a later change.
+"""
+
+import functools
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
+
+from fs.errno import outcome_of
+from fs.ops import attr as attr_ops
+from fs.ops import directory, link, lookup, read, rename, statfs, write, xattr
+from fs.ops import open as open_ops
+from fs.ops.volume import Volume
+from fs.tree.model import DIR, FILE, SYMLINK, Attr
+
+FOREVER_S = 10.0 * 365 * 86_400  # every change is told to the kernel, so it may believe what it knows
+BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
+
+_TYPE_BITS = {FILE: stat.S_IFREG, DIR: stat.S_IFDIR, SYMLINK: stat.S_IFLNK}
+_PERMISSIONS = 0o7777
+
+log = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+def _handler(function: Handler) -> Handler:
+    """The wrapper of every operation: what goes wrong leaves as the errno of fs/errno.py, and is logged once."""
+
+    @functools.wraps(function)
+    async def wrapped(self: "Adapter", *args: Any) -> Any:
+        try:
+            return await function(self, *args)
+        except (FUSEError, trio.Cancelled):
+            raise
+        except Exception as error:
+            self._refuse(function.__name__, args, error)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _change(function: Handler) -> Handler:
+    """As _handler, for operations that change the tree."""
+
+    @functools.wraps(function)
+    async def wrapped(self: "Adapter", *args: Any) -> Any:
+        try:
+            answer = await function(self, *args)
+        except (FUSEError, trio.Cancelled):
+            raise
+        except Exception as error:
+            self._refuse(function.__name__, args, error)
+        self._volume.changed()
+        return answer
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _entry(attr: Attr) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = attr.ino
+    entry.entry_timeout = FOREVER_S
+    entry.attr_timeout = FOREVER_S
+    entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
+    entry.st_nlink = attr.nlink
+    entry.st_uid = attr.uid
+    entry.st_gid = attr.gid
+    entry.st_size = attr.size
+    entry.st_blocks = attr.blocks
+    entry.st_blksize = BLOCK_SIZE
+    entry.st_atime_ns = attr.atime_ns
+    entry.st_mtime_ns = attr.mtime_ns
+    entry.st_ctime_ns = attr.ctime_ns
+    return entry
+
+
+class Adapter(pyfuse3.Operations):
+    """What the kernel asks, put to one Volume."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, volume: Volume) -> None:
+        super().__init__()
+        self._volume = volume
+        self._requests_failed = 0
+        self._bugs_seen: set[tuple[str, str]] = set()
+        absent = EntryAttributes()  # st_ino 0: there is nothing, and the kernel may remember that
+        absent.entry_timeout = FOREVER_S
+        self._absent = absent
+
+    @_handler
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        attr = lookup.lookup(self._volume, parent_inode, name)
+        return self._absent if attr is None else _entry(attr)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        try:
+            lookup.forget(self._volume, inode_list)
+        except Exception:
+            log.exception("forget failed")  # there is no request that could fail
+
+    @_handler
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return _entry(attr_ops.getattr_of(self._volume, inode))
+
+    @_change
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        changed = attr_ops.setattr_of(
+            self._volume,
+            inode,
+            mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return _entry(changed)
+
+    @_handler
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return link.readlink(self._volume, inode)
+
+    @_handler
+    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        link.refuse_link("device nodes, pipes and sockets")
+
+    @_change
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return _entry(directory.mkdir(self._volume, parent_inode, name, mode & _PERMISSIONS, ctx.uid, ctx.gid))
+
+    @_change
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        directory.unlink(self._volume, parent_inode, name)
+
+    @_change
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        directory.rmdir(self._volume, parent_inode, name)
+
+    @_change
+    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        return _entry(link.symlink(self._volume, parent_inode, name, target, ctx.uid, ctx.gid))
+
+    @_change
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        rename.rename(self._volume, parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    @_handler
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+        link.refuse_link("hard links")
+
+    @_change
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return _file_info(open_ops.open_file(self._volume, inode, flags))
+
+    @_change
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        opened, attr = open_ops.create(self._volume, parent_inode, name, mode & _PERMISSIONS, flags, ctx.uid, ctx.gid)
+        return _file_info(opened), _entry(attr)
+
+    @_handler
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return await read.read(self._volume, fh, off, size)
+
+    @_change
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return write.write(self._volume, fh, off, buf)
+
+    @_change
+    async def flush(self, fh: int) -> None:
+        open_ops.flush(self._volume, fh)
+
+    @_change
+    async def release(self, fh: int) -> None:
+        open_ops.release(self._volume, fh)
+
+    @_handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await open_ops.fsync(self._volume, fh)
+
+    @_handler
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        return directory.opendir(self._volume, inode)
+
+    @_handler
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        for listed in directory.read_dir(self._volume, fh, start_id):
+            if not pyfuse3.readdir_reply(token, listed.name, _entry(listed.attr), listed.cookie):
+                break
+            directory.listed(self._volume, listed)
+
+    @_handler
+    async def releasedir(self, fh: int) -> None:
+        directory.releasedir(self._volume, fh)
+
+    @_handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await open_ops.fsyncdir(self._volume)
+
+    @_handler
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        disk = statfs.statfs(self._volume)
+        data = StatvfsData()
+        for field in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "namemax"):
+            setattr(data, f"f_{field}", getattr(disk, f"f_{field}"))
+        return data
+
+    @_handler
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return xattr.getxattr(self._volume, inode, name)
+
+    @_change
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        xattr.setxattr(self._volume, inode, name, value)
+
+    @_handler
+    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        return xattr.listxattr(self._volume, inode)
+
+    @_change
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        xattr.removexattr(self._volume, inode, name)
+
+    def _refuse(self, operation: str, args: tuple[Any, ...], error: Exception) -> NoReturn:
+        """Log a failed request once and answer it."""
+        outcome = outcome_of(error)
+        self._requests_failed += 1
+        if log.isEnabledFor(outcome.level):
+            where = " ".join(_brief(arg) for arg in args if isinstance(arg, int | bytes))
+            kind = (operation, type(error).__name__)
+            log.log(
+                outcome.level,
+                "%s(%s) -> %s: %s [%d]",
+                operation,
+                where,
+                os.strerror(outcome.errno),
+                error or type(error).__name__,
+                self._requests_failed,
+                exc_info=error if outcome.traceback and kind not in self._bugs_seen else None,
+            )
+            if outcome.traceback:
+                self._bugs_seen.add(kind)
+        raise FUSEError(outcome.errno) from None
+
+
+def _file_info(opened: open_ops.Opened) -> FileInfo:
+    return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
+
+
+def _brief(arg: int | bytes) -> str:
+    return repr(arg[:300]) if isinstance(arg, bytes) else str(arg)

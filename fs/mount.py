@@ -1,0 +1,220 @@
+"""The mount process: `python -P -m fs.mount`, with cwd / and no argument.
+
+    TCFS_HOME, XDG_*     where the fleet's files are
+    TCFS_FLEET           which fleet, if there are several: name or id
+    TCFS_MOUNTPOINT      where, instead of what fleet.toml says
+    TCFS_START_DAEMON    0: do not start a dead tcfsd
+
+It ends, with everything closed sealed and the mount gone, on SIGTERM, SIGINT, SIGHUP and when somebody unmounts it.
+Exit codes are those of the CLI. Errors go to log/mount.log of the state folder, and to stderr until the mount stands.
+"""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import NamedTuple
+
+import pyfuse3
+import trio
+from blake3 import blake3
+
+from fs import loop, mountpoint
+from fs.adapter import Adapter
+from fs.client import Callbacks, Client
+from fs.hydrate.cache import CachedContent
+from fs.hydrate.reader import VersionReader
+from fs.ops.volume import Volume
+from fs.tasks import Tasks
+from fs.tree.kernel import Invalidations
+from fs.tree.tree import Tree
+from sync.core.codec import Keys
+from sync.core.errors import BadConfig, TcfsError
+from sync.env import Env, RealEnv
+from sync.ipc import frames
+from sync.state.home import FleetConfig, FleetPaths, Home
+from sync.state.migrate import schema_version
+from sync.state.settings import Settings
+from sync.state.tree.database import tree_schema
+from sync.state.view import FLEET_PACKAGE, ShownView
+
+MAX_TASKS = 500  # requests in flight: so many readers may wait for the network before anybody else has to
+STOP_S = 2.0  # what still waits for the network when the mount ends is given up after this
+LOG_NAME = "mount.log"
+LOG_BYTES = 5 * 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class Options(NamedTuple):
+    """All that a mount process is told from outside."""
+
+    paths: FleetPaths
+    config: FleetConfig
+    mountpoint: Path
+    log_level: str
+    sync_git: bool
+    daemon: tuple[str, ...] | None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Options":
+        """BadConfig if there is no absolute mount point; NotFound and BadInput as Home.fleet."""
+        home = Home.from_environ(environ)
+        settings = Settings.load(home, environ)
+        paths = home.fleet(settings.fleet)
+        config = paths.load()
+        place = environ.get("TCFS_MOUNTPOINT") or config.mountpoint
+        if not place or not Path(place).is_absolute():
+            raise BadConfig(f"fleet {config.name} has no absolute mount point", hint="run `tcfs up MOUNTPOINT`")
+        tcfsd = str(Path(sys.executable).parent / "tcfsd")
+        daemon = None if environ.get("TCFS_START_DAEMON") == "0" else (tcfsd,)
+        return cls(paths, config, Path(place), settings.log_level, settings.sync_git == "raw", daemon)
+
+
+def main() -> int:
+    """Mount and serve until it ends; the exit code."""
+    try:
+        options = Options.from_environ(os.environ)
+        options.paths.make_dirs()
+        _log_to(options.paths.log_dir / LOG_NAME, options.log_level)
+        with mountpoint.only_mount(options.paths.mount_lock):
+            mountpoint.prepare(options.mountpoint)
+            _serve(RealEnv(), options)
+    except TcfsError as error:
+        log.error("%s", error)
+        print(f"tcfs mount: {error}{f' ({error.hint})' if error.hint else ''}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _serve(env: Env, options: Options) -> None:
+    paths = options.paths
+    view = ShownView(env, paths.fleet_db)
+    try:
+        keys = Keys.from_root(paths.read_key())
+        cached = CachedContent(paths.cache_dir, lambda data: blake3(data, key=keys.chunk_id).digest())
+        reader = VersionReader(view, cached)
+        uid, gid = options.config.uid, options.config.gid
+        tree = Tree.load(
+            env,
+            paths,
+            uid=os.geteuid() if uid is None else uid,
+            gid=os.getegid() if gid is None else gid,
+            view=view,
+            sync_git=options.sync_git,
+        )
+        try:
+            invalidations = Invalidations(pyfuse3)
+            callbacks = Callbacks()
+            client = Client(lambda: paths.socket_path, lambda: _hello(options, view), callbacks, daemon=options.daemon)
+            volume = Volume(env, tree, reader, client, invalidations, view.epoch)
+            _mount(env, options, volume, callbacks)
+        finally:
+            tree.close()
+            cached.drop_descriptors()
+    finally:
+        view.close()
+
+
+def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> None:
+    """Mount, run the request loop, unmount."""
+    quick = loop.install(env)
+    pyfuse3.init(Adapter(volume), str(options.mountpoint), mount_options())
+    try:
+        mountpoint.tune(options.mountpoint)
+        _leave_the_starter(options.paths.log_dir / LOG_NAME)
+        log.info("mounted at %s", options.mountpoint)
+        trio.run(_run, volume, callbacks, quick)
+    except BaseException:
+        pyfuse3.close(unmount=True)
+        raise
+
+
+async def _run(volume: Volume, callbacks: Callbacks, quick: loop.QuickTrio | None) -> None:
+    requests = trio.CancelScope()
+    tasks = Tasks(volume, lambda: _stop(requests))
+    volume.changed = tasks.changed
+    callbacks.feed_moved = callbacks.taken_moved = tasks.look_soon
+    callbacks.content_dropped = tasks.content_dropped
+    callbacks.seal_now = tasks.seal_now
+    callbacks.connected = tasks.connected
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, requests)
+        nursery.start_soon(volume.client.run)
+        nursery.start_soon(tasks.run)
+        with requests:
+            await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+        if quick is not None and not quick.was_reached:
+            log.warning("pyfuse3 did not use the quick request loop")
+        # First the mount goes, so that nothing changes any more; then all that is closed is sealed.
+        pyfuse3.close(unmount=True)
+        await tasks.finish()
+        nursery.cancel_scope.cancel()
+    log.info("unmounted")
+
+
+async def _stop_on_signal(
+    requests: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            _stop(requests)
+
+
+def _stop(requests: trio.CancelScope) -> None:
+    """End the request loop; what still waits after a moment is given up."""
+    requests.deadline = trio.current_time() + STOP_S
+    pyfuse3.terminate()
+
+
+def mount_options() -> set[str]:
+    """The kernel checks permissions; auto_unmount: the mount point is freed even by kill -9."""
+    options = set(pyfuse3.default_options)
+    options |= {"fsname=tcfs", "subtype=tcfs", "auto_unmount"}
+    if os.geteuid() == 0:
+        options.add("allow_other")
+    return options
+
+
+def _hello(options: Options, view: ShownView) -> frames.Hello:
+    return frames.Hello(
+        "mount",
+        fleet_schema=schema_version(FLEET_PACKAGE),
+        tree_schema=tree_schema(),
+        pid=os.getpid(),
+        mountpoint=str(options.mountpoint),
+        fleet_epoch=view.epoch,
+    )
+
+
+def _log_to(path: Path, level: str) -> None:
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("pyfuse3").setLevel(max(logging.INFO, logging.getLogger().level))
+
+
+def _leave_the_starter(log_file: Path) -> None:
+    """Hold nothing of whoever started us: session, terminal, pipe, folder. What libraries print goes to the log."""
+    os.chdir("/")
+    if os.getsid(0) != os.getpid():
+        with contextlib.suppress(PermissionError):  # a process group's leader stays where it is
+            os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    text = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for fd, target in ((0, null), (1, text), (2, text)):
+        os.dup2(target, fd)
+    os.close(null)
+    os.close(text)
+    faulthandler.enable()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Directories: listing, making, removing; and names that are removed or made without content."""
+
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fs.ops.volume import OpenFolder, Volume, name_of
+from fs.tree.model import DIR, Attr
+
+PAGE = 200  # rows read at a time: about what one request of the kernel holds
+
+
+class Listed(NamedTuple):
+    """One name of a listing. cookie: where the next request goes on behind it."""
+
+    name: bytes
+    attr: Attr
+    cookie: int
+
+
+def opendir(volume: Volume, ino: int) -> int:
+    """A handle for reading the directory."""
+    handle = volume.new_handle()
+    volume.folders[handle] = OpenFolder(ino)
+    return handle
+
+
+def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
+    """The names behind `cookie` (0: from the beginning), as they are now, in a stable order.
+
+    A name that is there all the time comes exactly once, whatever is made or removed meanwhile. The caller takes as
+    many as fit and reports each with `listed`.
+    """
+    folder = volume.folders[handle]
+    del folder.names[cookie:]
+    after = folder.names[-1] if folder.names else ""
+    while True:
+        page = volume.tree.read_dir(folder.ino, after, PAGE)
+        for name, attr in page:
+            folder.names.append(name)
+            yield Listed(name.encode(), attr, len(folder.names))
+        if len(page) < PAGE:
+            return
+        after = page[-1][0]
+
+
+def listed(volume: Volume, entry: Listed) -> None:
+    """The kernel took this name and its inode: that counts as a lookup."""
+    volume.tree.remember(entry.attr)
+
+
+def releasedir(volume: Volume, handle: int) -> None:
+    del volume.folders[handle]
+
+
+def mkdir(volume: Volume, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Attr:
+    """mode: permission bits, umask applied. In a set-group-ID folder the group and that bit are inherited."""
+    above = volume.tree.attr(parent)
+    if above.mode & stat.S_ISGID:
+        gid, mode = above.gid, mode | stat.S_ISGID
+    return volume.tree.create(parent, name_of(name), DIR, mode, uid, gid, "")
+
+
+def rmdir(volume: Volume, parent: int, name: bytes) -> None:
+    volume.tree.rmdir(parent, name_of(name))
+
+
+def unlink(volume: Volume, parent: int, name: bytes) -> None:
+    """The name goes; what is open lives on until its last handle closes."""
+    volume.tree.unlink(parent, name_of(name))

@@ -1,0 +1,25 @@
+"""Symbolic links; hard links and device nodes are refused."""
+
+import errno
+from typing import NoReturn
+
+from fs.ops.volume import Volume, name_of
+from fs.tree.model import SYMLINK, Attr
+
+TARGET_MAX = 4095  # bytes, as Linux has it
+
+
+def symlink(volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
+    """target: any UTF-8 text, kept as it is; EILSEQ for other bytes."""
+    if len(target) > TARGET_MAX:
+        raise OSError(errno.ENAMETOOLONG, "a link's target is at most 4095 bytes long")
+    return volume.tree.create(parent, name_of(name), SYMLINK, 0o777, uid, gid, target.decode())
+
+
+def readlink(volume: Volume, ino: int) -> bytes:
+    return volume.tree.readlink(ino).encode()
+
+
+def refuse_link(kind: str) -> NoReturn:
+    """EPERM, the errno of file systems that have no such thing."""
+    raise OSError(errno.EPERM, f"{kind} are not supported")

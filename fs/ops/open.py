@@ -1,0 +1,79 @@
+"""Opening, creating, and what happens when a handle is flushed, synced and released."""
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+import trio
+
+from fs.ops.volume import OpenHandle, Volume, name_of
+from fs.tree.model import FILE, Attr
+from sync.core.errors import AlreadyExists
+
+_WRITES = os.O_WRONLY | os.O_RDWR
+
+
+class Opened(NamedTuple):
+    """handle: the number of the new file handle. keep_cache: the kernel's pages are of this very content."""
+
+    handle: int
+    keep_cache: bool
+
+
+def open_file(volume: Volume, ino: int, flags: int) -> Opened:
+    """Stale (ESTALE) if the inode shows another version than the kernel was told: it looks the name up again."""
+    file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
+    handle = volume.new_handle()
+    volume.handles[handle] = OpenHandle(ino, file)
+    told = volume.tree.attr(ino).told
+    before = volume.opened_with.get(ino, 0)
+    volume.opened_with[ino] = told
+    # 0 is a node of ours: what is written here passes through the kernel, so its pages are right.
+    keep_cache = not before or not told or before == told
+    return Opened(handle, keep_cache)
+
+
+def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[Opened, Attr]:
+    """A new file, open. mode: permission bits with the caller's umask applied.
+
+    The name may be taken by a file that the kernel has not heard of yet: then that one is opened, unless O_EXCL.
+    """
+    text = name_of(name)
+    above = volume.tree.attr(parent)
+    try:
+        attr = volume.tree.create(parent, text, FILE, mode, uid, above.gid if above.mode & stat.S_ISGID else gid, "")
+    except AlreadyExists:
+        if flags & os.O_EXCL:
+            raise
+        attr = volume.tree.lookup(parent, text)
+        if attr.kind != FILE:
+            volume.tree.forget(attr.ino, 1)
+            raise OSError(errno.EISDIR, "not a file") from None
+    return open_file(volume, attr.ino, flags), volume.tree.attr(attr.ino)
+
+
+def flush(volume: Volume, handle: int) -> None:
+    """A descriptor of the handle is closed: what was written through it is committed."""
+    volume.handles[handle].file.flush()
+
+
+def release(volume: Volume, handle: int) -> None:
+    """The last descriptor is gone."""
+    volume.handles.pop(handle).file.release()
+
+
+async def fsync(volume: Volume, handle: int) -> None:
+    """Returns when bytes and rows are on disk."""
+    open_handle = volume.handles[handle]
+    sync = open_handle.file.sync_prepare()
+    if sync is None:
+        return
+    # The tree may change while the disk works: sync_prepare has taken all that this call promises.
+    with volume.invalidations.request(open_handle.ino):
+        await trio.to_thread.run_sync(sync)
+
+
+async def fsyncdir(volume: Volume) -> None:
+    """Names are rows: on disk when it returns."""
+    volume.tree.commit(full=True)

@@ -1,0 +1,62 @@
+"""What every operation works on, and the two small helpers that all of them need."""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fs.client import Client
+from fs.hydrate.readahead import Readahead
+from fs.hydrate.reader import VersionReader
+from fs.tree.kernel import Invalidations
+from fs.tree.tree import OpenFile, Tree
+from sync.core.paths import PART_MAX
+from sync.env import Env
+
+
+@dataclass(slots=True)
+class OpenHandle:
+    """One open file: what a file handle number stands for."""
+
+    ino: int
+    file: OpenFile
+    readahead: Readahead = field(default_factory=Readahead)
+
+
+@dataclass(slots=True)
+class OpenFolder:
+    """One open directory. names: those handed out, in order; the cookie behind names[n - 1] is n."""
+
+    ino: int
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Volume:
+    """One mounted fleet. All of it belongs to the thread of the request loop.
+
+    fleet_epoch: of the fleet.db that is being shown. changed: called after an operation that changed the tree.
+    """
+
+    env: Env
+    tree: Tree
+    reader: VersionReader
+    client: Client
+    invalidations: Invalidations
+    fleet_epoch: str
+    changed: Callable[[], None] = lambda: None
+    handles: dict[int, OpenHandle] = field(default_factory=dict)
+    folders: dict[int, OpenFolder] = field(default_factory=dict)
+    opened_with: dict[int, int] = field(default_factory=dict)
+    last_handle: int = 0
+
+    def new_handle(self) -> int:
+        """A file handle number; never used twice."""
+        self.last_handle += 1
+        return self.last_handle
+
+
+def name_of(raw: bytes) -> str:
+    """A name as the tree has it. ENAMETOOLONG above 255 bytes; UnicodeDecodeError (EILSEQ) if it is not UTF-8."""
+    if len(raw) > PART_MAX:
+        raise OSError(errno.ENAMETOOLONG, "a name is at most 255 bytes long")
+    return raw.decode()

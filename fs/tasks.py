@@ -1,0 +1,230 @@
+"""What the mount does beside answering requests: committing, sealing, following the feed, telling the kernel.
+
+Tasks of one nursery in the thread of the request loop. Only what waits for a disk or for the kernel goes to a thread;
+the tree itself is never touched from there.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import trio
+
+from fs.ops.volume import Volume
+from fs.tree.model import Invalidation
+from fs.tree.tree import SealRound
+from sync.core.errors import TcfsError
+from sync.ipc import frames
+
+COMMIT_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
+SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
+SEAL_SHARE = 4  # a round may take one part in so many of the time
+LOOK_S = 1.0  # lost hints are made good by then
+USED_S = 5.0  # between two reports of what was read
+RETRY_S = 1.0  # after a task has failed
+SEAL_NOW_S = 10.0  # how long a seal on request waits for answers to earlier ones
+
+log = logging.getLogger(__name__)
+
+
+class Signal:
+    """An event that can be set again and again; one task waits for it."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_s: float = float("inf")) -> None:
+        """Until it is set, or that long; it is not set afterwards."""
+        with trio.move_on_after(timeout_s):
+            await self._event.wait()
+        self._event = trio.Event()
+
+
+class Tasks:
+    """All background work of one volume."""
+
+    def __init__(self, volume: Volume, stop: Callable[[], None]) -> None:
+        """stop: ends the mount, which is then started anew from outside."""
+        self._volume = volume
+        self._tree = volume.tree
+        self._client = volume.client
+        self._stop = stop
+        self._changed = Signal()
+        self._sealing = Signal()
+        self._looking = Signal()
+        self._telling = Signal()
+        self._noted = trio.Condition()
+        self._requests: list[frames.SealNow] = []
+        self._seal_lock = trio.Lock()
+        # Threads of their own: a kernel that keeps the notifier waiting keeps nothing else.
+        self._disk_thread = trio.CapacityLimiter(1)
+        self._kernel_thread = trio.CapacityLimiter(1)
+        self._said_taken = (0, 0)
+
+    # ---- called in between, from the same thread
+
+    def changed(self) -> None:
+        """An operation has changed the tree."""
+        self._changed.set()
+
+    def look_soon(self) -> None:
+        """The feed, or the answers to seals, have moved."""
+        self._looking.set()
+
+    def seal_now(self, request: frames.SealNow) -> None:
+        self._requests.append(request)
+        self._sealing.set()
+
+    def content_dropped(self, versions: Sequence[str]) -> None:
+        """Cached files were freed: their disk space comes back when nothing holds them open."""
+        self._volume.reader.cached.drop_descriptors()
+
+    def connected(self, hello: frames.Hello) -> None:
+        """A new connection: whatever was said while there was none is said and read again."""
+        if hello.fleet_epoch and hello.fleet_epoch != self._volume.fleet_epoch:
+            log.error("fleet.db is another one than at the start: the mount starts anew")
+            self._stop()
+            return
+        self._said_taken = (0, 0)
+        self._client.hint(frames.Sealed())
+        self._looking.set()
+
+    # ---- the tasks
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for task in (self._commit, self._seal, self._look, self._tell_kernel, self._report_used):
+                nursery.start_soon(self._keep_running, task)
+
+    async def finish(self) -> None:
+        """Nothing is mounted any more: seal all that is closed, and say so."""
+        try:
+            async with self._seal_lock:
+                await self._seal_round(self._tree.seal_begin())
+            self._tree.commit(full=True)
+        except Exception:
+            log.exception("what was not sealed at the end is sealed at the next start")
+        await self._client.drain()
+
+    async def _keep_running(self, task: Callable[[], Awaitable[None]]) -> None:
+        """A task that fails is logged and goes on: the mount outlives a full disk and a bug."""
+        while True:
+            try:
+                await task()
+            except TcfsError as error:
+                log.error("%s: %s", task.__name__, error)
+            except Exception:
+                log.exception("%s failed", task.__name__)
+            await trio.sleep(RETRY_S)
+
+    async def _commit(self) -> None:
+        """Group what operations leave open, and commit it a few milliseconds later."""
+        while True:
+            if self._tree.has_open_group:
+                self._tree.commit()
+            self._sealing.set()
+            await self._changed.wait()
+            await trio.sleep(COMMIT_S)
+
+    async def _seal(self) -> None:
+        """Sealing rounds: on request, and when the rules of time say so."""
+        while True:
+            while self._requests:
+                await self._seal_on_request(self._requests.pop(0))
+            started = trio.current_time()
+            due = self._tree.seal_due(self._volume.env.monotonic())
+            if due.ready:
+                async with self._seal_lock:
+                    await self._seal_round(self._tree.seal_begin(only_due=True))
+                # Under load larger rounds, not more of them: each holds the disk, and the loop for its commit.
+                await trio.sleep(max(SEAL_TICK_S, (trio.current_time() - started) * (SEAL_SHARE - 1)))
+            elif due.next is not None:
+                await self._sealing.wait(max(due.next - self._volume.env.monotonic(), 0.001))
+                await trio.sleep(SEAL_TICK_S / 2)
+            else:
+                await self._sealing.wait()
+
+    async def _seal_on_request(self, request: frames.SealNow) -> None:
+        """Seal what was asked for; what waits for an answer to an earlier seal is tried again when that has come."""
+        include_busy = request.reason == "push"
+        try:
+            with trio.move_on_after(SEAL_NOW_S):
+                while True:
+                    async with self._seal_lock:
+                        sealed = self._tree.seal_begin(request.paths, include_busy=include_busy)
+                        await self._seal_round(sealed)
+                    if not sealed.waiting:
+                        break
+                    async with self._noted:
+                        await self._noted.wait()
+            self._client.hint(frames.SealResult(request.id, sealed.busy, sealed.interrupted, sealed.missing))
+        except TcfsError as error:
+            self._client.hint(frames.failed_of(request.id, error))
+        except OSError as error:
+            self._client.hint(frames.Failed(request.id, "error", f"cannot seal: {error}"))
+
+    async def _seal_round(self, sealed: SealRound) -> None:
+        """Sync a round that has begun, and finish it; it is taken back if the disk refuses."""
+        if not sealed:
+            return
+        finished = False
+        try:
+            await trio.to_thread.run_sync(sealed.sync, limiter=self._disk_thread)
+            self._tree.seal_finish(sealed)
+            finished = True
+        finally:
+            if not finished:
+                self._tree.seal_abort(sealed)
+        self._client.hint(frames.Sealed())
+        self._say_taken()
+
+    async def _look(self) -> None:
+        """Take note of answers, then follow the feed."""
+        while True:
+            while self._tree.has_answers:
+                self._tell(self._tree.note())
+                self._say_taken()
+                async with self._noted:
+                    self._noted.notify_all()
+                self._sealing.set()
+            while self._tree.has_feed:
+                self._tell(self._tree.feed())
+                await trio.lowlevel.checkpoint()
+            await self._looking.wait(LOOK_S)
+
+    def _tell(self, items: Sequence[Invalidation]) -> None:
+        if items:
+            self._volume.invalidations.add(items)
+            self._telling.set()
+
+    def _say_taken(self) -> None:
+        """Tell the engine which answers it may forget."""
+        now = (self._tree.taken_upto, self._tree.durable_taken_upto)
+        if now == self._said_taken:
+            return
+        if now[0] != self._said_taken[0]:
+            self._client.hint(frames.Noted(now[0]))
+        if now[1] != self._said_taken[1]:
+            self._client.hint(frames.Noted(now[1], durable=True))
+        self._said_taken = now
+
+    async def _tell_kernel(self) -> None:
+        """Deliver invalidations. What is held back for a request under way is tried again soon."""
+        invalidations = self._volume.invalidations
+        while True:
+            while batch := invalidations.take():
+                deliver = partial(invalidations.deliver, batch)
+                await trio.to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._kernel_thread)
+            await self._telling.wait(SEAL_TICK_S if len(invalidations) else LOOK_S)
+
+    async def _report_used(self) -> None:
+        """Tell the engine which chunks were read: the LRU's input."""
+        cached = self._volume.reader.cached
+        while True:
+            await trio.sleep(USED_S)
+            used = cached.take_used()
+            if used:
+                self._client.hint(frames.Used([bytes(chunk) for chunk in used]))
