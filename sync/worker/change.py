@@ -1,0 +1,135 @@
+"""What is to be published, and what became of it: the values that seals, pushes and the publisher exchange."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from sync.core.manifest import ChunkId, Kind, Manifest, PathVersion, VersionId
+from sync.core.ranges import RangeSet
+from sync.state.rows import NodePlace
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a manifest says of a file's bytes; either chunks or chunk_pages. All hashes in hex, sizes in bytes."""
+
+    file_size: int
+    content_id: str
+    file_hash: str = ""  # empty: the writer did not see all bytes
+    chunks: list[str] = []
+    chunk_sizes: list[int] = []
+    chunk_pages: list[str] = []
+    pages: list[tuple[ChunkId, bytes]] = []  # the bytes of chunk_pages where they were made here
+
+    @staticmethod
+    def of(manifest: Manifest) -> "Content":
+        return Content(
+            file_size=manifest.file_size,
+            content_id=manifest.content_id,
+            file_hash=manifest.file_hash,
+            chunks=manifest.chunks,
+            chunk_sizes=manifest.chunk_sizes,
+            chunk_pages=manifest.chunk_pages,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """All bytes of a file on this machine, read while it may still be written by others."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSource:
+    """A sealed layer over a base: `spans` of the layer file, then the base's bytes below limit_below, then zeros.
+
+    layer None: nothing but the size has changed; there are no spans.
+    """
+
+    base: VersionId | None
+    layer: Path | None
+    spans: RangeSet
+    limit_below: int  # bytes of the base that still show
+    size: int  # bytes of the whole
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSource:
+    """The content of a known version, unchanged: no byte is read."""
+
+    version: VersionId
+
+
+Source = FileSource | LayerSource | KeepSource
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One state of one path that shall become a version. kind TOMBSTONE removes it.
+
+    seen: identities the writer had before them; those of other paths count by the moved_from rule only. last: what the
+    entry was before (None: absent). moved_to: the rel_path a removed thing went to. seal_id: answered in fleet.db.
+    """
+
+    path: str
+    kind: Kind
+    source: Source | Content | None = None
+    mode: int = 0
+    mtime_ns: int = 0
+    xattrs: Mapping[str, str] = field(default_factory=dict)  # name -> base64
+    target: str = ""
+    seen: frozenset[VersionId] = frozenset()
+    last: VersionId | None = None
+    resolved: bool = False  # publish it even if nothing changed
+    moved_from: PathVersion | None = None
+    moved_to: str = ""
+    seal_id: bytes | None = None
+    place: NodePlace | None = None
+    folder_rules: bool = False  # it comes from a plain folder, see decide.py
+    sees_all: bool = False  # supersede whatever heads the path has (push --force)
+
+    @property
+    def is_removal(self) -> bool:
+        return self.kind is Kind.TOMBSTONE
+
+
+@dataclass(frozen=True, slots=True)
+class FolderMove:
+    """The rename of a shown directory: whatever shows under its NAME at that moment moves along, as one batch.
+
+    mode, mtime_ns, xattrs: of the folder, where its old name has no record. place: its number, which stays.
+    """
+
+    old_path: str
+    new_path: str
+    mode: int
+    mtime_ns: int
+    xattrs: Mapping[str, str]
+    place: NodePlace
+    seal_id: bytes
+
+
+Batch = Sequence[Change] | FolderMove  # one transaction for every reader
+
+
+class Outcome(StrEnum):
+    QUEUED = "queued"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one change. version: the one queued, or the one that says the same already (None: nothing there).
+
+    beside: live heads of another value that stand against the queued version; empty = no conflict.
+    """
+
+    path: str
+    outcome: Outcome
+    version: VersionId | None = None
+    reason: str = ""
+    beside: tuple[VersionId, ...] = ()

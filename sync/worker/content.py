@@ -1,0 +1,251 @@
+"""From bytes on this machine to chunks in packs: whole files, many small files at a time, and layers over a base."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+from blake3 import blake3
+
+from sync.core.chunking import ChunkParams, cut
+from sync.core.codec import ContentHasher, Keys, chunk_id
+from sync.core.errors import NotFound, NotYet
+from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
+from sync.env import Env
+from sync.worker.change import Content
+
+GROUP_BYTES: Final = 8 << 20  # plain bytes that one hop to a thread brings back
+GROUP_FILES: Final = 256
+READ_ATTEMPTS: Final = 5  # a file that changes while it is read is read again this often
+
+Chunks = list[tuple[ChunkId, bytes]]
+
+
+class Sink(Protocol):
+    """Takes plain chunks that are to lie in a pack; a PackWriter."""
+
+    async def add(self, chunk: ChunkId, data: bytes) -> None: ...
+
+
+class BaseReader(Protocol):
+    """Gives the chunks of versions already published; a Fetcher."""
+
+    async def chunk_list(self, version: str) -> tuple[list[ChunkId], list[int]]: ...
+
+    async def base_bytes(self, version: str, indexes: Sequence[int]) -> dict[int, bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What a file was like when its bytes were read. mode: 12 bits."""
+
+    size: int
+    mtime_ns: int
+    ino: int
+    mode: int
+
+    @staticmethod
+    def of(found: os.stat_result) -> "FileStat":
+        return FileStat(found.st_size, found.st_mtime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A file's content, all of it handed to the sink, and its stat at that moment."""
+
+    content: Content
+    stat: FileStat
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    """A file of one chunk at most, read at once."""
+
+    content: Content
+    stat: FileStat
+    data: bytes
+
+
+class _Changed(Exception):
+    """The file was written to while it was read."""
+
+
+class ContentBuilder:
+    """The manifest's view of a content, chunk by chunk."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._content = ContentHasher(keys)
+        self._ids: list[str] = []
+        self._sizes: list[int] = []
+        self._size = 0
+
+    def add(self, chunk: ChunkId, size: int) -> None:
+        self._content.add(chunk, size)
+        self._ids.append(chunk.hex())
+        self._sizes.append(size)
+        self._size += size
+
+    def finish(self, file_hash: str) -> Content:
+        """The content; above CHUNKS_INLINE_MAX chunks with pages of its chunk list, which are stored as chunks."""
+        content_id = self._content.content_id()
+        if len(self._ids) <= CHUNKS_INLINE_MAX:
+            return Content(self._size, content_id, file_hash, self._ids, self._sizes)
+        pages: Chunks = []
+        entries = list(zip(self._ids, self._sizes, strict=True))
+        for start in range(0, len(entries), CHUNKS_INLINE_MAX):
+            page = msgspec.json.encode(entries[start : start + CHUNKS_INLINE_MAX])
+            pages.append((chunk_id(self._keys, page), page))
+        return Content(self._size, content_id, file_hash, chunk_pages=[page.hex() for page, _ in pages], pages=pages)
+
+    async def finish_into(self, sink: Sink, file_hash: str) -> Content:
+        """finish, with the pages handed to the sink."""
+        content = self.finish(file_hash)
+        for page, data in content.pages:
+            await sink.add(page, data)
+        return content
+
+
+class FileIngest:
+    """Reads files, cuts them and hands their chunks to a sink; memory does not grow with the size of a file."""
+
+    def __init__(self, env: Env, keys: Keys, params: ChunkParams) -> None:
+        self._env = env
+        self._keys = keys
+        self._params = params
+
+    async def files(
+        self, paths: Sequence[Path], sink: Sink, progress: Callable[[int], None] | None = None
+    ) -> list[Ingested | NotYet | NotFound | OSError]:
+        """The content of each file; progress(bytes read) along the way.
+
+        A file that keeps changing (NotYet), is gone (NotFound) or cannot be read (OSError) is an error in its place.
+        """
+        results: list[Ingested | NotYet | NotFound | OSError] = []
+        for start in range(0, len(paths), GROUP_FILES):
+            group = paths[start : start + GROUP_FILES]
+            done = 0
+            while done < len(group):
+                found = await self._env.run(_read_small, self._keys, group[done:], self._params.min_size)
+                for path, item in zip(group[done:], found, strict=False):
+                    results.append(await self._finish_file(path, item, sink, progress))
+                done += len(found)
+        return results
+
+    async def _finish_file(
+        self, path: Path, item: "_Small | OSError | None", sink: Sink, progress: Callable[[int], None] | None
+    ) -> Ingested | NotYet | NotFound | OSError:
+        if isinstance(item, OSError):
+            return _file_error(path, item)
+        if isinstance(item, _Small):
+            if item.data:
+                await sink.add(ChunkId(bytes.fromhex(item.content.chunks[0])), item.data)
+            if progress is not None:
+                progress(len(item.data))
+            return Ingested(item.content, item.stat)
+        try:
+            return await self._large_file(path, sink, progress)
+        except NotYet as error:
+            return error
+        except OSError as error:
+            return _file_error(path, error)
+
+    async def _large_file(self, path: Path, sink: Sink, progress: Callable[[int], None] | None) -> Ingested:
+        for _ in range(READ_ATTEMPTS):
+            descriptor = await self._env.run(open_file, path)
+            try:
+                before = FileStat.of(os.fstat(descriptor))
+                content = await self._stream(
+                    _file_chunks(descriptor, before.size, self._keys, self._params), sink, progress
+                )
+                if FileStat.of(os.fstat(descriptor)) == before and content.file_size == before.size:
+                    return Ingested(content, before)
+            finally:
+                os.close(descriptor)
+        raise _still_changing(path)
+
+    async def _stream(
+        self, groups: Iterator[tuple[Chunks, str]], sink: Sink, progress: Callable[[int], None] | None
+    ) -> Content:
+        builder = ContentBuilder(self._keys)
+        file_hash = ""
+        while (group := await self._env.run(next, groups, None)) is not None:
+            chunks, file_hash = group
+            for chunk, data in chunks:
+                builder.add(chunk, len(data))
+                await sink.add(chunk, data)
+                if progress is not None:
+                    progress(len(data))
+        return await builder.finish_into(sink, file_hash or blake3().hexdigest())
+
+
+def open_file(path: Path) -> int:
+    """A descriptor for reading; a symlink is not followed, a pipe not waited for."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _read_small(keys: Keys, paths: Sequence[Path], small_max: int) -> list[_Small | OSError | None]:
+    """Files from the front of paths until a group is full, one at least. None: too large, or it changed meanwhile."""
+    found: list[_Small | OSError | None] = []
+    taken = 0
+    for path in paths:
+        item: _Small | OSError | None
+        try:
+            item = _read_one(keys, path, small_max)
+        except _Changed:
+            item = None
+        except OSError as error:
+            item = error
+        found.append(item)
+        taken += len(item.data) if isinstance(item, _Small) else 0
+        if taken >= GROUP_BYTES:
+            break
+    return found
+
+
+def _read_one(keys: Keys, path: Path, small_max: int) -> _Small | None:
+    descriptor = open_file(path)
+    try:
+        before = os.fstat(descriptor)
+        if before.st_size > small_max:
+            return None
+        data = os.read(descriptor, before.st_size + 1)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if len(data) != before.st_size or (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
+        raise _Changed
+    builder = ContentBuilder(keys)
+    if data:
+        builder.add(chunk_id(keys, data), len(data))
+    return _Small(builder.finish(blake3(data).hexdigest()), FileStat.of(after), data)
+
+
+def _file_chunks(descriptor: int, size: int, keys: Keys, params: ChunkParams) -> Iterator[tuple[Chunks, str]]:
+    """Groups of chunks with their ids, and the hash of all bytes so far, in hex."""
+    hasher = blake3()
+    chunks: Chunks = []
+    taken = 0
+    for view in cut(lambda buffer: os.readv(descriptor, [buffer]), size, params):
+        data = bytes(view)
+        hasher.update(data)
+        chunks.append((chunk_id(keys, data), data))
+        taken += len(data)
+        if taken >= GROUP_BYTES:
+            yield chunks, hasher.hexdigest()
+            chunks, taken = [], 0
+    if chunks:
+        yield chunks, hasher.hexdigest()
+
+
+def _still_changing(path: Path) -> NotYet:
+    return NotYet(f"{path} is being written to", path=str(path), hint="push it again when it is quiet")
+
+
+def _file_error(path: Path, error: OSError) -> NotFound | OSError:
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"{path} is gone", path=str(path))
+    return error

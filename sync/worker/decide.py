@@ -1,0 +1,158 @@
+"""Whether a change is published, and what it has seen: the rules of one path, against its heads of this moment.
+
+Seals bring what their entry had seen. To that come versions that this machine itself made of renames, of which the
+entry could not know the names: the entry hangs below the folder and has moved with it.
+
+A plain folder brings the version of its last push or pull, or nothing, and three rules of its own: a live head that
+says the same already is enough; an absent NAME is seen as absent (its tombstones) unless somebody else removed what the
+folder still has; a folder is a change only if its mode or xattrs differ.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sync.core.clock import strictly_less
+from sync.core.manifest import Kind, Manifest, Version, VersionId, split_version_id
+from sync.core.plan import Decision, State, compare_three, seen_at, state_of
+from sync.worker.change import Change
+
+MOVES_MAX: Final = 64  # renames of one file between two notes
+
+
+class Versions(Protocol):
+    """Versions as a transaction knows them; identities are read through renames."""
+
+    def find(self, identity: str) -> Version | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Write a version that supersedes `seen`."""
+
+    change: Change
+    seen: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Nothing to write; version: what says so, None if there is none."""
+
+    change: Change
+    version: VersionId | None
+
+
+def decide(
+    change: Change,
+    here: State | None,
+    shown: State | None,
+    heads: Sequence[Version],
+    versions: Versions,
+    machine_id: str,
+    own_ids: Collection[str],
+) -> Publish | Unchanged:
+    """here: the state that the change wants (None: absent). shown: what NAME shows, if that covers `change.last`."""
+    seen = _seen(change, heads, versions, machine_id, own_ids)
+    last = versions.find(change.last) if change.last is not None else None
+    if change.folder_rules:
+        equal = _says_the_same(change, here, heads, last)
+        if equal is not None:
+            return Unchanged(change, equal.id)
+    before = state_of(last.manifest) if last is not None else None
+    if compare_three(before, here, change.resolved) is Decision.UNCHANGED:
+        return Unchanged(change, last.id if last is not None else None)
+    # The entry was made from what NAME showed, whose fields may be merged ones that no version has.
+    if shown is not None and compare_three(shown, here, change.resolved) is Decision.UNCHANGED:
+        return Unchanged(change, last.id if last is not None else None)
+    return Publish(change, seen)
+
+
+def stands_beside(heads: Iterable[Version], new: Version, seen: Iterable[Version]) -> tuple[VersionId, ...]:
+    """The live heads that a new version conflicts with: concurrent, of another value, and neither is merged away."""
+    old_values = {version.manifest.value for version in seen}
+    if not new.is_live or new.manifest.value in old_values:
+        return ()
+    return tuple(
+        head.id
+        for head in heads
+        if head.is_live
+        and head.id != new.id
+        and not strictly_less(head.clock, new.clock)
+        and head.manifest.value != new.manifest.value
+        and head.manifest.value not in old_values
+    )
+
+
+def _seen(
+    change: Change, heads: Sequence[Version], versions: Versions, machine_id: str, own_ids: Collection[str]
+) -> tuple[Version, ...]:
+    if change.sees_all:
+        return tuple(heads)
+    named = [version for identity in change.seen if (version := versions.find(identity)) is not None]
+    if change.seal_id is not None and heads:
+        named += _own_moves(heads, named, versions, machine_id)
+    is_absent = not any(head.is_live for head in heads)
+    if change.folder_rules and is_absent and (not named or all(_machine_of(head) in own_ids for head in heads)):
+        named += heads
+    return seen_at(change.path, named, heads)
+
+
+def _own_moves(
+    heads: Sequence[Version], named: Sequence[Version], versions: Versions, machine_id: str
+) -> list[Version]:
+    """What renames of ours left or brought at this path, as far as the entry is made of it."""
+    known = {version.id for version in named}
+    found: list[Version] = []
+    for head in heads:
+        if _machine_of(head) != machine_id:
+            continue
+        if not head.is_live:
+            # Nothing hung at this path any more when it was renamed away: whoever came later has seen that.
+            if head.manifest.moved_to is not None:
+                found.append(head)
+        elif head.manifest.moved_from is not None and _comes_from(head, known, versions):
+            found.append(head)
+    return found
+
+
+def _comes_from(head: Version, known: Collection[VersionId], versions: Versions) -> bool:
+    """True if a chain of renames, the value unchanged, leads from one of `known` to head."""
+    version: Version | None = head
+    for _ in range(MOVES_MAX):
+        origin = version.manifest.moved_from if version is not None else None
+        if origin is None:
+            return False
+        version = versions.find(origin.version)
+        if version is None or version.manifest.value != head.manifest.value:
+            return False
+        if version.id in known:
+            return True
+    return False
+
+
+def _says_the_same(
+    change: Change, here: State | None, heads: Sequence[Version], last: Version | None
+) -> Version | None:
+    """The live head that makes a push of this needless."""
+    if here is None or change.sees_all:
+        return None
+    for head in heads:
+        manifest = head.manifest
+        if not head.is_live or manifest.kind is not here.kind:
+            continue
+        if here.kind is Kind.DIR:
+            before = last.manifest if last is not None else None
+            if before is None or (before.mode, before.xattrs) == (here.mode, here.xattrs):
+                return head
+        is_same = _fields(manifest) == (here.content_id, here.target, here.mode, dict(here.xattrs))
+        if is_same and (last is None or last.id != head.id or here.kind is Kind.DIR):
+            return head
+    return None
+
+
+def _fields(manifest: Manifest) -> tuple[str, str, int, dict[str, str]]:
+    return (manifest.content_id, manifest.target, manifest.mode, manifest.xattrs)
+
+
+def _machine_of(version: Version) -> str:
+    return split_version_id(version.id)[0]

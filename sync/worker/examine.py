@@ -1,0 +1,204 @@
+"""Before a pull writes: what stands at each place of the target, and what may be done there."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sync.core.chunking import ChunkParams, cut
+from sync.core.codec import ContentHasher, Keys, chunk_id
+from sync.core.errors import Conflict, TcfsError
+from sync.core.manifest import Manifest, VersionId
+from sync.worker.content import FileStat
+from sync.worker.target import TargetDir
+
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What `plain` remembers of a local path: the version of its last push or pull, and its stat then."""
+
+    version: VersionId
+    size: int
+    mtime_ns: int
+    ino: int
+
+    def is_unmodified(self, found: FileStat) -> bool:
+        return (self.size, self.mtime_ns, self.ino) == (found.size, found.mtime_ns, found.ino)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or symlink that the fleet shows. covers: the heads that who sees it has seen; fields as merged."""
+
+    name: str
+    remote: str
+    version: VersionId
+    manifest: Manifest
+    covers: frozenset[str]
+    mode: int
+    mtime_ns: int
+    xattrs: Mapping[str, str]
+    known: Known | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnterDir:
+    """A folder; all items up to its LeaveDir lie in it. version None: implied by its content."""
+
+    name: str
+    remote: str
+    version: VersionId | None
+    mode: int
+    mtime_ns: int
+    known: Known | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveDir:
+    pass
+
+
+Item = Entry | EnterDir | LeaveDir
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Make or replace the entry; `before` is what stands there and may go."""
+
+    folder: TargetDir
+    entry: Entry
+    before: FileStat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The right content is there already; stat None: and `plain` knows it."""
+
+    folder: TargetDir
+    entry: Entry
+    stat: FileStat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """All below a folder is done."""
+
+    folder: TargetDir
+    made: EnterDir
+    is_ours: bool  # made now, or by an earlier pull: then its mode is the fleet's too
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    error: TcfsError
+
+
+Step = Write | Same | Close | Refused
+
+
+@dataclass(slots=True)
+class _Open:
+    folder: TargetDir | None  # None: refused, and all below with it
+    made: EnterDir
+    is_ours: bool = False
+
+
+@dataclass(slots=True)
+class Examiner:
+    """Walks the target alongside the items. Runs in a thread; opens folders that the steps' Close lets go."""
+
+    root: TargetDir
+    keys: Keys
+    params: ChunkParams
+    force: bool
+    _stack: list[_Open] = field(default_factory=list)
+
+    def examine(self, items: Sequence[Item]) -> list[Step]:
+        steps: list[Step] = []
+        for item in items:
+            try:
+                step = self._examine(item)
+            except TcfsError as error:
+                step = Refused(error)
+            except OSError as error:
+                step = Refused(self._os_error(item, error))
+            if step is not None:
+                steps.append(step)
+        return steps
+
+    def close(self) -> None:
+        """After a failure: the folders that no Close will come for."""
+        while self._stack:
+            folder = self._stack.pop().folder
+            if folder is not None:
+                folder.close()
+
+    def _here(self) -> TargetDir | None:
+        return self._stack[-1].folder if self._stack else self.root
+
+    def _examine(self, item: Item) -> Step | None:
+        here = self._here()
+        if isinstance(item, EnterDir):
+            self._stack.append(_Open(None, item))
+            if here is not None:
+                folder, is_new = here.enter(item.name)
+                self._stack[-1] = _Open(folder, item, is_new or item.known is not None)
+            return None
+        if isinstance(item, LeaveDir):
+            done = self._stack.pop()
+            return None if done.folder is None else Close(done.folder, done.made, done.is_ours)
+        return None if here is None else self._entry(here, item)
+
+    def _entry(self, here: TargetDir, entry: Entry) -> Step:
+        found = here.stat(entry.name)
+        if found is None:
+            return Write(here, entry, None)
+        path = str(here.path / entry.name)
+        if stat.S_ISDIR(found.st_mode):
+            raise Conflict(f"{path} is a folder here and none in the fleet", path=path, hint="move it away")
+        now = FileStat.of(found)
+        if entry.known is not None and entry.known.is_unmodified(now):
+            if entry.known.version in entry.covers:
+                return Same(here, entry, None)
+            return Write(here, entry, now)
+        if self._is_equal(here, entry, found):
+            return Same(here, entry, now)
+        if self.force:
+            return Write(here, entry, now)
+        raise Conflict(
+            f"{path} differs from the fleet's and was not published", path=path, hint="push it, or pull with --force"
+        )
+
+    def _is_equal(self, here: TargetDir, entry: Entry, found: os.stat_result) -> bool:
+        if stat.S_ISLNK(found.st_mode):
+            return entry.manifest.target != "" and here.read_link(entry.name) == entry.manifest.target
+        if not stat.S_ISREG(found.st_mode) or entry.manifest.target or found.st_size != entry.manifest.file_size:
+            return False
+        if entry.manifest.file_hash:
+            return here.hash(entry.name) == entry.manifest.file_hash
+        return self._content_id(here, entry) == entry.manifest.content_id
+
+    def _content_id(self, here: TargetDir, entry: Entry) -> str:
+        """Of versions whose writer has not seen all bytes there is no hash: cut the local file as they were cut."""
+        hasher = ContentHasher(self.keys)
+        descriptor = os.open(entry.name, _READ_FLAGS, dir_fd=here.descriptor)
+        try:
+            for chunk in cut(lambda buffer: os.readv(descriptor, [buffer]), entry.manifest.file_size, self.params):
+                hasher.add(chunk_id(self.keys, chunk), len(chunk))
+        finally:
+            os.close(descriptor)
+        return hasher.content_id()
+
+    def _os_error(self, item: Item, error: OSError) -> TcfsError:
+        here = self._here() or self.root
+        path = str(here.path / item.name) if not isinstance(item, LeaveDir) else str(here.path)
+        return local_error(Path(path), error)
+
+
+def local_error(path: Path, error: OSError) -> TcfsError:
+    """An error of the local file system, naming the path."""
+    return TcfsError(f"{path}: {error.strerror or error}", path=str(path))

@@ -1,0 +1,206 @@
+"""Brings chunks here: cache first, every chunk by one request only, whoever asks for it."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import IntEnum
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+
+from sync.cas.cache import ChunkCache
+from sync.cas.reader import ChunkReader
+from sync.core.codec import chunk_id
+from sync.core.errors import BadFormat, Integrity, Unsupported
+from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
+from sync.worker.chunks import reading
+from sync.worker.context import Context
+
+PROGRESS_EVERY: Final = 1.0  # seconds
+NEIGHBOUR_MAX: Final = 256 << 10  # bytes; larger chunks do not come along unasked
+NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of one pack that a read of a small file may bring
+BACKGROUND_LOADS: Final = 2
+
+_page = msgspec.json.Decoder(list[tuple[str, int]])
+
+
+class Priority(IntEnum):
+    """Who waits: a program's read, or nobody in particular (hydrate, readahead far away)."""
+
+    READ = 0
+    BACKGROUND = 1
+
+
+class Fetcher:
+    """Chunks of versions, into the cache or inline. A fetch goes on when the one who asked has gone."""
+
+    def __init__(self, context: Context, cache: ChunkCache, reader: ChunkReader) -> None:
+        self._context = context
+        self._cache = cache
+        self.reader = reader
+        self._flights: dict[ChunkId, asyncio.Future[bytes]] = {}
+        self._loads: set[asyncio.Task[None]] = set()
+        self._background = asyncio.Semaphore(BACKGROUND_LOADS)
+
+    async def aclose(self) -> None:
+        """Stop what is under way; whoever waits is cancelled."""
+        for task in self._loads:
+            task.cancel()
+        await asyncio.gather(*self._loads, return_exceptions=True)
+
+    async def fetch(
+        self,
+        version: str,
+        indexes: Sequence[int],
+        priority: Priority = Priority.READ,
+        progress: Callable[[], Awaitable[None]] | None = None,
+    ) -> dict[int, bytes]:
+        """Have these chunks of a version in the cache; those that it cannot take are returned, by index.
+
+        progress is awaited each second. NotFound for an unknown version, Unsupported for one that must not be read,
+        Integrity naming the object that is missing or wrong, StoreAway. BadFormat for an index it does not have.
+        """
+        work = asyncio.ensure_future(self._fetch(version, indexes, priority))
+        try:
+            while not work.done():
+                tick = asyncio.ensure_future(self._context.env.sleep(PROGRESS_EVERY))
+                await asyncio.wait({work, tick}, return_when=asyncio.FIRST_COMPLETED)
+                tick.cancel()
+                if not work.done() and progress is not None:
+                    await progress()
+            return await work
+        finally:
+            work.cancel()
+
+    async def _fetch(self, version: str, indexes: Sequence[int], priority: Priority) -> dict[int, bytes]:
+        ids, sizes = await self.chunk_list(version)
+        if any(not 0 <= index < len(ids) for index in indexes):
+            raise BadFormat(f"version {version} has {len(ids)} chunks, not all of those asked for")
+        wanted = dict.fromkeys(ids[index] for index in indexes)
+        neighbours = len(ids) == 1 and sizes[0] <= NEIGHBOUR_MAX
+        inline = await self._bring(wanted, priority, neighbours)
+        return {index: inline[ids[index]] for index in indexes if ids[index] in inline}
+
+    async def chunk_list(self, version: str) -> tuple[list[ChunkId], list[int]]:
+        """(ids, sizes in bytes) of all chunks; pages of a long list are fetched once and kept in fleet.db.
+
+        Errors as of fetch.
+        """
+        view = self._context.db.view
+        manifest = view.manifest(version)
+        if manifest.unknown_requirements:
+            words = ", ".join(manifest.unknown_requirements)
+            raise Unsupported(f"reading it needs {words}, which this tcfs does not know", path=manifest.rel_path)
+        missing = view.missing_pages(version)
+        for page, data in (await self.chunk_bytes(missing)).items() if missing else ():
+            _check_page(page, data)
+            with self._context.db.transaction() as txn:
+                txn.add_page(page, data)
+        return view.chunk_list(version)
+
+    async def base_bytes(self, version: str, indexes: Sequence[int]) -> dict[int, bytes]:
+        """The plain bytes of these chunks of a version, by index: from a whole file here, else as chunk_bytes."""
+        ids, sizes = await self.chunk_list(version)
+        starts = [0, *accumulate(sizes)]
+        content_id = self._context.db.view.manifest(version).content_id
+        places = [(index, starts[index], sizes[index], ids[index]) for index in indexes]
+        found = await self._context.env.run_io(self._from_whole, content_id, places)
+        missing = [index for index in indexes if index not in found]
+        if missing:
+            data = await self.chunk_bytes([ids[index] for index in missing])
+            found |= {index: data[ids[index]] for index in missing}
+        return found
+
+    def _from_whole(self, content_id: str, places: Sequence[tuple[int, int, int, ChunkId]]) -> dict[int, bytes]:
+        found: dict[int, bytes] = {}
+        with contextlib.suppress(FileNotFoundError), self._cache.whole_path(content_id).open("rb") as file:
+            for index, start, size, chunk in places:
+                data = os.pread(file.fileno(), size, start)
+                if chunk_id(self._context.keys, data) == chunk:
+                    found[index] = data
+        return found
+
+    async def chunk_bytes(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
+        """The plain bytes of chunks, from the cache or the store. Keep the number small: they are all in memory."""
+        inline = await self._bring(dict.fromkeys(ids), Priority.READ, False)
+        found: dict[ChunkId, bytes] = {}
+        for chunk in ids:
+            data = inline.get(chunk) or await self._context.env.run_io(self._cache.get, chunk)
+            # Evicted between the two: then straight from the store.
+            found[chunk] = data if data is not None else await self._read_one(chunk)
+        return found
+
+    async def _read_one(self, chunk: ChunkId) -> bytes:
+        async with reading(self.reader, [chunk]) as found:
+            async for _, data in found:
+                return data
+        raise Integrity(f"chunk {chunk.hex()} cannot be read")
+
+    async def _bring(self, wanted: Iterable[ChunkId], priority: Priority, neighbours: bool) -> dict[ChunkId, bytes]:
+        """Have chunks in the cache; the bytes of those it could not take."""
+        missing = [chunk for chunk in wanted if not self._cache.has(chunk)]
+        claimed = [chunk for chunk in missing if chunk not in self._flights]
+        waiting = {chunk: self._flights[chunk] for chunk in missing if chunk in self._flights}
+        if claimed:
+            extra = self._neighbours(claimed) if neighbours else []
+            loop = asyncio.get_running_loop()
+            for chunk in [*claimed, *extra]:
+                future: asyncio.Future[bytes] = loop.create_future()
+                future.add_done_callback(_retrieve)
+                self._flights[chunk] = future
+            waiting |= {chunk: self._flights[chunk] for chunk in claimed}
+            task = asyncio.ensure_future(self._load([*claimed, *extra], priority))
+            self._loads.add(task)
+            task.add_done_callback(self._loads.discard)
+        # shield: the flight belongs to all who wait for it.
+        inline = {chunk: await asyncio.shield(flight) for chunk, flight in waiting.items()}
+        return {chunk: data for chunk, data in inline.items() if data}
+
+    async def _load(self, ids: Sequence[ChunkId], priority: Priority) -> None:
+        """One request for chunks that are in flight; settles their futures, each with b'' where the cache took it."""
+        try:
+            if priority is Priority.READ:
+                await self._read_into_cache(ids)
+            else:
+                async with self._background:
+                    await self._read_into_cache(ids)
+        except Exception as error:
+            for chunk in ids:
+                if not self._flights[chunk].done():
+                    self._flights[chunk].set_exception(error)
+        finally:
+            for chunk in ids:
+                self._flights.pop(chunk).cancel()
+
+    async def _read_into_cache(self, ids: Sequence[ChunkId]) -> None:
+        async with reading(self.reader, ids) as found:
+            async for chunk, data in found:
+                is_kept = await self._context.env.run_io(self._cache.put, chunk, data)
+                if not self._flights[chunk].done():
+                    self._flights[chunk].set_result(b"" if is_kept else data)
+        for chunk in ids:
+            if not self._flights[chunk].done():
+                self._flights[chunk].set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
+
+    def _neighbours(self, claimed: Sequence[ChunkId]) -> list[ChunkId]:
+        """Small chunks that lie behind these in the same pack: one range brings them all."""
+        found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX)
+        return [chunk for chunk in found if chunk not in self._flights and not self._cache.has(chunk)]
+
+
+def _check_page(page: ChunkId, data: bytes) -> None:
+    """BadFormat unless it is a page of a chunk list. Its bytes are what its id says: the reader has checked that."""
+    try:
+        entries = _page.decode(data)
+    except msgspec.DecodeError as error:
+        raise BadFormat(f"page {page.hex()} of a chunk list is broken: {error}") from error
+    if len(entries) > CHUNKS_INLINE_MAX or any(len(chunk) != 64 or size <= 0 for chunk, size in entries):
+        raise BadFormat(f"page {page.hex()} of a chunk list holds what no file can have")
+
+
+def _retrieve(future: "asyncio.Future[bytes]") -> None:
+    """An error nobody waited for any more (its asker timed out) is no news to the loop."""
+    if not future.cancelled():
+        future.exception()

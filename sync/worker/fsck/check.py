@@ -1,0 +1,55 @@
+"""What all parts of fsck share."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final
+
+from sync.core.errors import BadFormat, Integrity, NotAuthorised
+from sync.core.manifest import ChunkId
+from sync.worker.context import Context
+from sync.worker.fsck.findings import Findings, Tally
+
+Progress = Callable[[dict[str, object]], None]
+
+UNREADABLE: Final = (Integrity, BadFormat, NotAuthorised)  # of an object: everything but a store that is away
+
+
+@dataclass(slots=True)
+class Damage:
+    """Which chunks cannot be read: those of whole packs (numbers of fleet.db), and single ones."""
+
+    packs: set[int] = field(default_factory=set)
+    chunks: set[tuple[int, ChunkId]] = field(default_factory=set)
+
+    def hits(self, pack: int, chunk: ChunkId) -> bool:
+        return pack in self.packs or (pack, chunk) in self.chunks
+
+
+@dataclass(slots=True)
+class Check:
+    """One run of fsck. Nothing here writes; fleet.db is read through the engine's connection, a little at a time."""
+
+    context: Context
+    deep: bool
+    progress: Progress
+    findings: Findings = field(default_factory=Findings)
+    tally: Tally = field(default_factory=Tally)
+    damage: Damage = field(default_factory=Damage)
+    verify_keys: dict[str, bytes] = field(default_factory=dict)  # machine_id -> 32 bytes
+
+    def looked_at(self, key: str) -> None:
+        self.tally.objects += 1
+        self.progress({"files": self.tally.objects, "bytes": self.tally.pack_bytes, "object": key})
+
+    async def machines_below(self, prefix: str) -> AsyncIterator[str]:
+        """The folders right below a prefix that ends in '/', by one short listing each."""
+        after = ""
+        while True:
+            async with aclosing(self.context.store.list(prefix, after)) as listing:  # type: ignore[type-var]
+                info = await anext(listing, None)
+            if info is None:
+                return
+            name = info.key[len(prefix) :].split("/")[0]
+            yield name
+            after = f"{prefix}{name}0"  # '0' follows '/': behind everything in that folder

@@ -1,0 +1,257 @@
+"""fsck of journals: machine objects, journal heads, segments, their chain, and that fleet.db holds what they say."""
+
+from dataclasses import dataclass
+
+from sync.core.errors import BadFormat, ObjectMissing, TcfsError
+from sync.core.journal import (
+    FLEET_KEY,
+    NO_PREDECESSOR,
+    JournalHead,
+    Segment,
+    decode_fleet,
+    decode_head,
+    decode_machine,
+    decode_segment,
+    head_key,
+    journal_prefix,
+    machine_key,
+    object_hash,
+    segment_first,
+    segment_key,
+)
+from sync.core.manifest import Manifest, PackRecord, Record, decode_record
+from sync.worker.fsck.check import UNREADABLE, Check
+from sync.worker.fsck.findings import HINT_OWNER, text_of
+
+_PATHS = """
+SELECT count(DISTINCT v.path), min(v.path) FROM version AS v JOIN machine AS m ON m.num = v.machine
+WHERE m.machine_id = ? AND v.seq BETWEEN ? AND ?"""
+_SEQS = """
+SELECT v.seq, v.hash FROM version AS v JOIN machine AS m ON m.num = v.machine
+WHERE m.machine_id = ? AND v.seq BETWEEN ? AND ?"""
+_HINT_FLEET = "another machine of the fleet, or a copy of the store, has the right one"
+_HINT_BOOKS = "stop tcfsd, move fleet.db away, and start it again: it is built anew from the store"
+
+
+@dataclass(slots=True)
+class _Chain:
+    """Where a journal stands while it is read. expected, predecessor: None where what comes before is broken."""
+
+    expected: int | None = 1
+    predecessor: bytes | None = NO_PREDECESSOR
+    last: JournalHead | None = None  # the segment read last, whether it opens or not
+
+
+async def check_fleet(check: Check) -> None:
+    """fleet.json: parses, is this fleet's, and has our key's check value. StoreAway."""
+    context, findings = check.context, check.findings
+    try:
+        info = decode_fleet(await context.store.get(FLEET_KEY))
+    except UNREADABLE as error:
+        findings.error(FLEET_KEY, text_of(FLEET_KEY, error), hint=_HINT_FLEET)
+        return
+    check.looked_at(FLEET_KEY)
+    if info.fleet_id != context.fleet_id:
+        findings.error(FLEET_KEY, f"{FLEET_KEY} is of another fleet, {info.fleet_id}", hint=_HINT_FLEET)
+    elif not info.is_key(context.keys):
+        findings.error(FLEET_KEY, f"{FLEET_KEY} has the check value of another key than ours", hint=_HINT_FLEET)
+    elif info.chunk_params(context.keys) != context.params:
+        findings.error(FLEET_KEY, f"{FLEET_KEY} has other chunk sizes than it had", hint=_HINT_FLEET)
+
+
+async def check_journals(check: Check) -> None:
+    """Every machine that the store or fleet.db knows of. Fills check.verify_keys. StoreAway."""
+    ids = {machine.machine_id for machine in check.context.db.machines()}
+    for prefix in ("machines/", "heads/", "journal/"):
+        ids |= {name async for name in check.machines_below(prefix)}
+    for machine_id in sorted(ids):
+        await _MachineCheck(check, machine_id).run()
+
+
+class _MachineCheck:
+    def __init__(self, check: Check, machine_id: str) -> None:
+        self._check = check
+        self._context = check.context
+        self._db = check.context.db
+        self._findings = check.findings
+        self._id = machine_id
+        self._head_key = head_key(machine_id)
+
+    async def run(self) -> None:
+        verify_key = await self._verify_key()
+        if verify_key is None:
+            self._check.tally.unverified.append(f"the journal and packs of {self._id}: its signing key is not known")
+            return
+        self._check.verify_keys[self._id] = verify_key
+        head, trouble = await self._head(verify_key)
+        chain = await self._segments(verify_key)
+        if trouble is not None:
+            # A machine that has published nothing yet has no head; neither has one whose first segment is under way.
+            if isinstance(trouble, ObjectMissing) and chain.last is not None:
+                head, trouble = await self._head(verify_key)
+            if trouble is not None and not (isinstance(trouble, ObjectMissing) and self._is_new(chain)):
+                self._findings.error(self._head_key, text_of(self._head_key, trouble), hint=HINT_OWNER)
+        if head is not None:
+            await self._check_head(head, chain, verify_key)
+
+    def _is_new(self, chain: _Chain) -> bool:
+        known = self._db.machine(self._id)
+        return chain.last is None and (known is None or known.head is None)
+
+    async def _verify_key(self) -> bytes | None:
+        """The machine's signing key, from the store or, where its object is broken, from fleet.db."""
+        key, known = machine_key(self._id), self._db.machine(self._id)
+        remembered = known.verify_key if known is not None else None
+        try:
+            info = decode_machine(
+                self._context.keys, self._context.fleet_id, self._id, await self._context.store.get(key)
+            )
+        except UNREADABLE as error:
+            self._findings.error(key, text_of(key, error), hint=HINT_OWNER)
+            return remembered
+        self._check.looked_at(key)
+        if remembered not in (None, info.verify_key):
+            self._findings.error(key, f"{key} names another signing key than it did", hint=HINT_OWNER)
+            return remembered
+        return info.verify_key
+
+    async def _head(self, verify_key: bytes) -> tuple[JournalHead | None, TcfsError | None]:
+        try:
+            data = await self._context.store.get(self._head_key)
+            head = decode_head(self._context.keys, self._context.fleet_id, self._id, data, verify_key)
+        except UNREADABLE as error:
+            return None, error
+        self._check.looked_at(self._head_key)
+        return head, None
+
+    # ---- segments
+
+    async def _segments(self, verify_key: bytes) -> _Chain:
+        chain = _Chain()
+        unseen = {segment.first: segment for segment in self._db.segments(self._id)}
+        async for info in self._context.store.list(journal_prefix(self._id)):
+            first = segment_first(info.key)
+            if first is not None:
+                await self._segment(first, chain, unseen.pop(first, None), verify_key)
+        for segment in unseen.values():
+            self._missing(segment.first, segment.last)
+        return chain
+
+    async def _segment(self, first: int, chain: _Chain, applied: JournalHead | None, verify_key: bytes) -> None:
+        key = segment_key(self._id, first)
+        if chain.expected is not None and first > chain.expected:
+            self._missing(chain.expected, first - 1)
+            chain.predecessor = None
+        elif chain.expected is not None and first < chain.expected:
+            self._findings.error(key, f"{key} begins within the segment before it", hint=HINT_OWNER)
+        try:
+            data = await self._context.store.get(key)
+            segment = await self._context.env.run(self._decode, first, data, verify_key)
+        except UNREADABLE as error:
+            self._broken(key, text_of(key, error), first, applied)
+            chain.expected = applied.last + 1 if applied is not None else None
+            chain.predecessor = None
+            chain.last = JournalHead(first, applied.last if applied is not None else first, b"")
+            return
+        self._check.tally.segments += 1
+        self._check.looked_at(key)
+        digest = object_hash(data)
+        if chain.predecessor is not None and segment.predecessor != chain.predecessor:
+            message = f"{key} follows another segment than the one that is stored before it"
+            self._findings.error(key, message, hint=HINT_OWNER)
+        chain.expected, chain.predecessor = segment.last + 1, digest
+        chain.last = JournalHead(first, segment.last, digest)
+        await self._context.env.run(self._compare, key, segment, chain.last, applied)
+
+    def _decode(self, first: int, data: bytes, verify_key: bytes) -> Segment:
+        return decode_segment(self._context.keys, self._context.fleet_id, self._id, first, data, verify_key)
+
+    def _missing(self, first: int, last: int) -> None:
+        key = segment_key(self._id, first)
+        if not self._findings.names(key):
+            self._broken(key, f"{key} is missing from the store", first, JournalHead(first, last, b""))
+
+    def _broken(self, key: str, message: str, first: int, applied: JournalHead | None) -> None:
+        """Names a path that the segment speaks of, as far as fleet.db has applied it."""
+        count, path = 0, None
+        if applied is not None:
+            count, path = self._db.query(_PATHS, self._id, first, applied.last)[0]
+        if count:
+            message += f"; it tells of {count} path{'s' if count > 1 else ''}"
+        self._findings.error(key, message, hint=HINT_OWNER, path=path or "")
+
+    # ---- against fleet.db
+
+    def _compare(self, key: str, segment: Segment, stored: JournalHead, applied: JournalHead | None) -> None:
+        records = [self._record(key, line, seq) for seq, line in enumerate(segment.lines, segment.first)]
+        if applied is None:
+            self._check_unapplied(key, segment)
+        elif applied != stored:
+            self._findings.error(key, f"{key} is not the segment that was applied here", hint=HINT_OWNER)
+        else:
+            self._compare_records(key, segment, records)
+
+    def _record(self, key: str, line: bytes, seq: int) -> Record | None:
+        try:
+            return decode_record(line)
+        except BadFormat as error:
+            self._findings.error(key, f"{key}: record {seq} is broken: {error.message}", path=error.path)
+            return None
+
+    def _check_unapplied(self, key: str, segment: Segment) -> None:
+        """Not applied when the journal was begun; it may have been since."""
+        if any(item.first == segment.first for item in self._db.segments(self._id)):
+            return
+        if self._id == self._db.machine_id:
+            if all(first != segment.first for first, _ in self._db.queued_seqs()):
+                message = (
+                    f"{key} was not written by this machine's fleet.db: a clone of it, or an older copy, is at work"
+                )
+                self._findings.error(key, message, hint="start tcfsd: it takes a new machine id by itself")
+            return
+        machine = self._db.machine(self._id)
+        is_hole = any((hole.machine_id, hole.first) == (self._id, segment.first) for hole in self._db.holes())
+        if machine is not None and machine.head is not None and segment.last <= machine.head.last and not is_hole:
+            self._findings.error(key, f"{key} was passed over: fleet.db does not hold it", hint=_HINT_BOOKS)
+
+    def _compare_records(self, key: str, segment: Segment, records: list[Record | None]) -> None:
+        known = set(self._db.query(_SEQS, self._id, segment.first, segment.last))
+        held = {item.seq for item in self._db.held_back(self._id)}
+        for line, record in zip(segment.lines, records, strict=True):
+            if isinstance(record, Manifest):
+                if (record.seq, _hash_number(line)) not in known and record.seq not in held:
+                    message = f"{key}: record {record.seq} is not in fleet.db"
+                    self._findings.error(key, message, hint=_HINT_BOOKS, path=record.rel_path)
+            elif isinstance(record, PackRecord):
+                found = self._db.query("SELECT size FROM pack WHERE pack_id = ?", bytes.fromhex(record.pack_id))
+                if not found or found[0][0] != record.size:
+                    message = f"{key}: pack {record.pack_id} is not in fleet.db as record {record.seq} has it"
+                    self._findings.error(key, message, hint=_HINT_BOOKS)
+
+    # ---- the head
+
+    async def _check_head(self, head: JournalHead, chain: _Chain, verify_key: bytes) -> None:
+        last = chain.last
+        if last is None or head.first > last.first:
+            # What was published while the journal was listed is there now.
+            try:
+                await self._context.store.stat(segment_key(self._id, head.first))
+            except ObjectMissing:
+                self._missing(head.first, head.last)
+        elif head.first == last.first:
+            if last.segment_hash not in (b"", head.segment_hash):
+                message = f"{self._head_key} names another segment than the one stored as {last.first}"
+                self._findings.error(self._head_key, message, hint=HINT_OWNER)
+        else:
+            again, _ = await self._head(verify_key)
+            if again is not None and again.first < last.first:
+                self._findings.warning(
+                    segment_key(self._id, last.first),
+                    f"{self._head_key} does not name the last segment, {last.first}, yet",
+                    hint="its machine does so when it runs again",
+                )
+
+
+def _hash_number(line: bytes) -> int:
+    """The first 4 bytes of a record's hash as version.hash has them."""
+    return int.from_bytes(object_hash(line)[:4])

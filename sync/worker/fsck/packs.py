@@ -1,0 +1,187 @@
+"""fsck of packs: there, of the right size, with the index that the journal's record says; and their bytes, if cheap."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from sync.core.codec import ChunkCodec
+from sync.core.errors import BadFormat, Integrity, ObjectMissing
+from sync.core.manifest import ChunkId, PackedChunk
+from sync.core.packfile import TRAILER_SIZE, pack_key, pack_tail_size, parse_pack_index, verify_pack
+from sync.store.base import ObjectInfo
+from sync.worker.fsck.check import UNREADABLE, Check
+from sync.worker.fsck.findings import HINT_OWNER, text_of
+
+FULL_MAX: Final = 1 << 30  # bytes of packs in a directory store that are all read without being asked to
+TAIL: Final = 64 << 10  # bytes: holds the index of most packs
+PAGE: Final = 200
+
+_NAMED = """
+SELECT p.num, p.pack_id, p.size, p.condemned FROM pack AS p JOIN machine AS m ON m.num = p.machine
+WHERE m.machine_id = ? AND p.pack_id > ? ORDER BY p.pack_id LIMIT ?"""
+_CHUNKS = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk WHERE pack = ? ORDER BY offset"
+_TOTAL = "SELECT count(*), coalesce(sum(size), 0) FROM pack WHERE condemned = 0"
+_HINT: Final = "the files that need it are named below; " + HINT_OWNER
+
+
+class _Pack(NamedTuple):
+    """A pack as fleet.db has it from the journal."""
+
+    number: int
+    pack_id: bytes
+    size: int
+    condemned: int
+
+
+async def check_packs(check: Check) -> None:
+    """Every pack that fleet.db names or the store holds. Needs check.verify_keys; fills check.damage. StoreAway."""
+    db = check.context.db
+    count, size = db.query(_TOTAL)[0]
+    is_local = check.context.store.url.startswith(("file:", "memory:"))
+    reads_all = check.deep or (is_local and size < FULL_MAX)
+    if not reads_all:
+        text = f"the bytes of {count} packs ({size} bytes): only their sizes and indexes; --deep reads them"
+        check.tally.unverified.append(text)
+    ids = {machine.machine_id for machine in db.machines()}
+    ids |= {name async for name in check.machines_below("packs/")}
+    for machine_id in sorted(ids):
+        await _MachinePacks(check, machine_id, reads_all).run()
+
+
+class _MachinePacks:
+    def __init__(self, check: Check, machine_id: str, reads_all: bool) -> None:
+        self._check = check
+        self._context = check.context
+        self._findings = check.findings
+        self._id = machine_id
+        self._reads_all = reads_all
+        self._codec = ChunkCodec(check.context.keys)
+
+    async def run(self) -> None:
+        """Goes along the listing and along fleet.db, which have one order."""
+        named = self._named()
+        pack = next(named, None)
+        async for info in self._context.store.list(f"packs/{self._id}/"):
+            while pack is not None and self._key(pack) < info.key:
+                await self._missing(pack)
+                pack = next(named, None)
+            if pack is not None and self._key(pack) == info.key:
+                await self._present(pack, info)
+                pack = next(named, None)
+            else:
+                self._unnamed(info)
+        while pack is not None:
+            await self._missing(pack)
+            pack = next(named, None)
+
+    def _key(self, pack: _Pack) -> str:
+        return pack_key(self._id, pack.pack_id.hex())
+
+    def _named(self) -> Iterator[_Pack]:
+        after = b""
+        while rows := self._context.db.query(_NAMED, self._id, after, PAGE):
+            yield from map(_Pack._make, rows)
+            after = rows[-1][1]
+
+    def _unnamed(self, info: ObjectInfo) -> None:
+        """Of others it is no business of ours: they may be about to name it."""
+        pack_id = info.key.rpartition("/")[2]
+        if self._id in self._context.db.own_ids and not self._is_named(pack_id):
+            text = f"{info.key} ({info.size} bytes) is named by no journal: left by a publishing that was stopped"
+            self._findings.warning(info.key, text, hint="it only takes room; one that is being written looks so too")
+
+    def _is_named(self, pack_id: str) -> bool:
+        try:
+            raw = bytes.fromhex(pack_id)
+        except ValueError:
+            return False
+        return bool(self._context.db.query("SELECT 1 FROM pack WHERE pack_id = ?", raw))
+
+    async def _missing(self, pack: _Pack) -> None:
+        """Packs are put before they are named, so one that was not listed may be there now."""
+        key = self._key(pack)
+        try:
+            info = await self._context.store.stat(key)
+        except ObjectMissing:
+            self._check.damage.packs.add(pack.number)
+            if not pack.condemned:
+                self._check.tally.packs += 1
+                self._findings.error(key, f"{key} is missing from the store", hint=_HINT)
+            return
+        await self._present(pack, info)
+
+    async def _present(self, pack: _Pack, info: ObjectInfo) -> None:
+        if pack.condemned:
+            return
+        self._check.tally.packs += 1
+        key, is_cut = self._key(pack), info.size != pack.size
+        if is_cut:
+            self._findings.error(key, f"{key} has {info.size} bytes, not {pack.size}", hint=_HINT)
+        try:
+            if self._reads_all or is_cut:
+                await self._read(pack, key)
+            else:
+                await self._read_index(pack, key)
+        except UNREADABLE as error:
+            self._check.damage.packs.add(pack.number)
+            self._findings.error(key, text_of(key, error), hint=_HINT)
+        self._check.looked_at(key)
+
+    # ---- its bytes
+
+    async def _read(self, pack: _Pack, key: str) -> None:
+        data = await self._context.store.get(key, 0, pack.size)
+        self._check.tally.pack_bytes += len(data)
+        await self._context.env.run(self._verify, pack, key, data)
+
+    def _verify(self, pack: _Pack, key: str, data: bytes) -> None:
+        """Where the whole is not what its name says, each chunk is tried: the others can still be read."""
+        chunks = self._chunks(pack)
+        try:
+            verify_pack(pack.pack_id, data)
+            is_whole = True
+        except Integrity as error:
+            is_whole = False
+            self._findings.error(key, f"{key} is damaged: {error.message}", hint=_HINT)
+        if is_whole:
+            self._check.tally.packs_read += 1
+            self._compare_index(pack, key, data, chunks)
+        if is_whole and not self._check.deep:
+            return
+        view = memoryview(data)
+        for chunk in chunks:
+            chunk_id = ChunkId(bytes.fromhex(chunk.id))
+            try:
+                encoded = view[chunk.offset : chunk.offset + chunk.length]
+                self._codec.decode(chunk_id, encoded, chunk.flags, chunk.raw_length)
+                self._check.tally.chunks += 1
+            except Integrity as error:
+                self._check.damage.chunks.add((pack.number, chunk_id))
+                if is_whole:
+                    self._findings.error(key, f"{key}: {error.message}", hint=_HINT)
+
+    # ---- its index
+
+    async def _read_index(self, pack: _Pack, key: str) -> None:
+        store = self._context.store
+        tail = await store.get(key, max(0, pack.size - TAIL), TAIL)
+        needed = pack_tail_size(pack.pack_id, tail[-TRAILER_SIZE:])
+        if needed > pack.size:
+            raise BadFormat(f"{key}: its index would be larger than the pack")
+        if needed > len(tail):
+            tail = await store.get(key, pack.size - needed, needed)
+        self._check.tally.pack_bytes += len(tail)
+        self._compare_index(pack, key, tail, self._chunks(pack))
+
+    def _compare_index(self, pack: _Pack, key: str, tail: bytes, chunks: list[PackedChunk]) -> None:
+        """The record in the journal decides where chunks lie: a wrong index alone makes no file unreadable."""
+        context, verify_key = self._context, self._check.verify_keys.get(self._id)
+        try:
+            index = parse_pack_index(context.keys, context.fleet_id, self._id, pack.pack_id, tail, verify_key)
+        except UNREADABLE as error:
+            self._findings.error(key, f"{key}: its index is damaged: {error.message}", hint=HINT_OWNER)
+            return
+        if index != chunks:
+            self._findings.error(key, f"{key}: its index and the journal's record differ", hint=HINT_OWNER)
+
+    def _chunks(self, pack: _Pack) -> list[PackedChunk]:
+        return [PackedChunk(row[0].hex(), *row[1:]) for row in self._context.db.query(_CHUNKS, pack.number)]

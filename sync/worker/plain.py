@@ -1,0 +1,30 @@
+"""What fleet.db remembers of plain folders: which version a local path had at its last push or pull."""
+
+from pathlib import Path
+
+from sync.core.manifest import VersionId
+from sync.state.books import Plain
+from sync.state.fleet import FleetDb
+from sync.worker.content import FileStat
+from sync.worker.examine import Known
+
+
+def real_place(path: Path) -> Path:
+    """The absolute path, symlinks of the folders above it resolved; what it names itself is not looked at."""
+    absolute = path.absolute()
+    if absolute.name == "..":
+        return absolute.resolve()
+    return absolute.parent.resolve() / absolute.name if absolute.name else absolute
+
+
+def known_at(db: FleetDb, local: Path, remote: str) -> Known | None:
+    """The memory of (local, remote), read through renamed versions; None if there is none."""
+    found = db.plain(str(local), remote)
+    return None if found is None else Known(db.resolve(found.version), found.size, found.mtime_ns, found.ino)
+
+
+def plain_of(local: str, remote: str, version: VersionId, stat: FileStat | None) -> Plain:
+    """stat None: a folder, of which only the version counts."""
+    if stat is None:
+        return Plain(local, remote, version, 0, 0, 0)
+    return Plain(local, remote, version, stat.size, stat.mtime_ns, stat.ino)

@@ -1,0 +1,387 @@
+"""Pull: what the fleet shows, into a plain folder. Bytes stream past the cache; a file appears whole or not at all."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sync.cas.cache import ChunkCache
+from sync.cas.reader import ChunkReader
+from sync.core.errors import Integrity, NotFound, TcfsError, Unsupported
+from sync.core.manifest import ChunkId, Kind
+from sync.core.paths import join_path, split_path
+from sync.state.view import DIR, ShownRow
+from sync.worker.chunks import reading
+from sync.worker.content import FileStat
+from sync.worker.context import Context
+from sync.worker.examine import (
+    Close,
+    EnterDir,
+    Entry,
+    Examiner,
+    Item,
+    LeaveDir,
+    Refused,
+    Same,
+    Step,
+    Write,
+    local_error,
+)
+from sync.worker.fetch import Fetcher
+from sync.worker.learn import Learner
+from sync.worker.plain import known_at, plain_of, real_place
+from sync.worker.report import ProgressCallback, TransferReport
+from sync.worker.target import TEMP_SUFFIX, TargetDir, TargetFile, sync_tree
+
+EXAMINED_AT_ONCE: Final = 96  # items: each may hold an open folder
+WINDOW_BYTES: Final = 16 << 20  # plain bytes in memory for one step of writing; the next one is read meanwhile
+PLAIN_EVERY: Final = 2000  # files between two syncs of what was written
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A step, or a run of a file's chunks: `first` opens its temp file, `last` puts it in place."""
+
+    step: Step
+    chunks: tuple[ChunkId, ...] = ()
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(slots=True)
+class _Window:
+    pieces: list[_Piece] = field(default_factory=list)
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    chunks: dict[ChunkId, bytes]
+    failed: dict[ChunkId, TcfsError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of one piece: a file that stands now, an error, or nothing worth telling (all None)."""
+
+    entry: Entry | None = None
+    path: Path | None = None
+    stat: FileStat | None = None
+    error: TcfsError | None = None
+    made: EnterDir | None = None
+    moved: int = 0  # bytes written
+    is_same: bool = False
+
+
+class Pull:
+    """One pull at a time per object; the parts are shared."""
+
+    def __init__(
+        self, context: Context, learner: Learner, fetcher: Fetcher, cache: ChunkCache, reader: ChunkReader
+    ) -> None:
+        self._context = context
+        self._learner = learner
+        self._fetcher = fetcher
+        self._cache = cache
+        self._reader = reader
+
+    async def run(
+        self, remote: str, local: Path, *, force: bool = False, progress: ProgressCallback | None = None
+    ) -> TransferReport:
+        """Bring `remote` ('' = everything) to `local`: into it if it is a folder, as `cp -r` does, else as it.
+
+        A folder that an earlier pull made of this remote is brought up to date. The report's error() is the Conflict or
+        Integrity of what was left out. NotFound if nothing is shown there; StoreAway.
+        """
+        await self._learner.learn()
+        row = self._context.db.view.resolve_path(remote)
+        if row is None:
+            raise NotFound(f"the fleet has no {remote!r}", path=remote, hint="`tcfs ls` lists what it has")
+        parent, name = await self._destination(remote, row, local)
+        try:
+            root = await self._context.env.run_io(TargetDir.open, parent)
+        except OSError as error:
+            raise local_error(parent, error) from error
+        run = _Run(self, root, force, progress)
+        try:
+            await run.go(_items(self._context, row, remote, parent, name))
+        finally:
+            root.close()
+        for problem in self._learner.unreadable():
+            run.report.failures.append(Integrity(problem.message, path=problem.subject))
+        return run.report
+
+    async def _destination(self, remote: str, row: ShownRow, local: Path) -> tuple[Path, str]:
+        """(existing folder, name to make in it; '' = the folder itself)."""
+        parent = await self._context.env.run_io(real_place, local)
+        if not await self._context.env.run_io(parent.is_dir):
+            return parent.parent, parent.name
+        if row.kind == DIR and (not remote or self._context.db.plain(str(parent), remote) is not None):
+            return parent, ""
+        return parent, split_path(remote)[1]
+
+
+class _Run:
+    """One pull under way."""
+
+    def __init__(self, pull: Pull, root: TargetDir, force: bool, progress: ProgressCallback | None) -> None:
+        self._context = pull._context
+        self._fetcher = pull._fetcher
+        self._cache = pull._cache
+        self._reader = pull._reader
+        self._root = root
+        self._examiner = Examiner(root, self._context.keys, self._context.params, force)
+        self._progress = progress
+        self.report = TransferReport()
+        self._file: TargetFile | None = None
+        self._failed: Entry | None = None
+        self._plain: list[_Done] = []
+
+    async def go(self, items: Iterator[Item]) -> None:
+        waiting: tuple[_Window, asyncio.Task[_Loaded]] | None = None
+        try:
+            async with aclosing(self._windows(items)) as windows:
+                async for window in windows:
+                    load = asyncio.ensure_future(self._load(window))
+                    ready, waiting = waiting, (window, load)
+                    if ready is not None:
+                        await self._write(ready[0], await ready[1])
+                if waiting is not None:
+                    ready, waiting = waiting, None
+                    await self._write(ready[0], await ready[1])
+            await self._remember()
+        finally:
+            if waiting is not None:
+                waiting[1].cancel()
+                await asyncio.wait({waiting[1]})
+            self._abort()
+            self._examiner.close()
+
+    async def _windows(self, items: Iterator[Item]) -> AsyncGenerator[_Window, None]:
+        """Steps in order, as much content in each window as may be in memory."""
+        window = _Window()
+        while group := [item for item, _ in zip(items, range(EXAMINED_AT_ONCE), strict=False)]:
+            for step in await self._context.env.run_io(self._examiner.examine, group):
+                async for piece, size in self._pieces(step):
+                    window.pieces.append(piece)
+                    window.size += size
+                    if window.size >= WINDOW_BYTES:
+                        yield window
+                        window = _Window()
+            if window.pieces:  # also bounds how many folders are open
+                yield window
+                window = _Window()
+
+    async def _pieces(self, step: Step) -> AsyncIterator[tuple[_Piece, int]]:
+        if not isinstance(step, Write) or step.entry.manifest.kind is not Kind.FILE:
+            yield _Piece(step), 0
+            return
+        try:
+            ids, sizes = await self._fetcher.chunk_list(step.entry.version)
+        except (Integrity, Unsupported) as error:
+            yield _Piece(Refused(_naming(error, step.entry.remote))), 0
+            return
+        start = 0
+        while True:
+            end, size = start, 0
+            while end < len(ids) and size < WINDOW_BYTES:
+                size += sizes[end]
+                end += 1
+            yield _Piece(step, tuple(ids[start:end]), first=start == 0, last=end == len(ids)), size
+            if end == len(ids):
+                return
+            start = end
+
+    async def _load(self, window: _Window) -> _Loaded:
+        wanted = list(dict.fromkeys(chunk for piece in window.pieces for chunk in piece.chunks))
+        loaded = _Loaded(await self._context.env.run_io(self._from_cache, wanted), {})
+        missing = [chunk for chunk in wanted if chunk not in loaded.chunks]
+        try:
+            await self._read(missing, loaded)
+        except Integrity:
+            # One by one, to know whose they are.
+            for chunk in missing:
+                if chunk not in loaded.chunks:
+                    try:
+                        await self._read([chunk], loaded)
+                    except Integrity as error:
+                        loaded.failed[chunk] = error
+        return loaded
+
+    async def _read(self, ids: Sequence[ChunkId], loaded: _Loaded) -> None:
+        if ids:
+            async with reading(self._reader, ids) as found:
+                async for chunk, data in found:
+                    loaded.chunks[chunk] = data
+
+    def _from_cache(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
+        found = ((chunk, self._cache.get(chunk)) for chunk in ids)
+        return {chunk: data for chunk, data in found if data is not None}
+
+    async def _write(self, window: _Window, loaded: _Loaded) -> None:
+        temps = [f".{self._context.env.random_bytes(8).hex()}{TEMP_SUFFIX}" for _ in window.pieces]
+        for done in await self._context.env.run_io(self._write_pieces, window.pieces, loaded, temps):
+            self._count(done)
+        if len(self._plain) >= PLAIN_EVERY:
+            await self._remember()
+        if self._progress is not None:
+            self._progress(self.report.progress())
+
+    def _write_pieces(self, pieces: Sequence[_Piece], loaded: _Loaded, temps: Sequence[str]) -> list[_Done]:
+        results = []
+        for piece, temp in zip(pieces, temps, strict=True):
+            try:
+                results.append(self._write_piece(piece, loaded, temp))
+            except TcfsError as error:
+                results.append(_Done(error=error))
+            except OSError as error:
+                folder = piece.step.folder.path if not isinstance(piece.step, Refused) else self._root.path
+                results.append(_Done(error=local_error(folder, error)))
+        return results
+
+    def _write_piece(self, piece: _Piece, loaded: _Loaded, temp: str) -> _Done:
+        step = piece.step
+        if isinstance(step, Refused):
+            return _Done(error=step.error)
+        if isinstance(step, Close):
+            try:
+                if step.is_ours and step.made.version is not None:
+                    step.folder.set_mode(step.made.mode, step.made.mtime_ns)
+                elif step.is_ours:
+                    step.folder.set_mode(step.made.mode, None)
+                return _Done(made=step.made, path=step.folder.path)
+            finally:
+                step.folder.close()
+        path = step.folder.path / step.entry.name
+        if isinstance(step, Same):
+            return _Done(step.entry, path, step.stat, is_same=True)
+        if step.entry.manifest.kind is Kind.SYMLINK:
+            step.folder.symlink(step.entry.name, step.entry.manifest.target, step.entry.mtime_ns, temp)
+            found = step.folder.stat(step.entry.name)
+            return _Done(step.entry, path, FileStat.of(found) if found is not None else None)
+        return self._write_file(step, piece, loaded, temp, path)
+
+    def _write_file(self, step: Write, piece: _Piece, loaded: _Loaded, temp: str, path: Path) -> _Done:
+        entry = step.entry
+        if piece.first:
+            self._file = TargetFile(step.folder, entry.name, temp)
+        if self._file is None:  # an earlier piece of it has failed
+            return _Done()
+        try:
+            moved = 0
+            for chunk in piece.chunks:
+                if chunk in loaded.failed:
+                    raise _naming(loaded.failed[chunk], entry.remote)
+                self._file.write(loaded.chunks[chunk])
+                moved += len(loaded.chunks[chunk])
+            if not piece.last:
+                return _Done(moved=moved)
+        except BaseException:
+            self._abort()
+            raise
+        file, self._file = self._file, None
+        manifest = entry.manifest
+        found = file.finish(
+            size=manifest.file_size,
+            file_hash=manifest.file_hash,
+            mode=entry.mode,
+            mtime_ns=entry.mtime_ns,
+            xattrs=entry.xattrs,
+            before=step.before,
+        )
+        return _Done(entry, path, found, moved=moved)
+
+    def _abort(self) -> None:
+        if self._file is not None:
+            self._file.abort()
+            self._file = None
+
+    def _count(self, done: _Done) -> None:
+        self.report.moved_bytes += done.moved
+        if done.error is not None:
+            self.report.failures.append(done.error)
+        elif done.entry is not None:
+            if done.is_same:
+                self.report.unchanged += 1
+            else:
+                self.report.files += 1
+            if done.stat is not None:
+                self._plain.append(done)
+        elif done.made is not None:
+            self._plain.append(done)
+
+    async def _remember(self) -> None:
+        """`plain` may only speak of bytes that a power cut cannot take back: a push would trust it."""
+        done, self._plain = self._plain, []
+        if not done:
+            return
+        await self._context.env.run_io(sync_tree, self._root.descriptor)
+        with self._context.db.transaction() as txn:
+            for item in done:
+                local = str(item.path)
+                if item.entry is not None and item.stat is not None:
+                    txn.set_plain(*plain_of(local, item.entry.remote, item.entry.version, item.stat))
+                elif item.made is not None and item.made.version is not None:
+                    txn.set_plain(*plain_of(local, item.made.remote, item.made.version, None))
+
+
+def _items(context: Context, row: ShownRow, remote: str, parent: Path, name: str) -> Iterator[Item]:
+    """What is shown at and below a row, in the order of the names; siblings only if one is named itself.
+
+    name: what the row is called in `parent`; '' = its content goes there.
+    """
+    if row.kind != DIR:
+        yield _entry(context, row, remote, parent / name)
+        return
+    if name:
+        yield _folder(context, row, remote, parent / name)
+    folders = [(row, remote, parent / name, _children(context, row.id))]
+    while folders:
+        _, folder_remote, folder, children = folders[-1]
+        child = next(children, None)
+        if child is None:
+            folders.pop()
+            if folders or name:
+                yield LeaveDir()
+        elif not child.sibling:
+            child_remote, place = join_path(folder_remote, child.name), folder / child.name
+            if child.kind == DIR:
+                yield _folder(context, child, child_remote, place)
+                folders.append((child, child_remote, place, _children(context, child.id)))
+            else:
+                yield _entry(context, child, child_remote, place)
+
+
+def _children(context: Context, row_id: int) -> Iterator[ShownRow]:
+    after = ""
+    while page := context.db.view.children(row_id, after):
+        yield from page
+        after = page[-1].name
+
+
+def _folder(context: Context, row: ShownRow, remote: str, place: Path) -> EnterDir:
+    version = context.db.view.identity(row.version) if row.version is not None else None
+    return EnterDir(place.name, remote, version, row.mode, row.mtime_ns, known_at(context.db, place, remote))
+
+
+def _entry(context: Context, row: ShownRow, remote: str, place: Path) -> Entry:
+    view = context.db.view
+    covers = view.seen_of(row)
+    return Entry(
+        name=place.name,
+        remote=remote,
+        version=covers[0],
+        manifest=view.manifest(covers[0]),
+        covers=frozenset(covers),
+        mode=row.mode,
+        mtime_ns=row.mtime_ns,
+        xattrs=view.xattrs(row),
+        known=known_at(context.db, place, remote),
+    )
+
+
+def _naming(error: TcfsError, remote: str) -> TcfsError:
+    """The same error, naming the path too."""
+    return type(error)(f"{remote}: {error.message}", path=remote, hint=error.hint)

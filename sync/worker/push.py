@@ -1,0 +1,234 @@
+"""Push: plain files and folders into the fleet. Nothing is removed there, and nobody else's change is replaced."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
+from sync.core.ignore import Ignore
+from sync.core.manifest import Kind, VersionId
+from sync.core.paths import join_path, parse_rel_path
+from sync.state.view import DIR
+from sync.state.writer import Transaction
+from sync.worker.change import Answer, Change, Content, KeepSource, Outcome
+from sync.worker.content import FileStat, Ingested
+from sync.worker.context import Context
+from sync.worker.examine import Known, local_error
+from sync.worker.learn import Learner
+from sync.worker.plain import known_at, plain_of, real_place
+from sync.worker.publish import Publication, Publisher
+from sync.worker.report import ProgressCallback, TransferReport
+from sync.worker.walk import LocalEntry, Skipped, walk
+
+SLICE_RECORDS: Final = 20_000  # changes of one batch: a larger push goes out in several
+SLICE_BYTES: Final = 4 << 30  # bytes read for one batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An entry with its change: the stat is that of the moment its bytes were read."""
+
+    entry: LocalEntry
+    stat: FileStat
+    change: Change
+
+
+class Push:
+    """One push at a time per object; the parts are shared."""
+
+    def __init__(
+        self, context: Context, learner: Learner, publisher: Publisher, mountpoints: Sequence[str] = ()
+    ) -> None:
+        """mountpoints: absolute paths of mounts of a fleet, which are not touched."""
+        self._mountpoints = mountpoints
+        self._context = context
+        self._learner = learner
+        self._publisher = publisher
+
+    async def run(
+        self,
+        locals_: Sequence[Path],
+        to: str = "",
+        *,
+        force: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> TransferReport:
+        """Publish local paths below the rel_path `to`, named as by `cp -r`: /a/b becomes to/b, `.` what is in it.
+
+        The report's error() is the Conflict of what stands beside another version now, or of what could not be read.
+        StoreAway: nothing was queued, unless it says so. NotFound for a local path that is not there.
+        """
+        await self._learner.learn()
+        ignore = Ignore(self._context.db.view.tcfsignore())
+        run = _Run(self._context, self._publisher, force, progress)
+        async with self._publisher.begin() as publication:
+            for local in locals_:
+                place = await self._context.env.run_io(real_place, local)
+                remote = _remote_name(local, place, to)
+                await run.push(publication, walk(place, remote, self._mountpoints, ignore), place)
+            await run.commit(publication)
+        if run.pending is not None:
+            raise StoreAway(
+                f"queued here, but the store does not hold it yet: {run.pending.message}",
+                hint="it goes out as soon as the store is back",
+            ) from run.pending
+        return run.report
+
+
+class _Run:
+    """One push under way."""
+
+    def __init__(self, context: Context, publisher: Publisher, force: bool, progress: ProgressCallback | None) -> None:
+        self._context = context
+        self._publisher = publisher
+        self._force = force
+        self._progress = progress
+        self._items: list[_Item] = []
+        self._slice_bytes = 0
+        self.report = TransferReport()
+        self.pending: TcfsError | None = None
+
+    async def push(self, publication: Publication, groups: Iterator[list[LocalEntry | Skipped]], place: Path) -> None:
+        while True:
+            try:
+                group = await self._context.env.run_io(next, groups, None)
+            except FileNotFoundError as error:
+                raise NotFound(f"{place}: no such file or folder", path=str(place)) from error
+            except OSError as error:
+                raise local_error(place, error) from error
+            if group is None:
+                return
+            await self._add_group(publication, group)
+            if len(self._items) >= SLICE_RECORDS or self._slice_bytes >= SLICE_BYTES:
+                await self.commit(publication)
+
+    async def _add_group(self, publication: Publication, group: Sequence[LocalEntry | Skipped]) -> None:
+        wanted: list[tuple[LocalEntry, Known | None]] = []
+        for entry in group:
+            if isinstance(entry, Skipped):
+                self._skip(entry)
+                continue
+            known = known_at(self._context.db, entry.path, entry.remote)
+            if entry.kind is not Kind.FILE:
+                self._add(entry, entry.stat, None, known)
+            elif known is not None and known.is_unmodified(entry.stat):
+                self._add_unread(entry, known)
+            else:
+                wanted.append((entry, known))
+        paths = [entry.path for entry, _ in wanted]
+        results = await self._publisher.files.files(paths, publication.packs, self._read)
+        for (entry, known), result in zip(wanted, results, strict=True):
+            if isinstance(result, Ingested):
+                self._add(entry, result.stat, result.content, known)
+            elif isinstance(result, TcfsError):
+                self.report.failures.append(result)
+            else:
+                self.report.failures.append(local_error(entry.path, result))
+
+    def _add(self, entry: LocalEntry, stat: FileStat, content: Content | None, known: Known | None) -> None:
+        change = Change(
+            entry.remote,
+            entry.kind,
+            source=content,
+            mode=stat.mode if entry.kind is not Kind.SYMLINK else 0o777,
+            mtime_ns=stat.mtime_ns,
+            xattrs=entry.xattrs,
+            target=entry.target,
+            seen=frozenset() if known is None else frozenset({known.version}),
+            last=None if known is None else known.version,
+            folder_rules=True,
+            sees_all=self._force,
+        )
+        self._items.append(_Item(entry, stat, change))
+
+    def _add_unread(self, entry: LocalEntry, known: Known) -> None:
+        """Not written to since the last push or pull: only its mode and xattrs may be new."""
+        version = self._context.db.version(known.version)
+        manifest = version.manifest if version is not None else None
+        if manifest is None or (manifest.mode, manifest.xattrs) == (entry.stat.mode, entry.xattrs):
+            self.report.unchanged += 1
+            return
+        change = Change(
+            entry.remote,
+            entry.kind,
+            source=KeepSource(known.version),
+            mode=entry.stat.mode,
+            mtime_ns=entry.stat.mtime_ns,
+            xattrs=entry.xattrs,
+            seen=frozenset({known.version}),
+            last=known.version,
+            folder_rules=True,
+            sees_all=self._force,
+        )
+        self._items.append(_Item(entry, entry.stat, change))
+
+    def _read(self, size: int) -> None:
+        self._slice_bytes += size
+        self.report.moved_bytes += size
+        self._tell()
+
+    def _skip(self, skipped: Skipped) -> None:
+        if skipped.is_error:
+            self.report.failures.append(TcfsError(f"{skipped.path}: {skipped.reason}", path=skipped.path))
+        else:
+            self.report.skipped.append((skipped.path, skipped.reason))
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self.report.progress())
+
+    async def commit(self, publication: Publication) -> None:
+        """Publish what was gathered, as one batch, and remember in the same transaction what each path is now."""
+        items, self._items, self._slice_bytes = self._items, [], 0
+        if not items:
+            return
+        kinds = {item.entry.remote: self._shown_is_dir(item.entry.remote) for item in items}
+
+        def note(txn: Transaction, answers: Sequence[Sequence[Answer]]) -> None:
+            for item, answer in zip(items, answers[0], strict=True):
+                if answer.version is not None:
+                    local = str(item.entry.path)
+                    stat = item.stat if item.entry.kind is not Kind.DIR else None
+                    txn.set_plain(*plain_of(local, item.entry.remote, answer.version, stat))
+
+        published = await publication.commit([[item.change for item in items]], note)
+        self.pending = published.pending or self.pending
+        for item, answer in zip(items, published.answers[0], strict=True):
+            self._count(item, answer, kinds)
+        self._tell()
+
+    def _shown_is_dir(self, remote: str) -> bool | None:
+        row = self._context.db.view.resolve_path(remote)
+        return None if row is None else row.kind == DIR
+
+    def _count(self, item: _Item, answer: Answer, was_dir: Mapping[str, bool | None]) -> None:
+        path = item.entry.remote
+        if answer.outcome is Outcome.REFUSED:
+            self.report.failures.append(BadInput(f"{path}: {answer.reason}", path=path))
+            return
+        if answer.outcome is Outcome.UNCHANGED:
+            self.report.unchanged += 1
+        else:
+            self.report.files += 1
+        if answer.version is not None:
+            self.report.versions[path] = VersionId(answer.version)
+        meets_other_kind = was_dir[path] is not None and was_dir[path] != (item.entry.kind is Kind.DIR)
+        if answer.outcome is Outcome.QUEUED and (answer.beside or meets_other_kind) and not self._force:
+            self.report.conflicts.append(path)
+            self.report.failures.append(
+                Conflict(
+                    f"{path} has another version, which this folder has not seen; both are kept",
+                    path=path,
+                    hint="pull it and merge, or push with --force to replace it",
+                )
+            )
+
+
+def _remote_name(local: Path, place: Path, to: str) -> str:
+    """Where `cp -r local to/` would put it. `.` and `..` stand for what is in them."""
+    if to:
+        parse_rel_path(to)
+    if local.name in ("", ".."):
+        return to
+    return parse_rel_path(join_path(to, place.name))

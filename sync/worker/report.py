@@ -1,0 +1,49 @@
+"""What push and pull tell, on the way and at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sync.core.errors import Conflict, Integrity, TcfsError
+from sync.core.manifest import VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """So far: files that are done or needed nothing, bytes read or written."""
+
+    files: int
+    moved_bytes: int
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class TransferReport:
+    """One push or pull. conflicts: local or rel paths where another version stands. skipped: (path, reason)."""
+
+    files: int = 0  # published or written
+    unchanged: int = 0
+    moved_bytes: int = 0
+    conflicts: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[TcfsError] = field(default_factory=list)
+    versions: dict[str, VersionId] = field(default_factory=dict)  # of a push: rel_path as named -> version
+
+    def progress(self) -> Progress:
+        return Progress(self.files + self.unchanged, self.moved_bytes)
+
+    def error(self) -> TcfsError | None:
+        """What the exit code has to say: damage before conflicts before everything else; None if all went well."""
+        for kind in (Integrity, Conflict, TcfsError):
+            found = [failure for failure in self.failures if isinstance(failure, kind)]
+            if found:
+                return _summary(found)
+        return None
+
+
+def _summary(found: list[TcfsError]) -> TcfsError:
+    first = found[0]
+    if len(found) == 1:
+        return first
+    return type(first)(f"{first.message} (and {len(found) - 1} more)", path=first.path, hint=first.hint)

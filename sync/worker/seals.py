@@ -1,0 +1,177 @@
+"""Publishes what the mount has sealed: replays tree.db's log of seals, round by round; no running mount is needed."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from sync.core.codec import content_id
+from sync.core.errors import BadFormat, BadInput, Integrity, NotFound, TcfsError
+from sync.core.manifest import Kind, VersionId
+from sync.core.ranges import RangeSet
+from sync.state.rows import DIR, FILE, SYMLINK, NodePlace
+from sync.state.tree.reader import Seal, TreeReader, layer_path
+from sync.worker.change import Batch, Change, Content, FolderMove, KeepSource, LayerSource, Source
+from sync.worker.context import Context, ProblemKind
+from sync.worker.publish import Publication, Publisher
+
+ANSWERS_MAX: Final = 1_000_000  # the engine prunes what the mount has noted
+
+_UNPUBLISHABLE: Final = (Integrity, NotFound, BadFormat)
+_KINDS: Final = {FILE: Kind.FILE, DIR: Kind.DIR, SYMLINK: Kind.SYMLINK}
+
+
+class SealWorker:
+    """Turns seals into versions and answers them. `run_once` may be called at any time, by hint or by poll."""
+
+    def __init__(self, context: Context, publisher: Publisher, tree: TreeReader, work_dir: Path) -> None:
+        self._context = context
+        self._tree = tree
+        self._work_dir = work_dir
+        self._publisher = publisher
+        self._lock = asyncio.Lock()
+
+    async def run_once(self) -> int:
+        """Publish every seal that has no answer; how many were answered. StoreAway, NoSpace and the like, as raised.
+
+        A seal that cannot be published now (its base is damaged, its layer is gone) stays, and is reported.
+        """
+        async with self._lock:
+            # Answers before rows: a row whose answer the mount has noted in between is gone then, not published again.
+            seals = self._tree.seals(self._answered())
+            answered = 0
+            for _, round_seals in groupby(seals, key=lambda seal: seal.round):
+                for step in _steps(list(round_seals)):
+                    answered += await self._publish(step)
+            return answered
+
+    def has_work(self) -> bool:
+        """True if a seal waits for its answer."""
+        return bool(self._tree.seals(self._answered()))
+
+    def _answered(self) -> set[bytes]:
+        return {taken.seal_id for taken in self._context.db.view.taken_after(0, ANSWERS_MAX)}
+
+    async def _publish(self, step: Sequence[Seal]) -> int:
+        """One batch: a folder's rename, or everything between two of them."""
+        if step[0].op == "movedir":
+            await self._publisher.publish([_folder_move(step[0])])
+            return 1
+        async with self._publisher.begin() as publication:
+            try:
+                changes = _changes(await publication.ingest_layers([self._change(seal) for seal in step]))
+            except (*_UNPUBLISHABLE, FileNotFoundError):
+                changes = await self._one_by_one(step, publication)
+            published = await publication.commit([changes])
+        return len(published.answers[0])
+
+    async def _one_by_one(self, step: Sequence[Seal], publication: Publication) -> list[Change]:
+        """Those that can be published; the others are reported."""
+        changes: list[Change] = []
+        for seal in step:
+            try:
+                changes += _changes(await publication.ingest_layers([self._change(seal)]))
+            except FileNotFoundError:
+                self._layer_gone(seal)
+            except _UNPUBLISHABLE as error:
+                self._report(seal, error)
+        return changes
+
+    def _change(self, seal: Seal) -> Change:
+        seen = frozenset(seal.seen)
+        last = VersionId(seal.last) if seal.last is not None else None
+        if seal.op == "remove":
+            return Change(
+                seal.path,
+                Kind.TOMBSTONE,
+                seen=seen,
+                last=last,
+                resolved=seal.resolved,
+                moved_to=seal.moved_to or "",
+                seal_id=seal.seal_id,
+            )
+        kind = _KINDS.get(seal.kind or 0)
+        if seal.op != "put" or kind is None:
+            raise BadFormat(f"a seal of {seal.path} that is none: {seal.op}, kind {seal.kind}", path=seal.path)
+        return Change(
+            seal.path,
+            kind,
+            source=self._source(seal) if kind is Kind.FILE else None,
+            mode=seal.mode or 0,
+            mtime_ns=seal.mtime_ns or 0,
+            xattrs=seal.xattrs,
+            target=seal.target or "",
+            seen=seen,
+            last=last,
+            resolved=seal.resolved,
+            moved_from=seal.moved_from,
+            seal_id=seal.seal_id,
+            place=_place(seal),
+        )
+
+    def _source(self, seal: Seal) -> Source | Content:
+        size = seal.size or 0
+        base = VersionId(seal.base) if seal.base is not None else None
+        if seal.layer is not None:
+            spans = self._tree.spans(seal.layer)
+            spans.truncate(size)
+            limit = min(seal.limit_below or 0, size) if base is not None else 0
+            return LayerSource(base, layer_path(self._work_dir, seal.layer), spans, limit, size)
+        if base is not None:
+            limit = size if seal.limit_below is None else min(seal.limit_below, size)
+            kept = self._context.db.view.manifest(base).file_size
+            if kept == size == limit:
+                return KeepSource(base)
+            return LayerSource(base, None, RangeSet(), limit, size)
+        if size == 0:
+            return Content(0, content_id(self._context.keys, [], []))
+        return LayerSource(None, None, RangeSet(), 0, size)
+
+    def _layer_gone(self, seal: Seal) -> None:
+        """The mount renames a layer once it has noted the answer; without one the bytes are lost, and that is told."""
+        if self._context.db.view.answer(seal.seal_id) is None and seal in self._tree.seals():
+            layer = layer_path(self._work_dir, seal.layer or 0)
+            self._report(seal, NotFound(f"the local bytes of {seal.path} are gone: {layer}", path=seal.path))
+
+    def _report(self, seal: Seal, error: TcfsError) -> None:
+        self._context.problems.report(ProblemKind.REFUSED, seal.path, error.message)
+
+
+def _steps(seals: Sequence[Seal]) -> Iterator[list[Seal]]:
+    """Runs that go out as one batch each: what a folder's rename moves must be shown before it."""
+    run: list[Seal] = []
+    for seal in seals:
+        if seal.op == "movedir":
+            if run:
+                yield run
+                run = []
+            yield [seal]
+        else:
+            run.append(seal)
+    if run:
+        yield run
+
+
+def _changes(batch: Batch) -> Sequence[Change]:
+    if isinstance(batch, FolderMove):
+        raise BadInput("a folder's rename has no layers")
+    return batch
+
+
+def _folder_move(seal: Seal) -> FolderMove:
+    if seal.from_path is None:
+        raise BadFormat(f"the rename of folder {seal.path} does not say from where", path=seal.path)
+    return FolderMove(
+        old_path=seal.from_path,
+        new_path=seal.path,
+        mode=seal.mode if seal.mode is not None else 0o755,
+        mtime_ns=seal.mtime_ns or 0,
+        xattrs=seal.xattrs,
+        place=_place(seal),
+        seal_id=seal.seal_id,
+    )
+
+
+def _place(seal: Seal) -> NodePlace:
+    return NodePlace(seal.node, seal.dir_ids, seal.ctime_ns or 0, seal.uid, seal.gid)

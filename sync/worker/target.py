@@ -1,0 +1,170 @@
+"""Plain folders as a pull leaves them: whole files by temp and rename, no symlink followed below the target."""
+
+import base64
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from sync.core.errors import Conflict, Integrity
+from sync.worker.content import FileStat
+
+_DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HAS_XATTRS: Final = sys.platform == "linux"
+READ_SIZE: Final = 1 << 20
+TEMP_SUFFIX: Final = ".tcfs-pull"
+
+
+class TargetDir:
+    """An open folder of the target; it stays this one even if it is renamed meanwhile. Names are single parts."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor = descriptor
+        self.path = path
+
+    @staticmethod
+    def open(path: Path) -> "TargetDir":
+        """The folder that the person named: a symlink to one will do."""
+        return TargetDir(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """lstat; None if there is nothing."""
+        try:
+            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def enter(self, name: str) -> tuple["TargetDir", bool]:
+        """The folder of that name, and whether it was made now. Conflict if something else has the name."""
+        path = self.path / name
+        try:
+            os.mkdir(name, 0o700, dir_fd=self.descriptor)
+            is_new = True
+        except FileExistsError:
+            is_new = False
+        try:
+            return TargetDir(os.open(name, _DIR_FLAGS, dir_fd=self.descriptor), path), is_new
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise Conflict(f"{path} is no folder", path=str(path), hint="move it away") from error
+
+    def set_mode(self, mode: int, mtime_ns: int | None) -> None:
+        os.fchmod(self.descriptor, mode)
+        if mtime_ns is not None:
+            os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
+
+    def symlink(self, name: str, target: str, mtime_ns: int, temp: str) -> None:
+        """Make or replace a symlink."""
+        os.symlink(target, temp, dir_fd=self.descriptor)
+        try:
+            os.utime(temp, ns=(mtime_ns, mtime_ns), dir_fd=self.descriptor, follow_symlinks=False)
+            os.rename(temp, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except BaseException:
+            os.unlink(temp, dir_fd=self.descriptor)
+            raise
+
+    def read_link(self, name: str) -> str:
+        return os.readlink(name, dir_fd=self.descriptor)
+
+    def hash(self, name: str) -> str:
+        """Plain BLAKE3 of a regular file's bytes, in hex."""
+        hasher = blake3()
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            while data := os.read(descriptor, READ_SIZE):
+                hasher.update(data)
+        finally:
+            os.close(descriptor)
+        return hasher.hexdigest()
+
+
+class TargetFile:
+    """A file under way: bytes go to a temp file, finish() puts it in its place, abort() leaves no trace."""
+
+    def __init__(self, folder: TargetDir, name: str, temp: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._temp = temp
+        self._hasher = blake3()
+        self._size = 0
+        self._descriptor = os.open(temp, _FILE_FLAGS, 0o600, dir_fd=folder.descriptor)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self._hasher.update(data)
+        self._size += len(data)
+
+    def finish(
+        self,
+        *,
+        size: int,
+        file_hash: str,
+        mode: int,
+        mtime_ns: int,
+        xattrs: Mapping[str, str],
+        before: FileStat | None,
+    ) -> FileStat:
+        """Check size and hash ('' = unknown), set metadata, rename. The stat of what stands there now.
+
+        before: what the name held when it was decided to replace it; Conflict if that has changed, Integrity for wrong
+        bytes. The file is gone in both cases.
+        """
+        try:
+            if self._size != size or (file_hash and self._hasher.hexdigest() != file_hash):
+                raise Integrity(f"{self._folder.path / self._name}: the content is not what its version says")
+            _write_xattrs(self._descriptor, xattrs)
+            os.fchmod(self._descriptor, mode)
+            os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
+            found = self._folder.stat(self._name)
+            if (FileStat.of(found) if found is not None else None) != before:
+                path = str(self._folder.path / self._name)
+                raise Conflict(f"{path} has been changed meanwhile", path=path, hint="pull again")
+            done = FileStat.of(os.fstat(self._descriptor))
+            directory = self._folder.descriptor
+            os.rename(self._temp, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            self.abort()
+            raise
+        os.close(self._descriptor)
+        return done
+
+    def abort(self) -> None:
+        os.close(self._descriptor)
+        os.unlink(self._temp, dir_fd=self._folder.descriptor)
+
+
+def is_folder(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode)
+
+
+def sync_tree(descriptor: int) -> None:
+    """Everything written to the file system of this folder is on the medium when it returns."""
+    if sys.platform == "linux":
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    else:
+        os.sync()
+
+
+def _write_xattrs(descriptor: int, xattrs: Mapping[str, str]) -> None:
+    if not _HAS_XATTRS:
+        return
+    for name, value in xattrs.items():
+        # A file system that takes none still gets the bytes.
+        with contextlib.suppress(OSError):
+            os.setxattr(descriptor, name, base64.b64decode(value))

@@ -1,0 +1,144 @@
+"""Plain folders as a push finds them: a streaming walk in the order of the names' bytes."""
+
+import base64
+import os
+import stat
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sync.core.errors import BadPath
+from sync.core.ignore import Ignore
+from sync.core.manifest import Kind
+from sync.core.paths import join_path, parse_rel_path
+from sync.worker.content import FileStat
+from sync.worker.target import TEMP_SUFFIX
+
+GROUP_ENTRIES: Final = 512  # what one hop to a thread brings back
+_HAS_XATTRS: Final = sys.platform == "linux"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEntry:
+    """A file, folder or symlink of this machine and the rel_path it would have. xattrs: name -> base64, user.* only."""
+
+    path: Path
+    remote: str
+    kind: Kind
+    stat: FileStat
+    target: str = ""
+    xattrs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What a push leaves out, and why. is_error: the person asked for it and does not get it."""
+
+    path: str
+    reason: str
+    is_error: bool
+
+
+def walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) -> Iterator[list[LocalEntry | Skipped]]:
+    """What `root` and everything below it are, a folder before its content, in groups.
+
+    remote: the rel_path of root; '' stands for the fleet's root, which gets no entry itself. Symlinks are entries,
+    never followed. Nothing at or below a mount point of `mountpoints` (absolute paths) is touched. OSError if root is
+    not there.
+    """
+    group: list[LocalEntry | Skipped] = []
+    for item in _walk(root, remote, mountpoints, ignore):
+        group.append(item)
+        if len(group) >= GROUP_ENTRIES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def read_xattrs(path: Path | int) -> dict[str, str]:
+    """The user.* attributes of a file (a symlink is not followed), name -> base64. Empty where there are none."""
+    if not _HAS_XATTRS:
+        return {}
+    follow = isinstance(path, int)
+    try:
+        names = os.listxattr(path, follow_symlinks=follow)
+        return {
+            name: base64.b64encode(os.getxattr(path, name, follow_symlinks=follow)).decode()
+            for name in names
+            if name.startswith("user.")
+        }
+    except OSError:  # a file system without them, or a file that has just gone: the caller's next step says so
+        return {}
+
+
+def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) -> Iterator[LocalEntry | Skipped]:
+    if str(root) in mountpoints:
+        yield Skipped(str(root), "is a mount of a fleet", is_error=True)
+        return
+    top = _entry(root, remote, root.lstat()) if remote else None
+    if top is not None:
+        yield top
+        if not isinstance(top, LocalEntry) or top.kind is not Kind.DIR:
+            return
+    stack = [(remote, _listing(root))]
+    while stack:
+        folder, names = stack[-1]
+        found = next(names, None)
+        if found is None:
+            stack.pop()
+        elif isinstance(found, Skipped):
+            yield found
+        else:
+            item = _child(found, folder, mountpoints, ignore)
+            if item is None:
+                continue
+            yield item
+            if isinstance(item, LocalEntry) and item.kind is Kind.DIR:
+                stack.append((item.remote, _listing(item.path)))
+
+
+def _listing(folder: Path) -> Iterator["os.DirEntry[str] | Skipped"]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        return iter([Skipped(str(folder), error.strerror or str(error), is_error=True)])
+    return iter(found)
+
+
+def _child(
+    found: "os.DirEntry[str]", folder: str, mountpoints: Collection[str], ignore: Ignore
+) -> LocalEntry | Skipped | None:
+    if found.path in mountpoints:  # before anything asks for its type
+        return Skipped(found.path, "is a mount of a fleet", is_error=False)
+    if found.name.endswith(TEMP_SUFFIX):  # of a pull that was killed
+        return None
+    try:
+        remote = parse_rel_path(os.fsencode(join_path(folder, found.name)))
+        if ignore.is_ignored(remote, found.is_dir(follow_symlinks=False)):
+            return None
+        return _entry(Path(found.path), remote, found.stat(follow_symlinks=False))
+    except BadPath as error:
+        return Skipped(repr(found.path), error.message, is_error=True)
+    except OSError as error:
+        return Skipped(found.path, error.strerror or str(error), is_error=not isinstance(error, FileNotFoundError))
+
+
+def _entry(path: Path, remote: str, found: os.stat_result) -> LocalEntry | Skipped:
+    parse_rel_path(remote)
+    info = FileStat.of(found)
+    if stat.S_ISLNK(found.st_mode):
+        target = os.readlink(path)  # noqa: PTH115 - Path would tidy it up, and it must stay as it is
+        try:
+            target.encode()
+        except UnicodeEncodeError:
+            return Skipped(repr(str(path)), "points to a name that is not valid UTF-8", is_error=True)
+        return LocalEntry(path, remote, Kind.SYMLINK, info, target=target)
+    if stat.S_ISDIR(found.st_mode):
+        return LocalEntry(path, remote, Kind.DIR, info, xattrs=read_xattrs(path))
+    if stat.S_ISREG(found.st_mode):
+        return LocalEntry(path, remote, Kind.FILE, info, xattrs=read_xattrs(path))
+    return Skipped(str(path), "is a socket, pipe or device", is_error=False)
