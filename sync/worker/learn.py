@@ -73,7 +73,7 @@ class Learner:
     async def _names(self, prefix: str) -> set[str]:
         return {item.key.removeprefix(prefix) async for item in self._context.store.list(prefix)}
 
-    async def _journals(self) -> set[str]:
+    async def _journal_owners(self) -> set[str]:
         """One listing a journal: each begins behind all keys of the one before."""
         found: set[str] = set()
         start_after = ""
