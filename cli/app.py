@@ -5,7 +5,7 @@ Heavy modules are imported where they are used: a verb that needs none of them s
 
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,9 +14,8 @@ import click
 from cli.render import Out, ProgressLine
 
 if TYPE_CHECKING:
-    from sync.reports.state import LocalState
-
     from sync.env import Env
+    from sync.reports.state import LocalState
     from sync.state.home import FleetPaths, Home
     from sync.state.settings import Settings
 
@@ -56,6 +55,11 @@ class App:
         """The fleet that is meant; NotFound if this machine is in none."""
         return self.home.fleet(self.settings.fleet)
 
+    @property
+    def cwd(self) -> str:
+        """The working directory as the kernel names it; asking for it touches nothing below a mount."""
+        return str(Path.cwd())
+
     @contextlib.contextmanager
     def state(self) -> Iterator["LocalState"]:
         """The databases, read-only, with no engine needed."""
@@ -89,39 +93,55 @@ async def call_engine(
     fleet: "FleetPaths",
     settings: "Settings",
     verb: str,
-    args: dict[str, object],
+    args: dict[str, Any],
     progress: Callable[[dict[str, object]], None],
 ) -> dict[str, Any]:
     """NotYet if the engine lock is held by somebody who does not answer for 10 s."""
-    from sync.engine import Engine, EngineBusy
-
     from sync.core.errors import NoDaemon, NotYet
-    from sync.ipc.client import connected
-    from sync.ipc.frames import Hello
 
     until = env.monotonic() + LOCK_WAIT_S
     while True:
+        with contextlib.suppress(NoDaemon):
+            return await call_daemon(env, fleet, verb, args, progress)
+
+        from sync.engine import EngineBusy, run_engine
+
         try:
-            async with connected(env, fleet.socket_path, Hello(role="cli")) as client:
-                return await client.call(verb, args, progress)
-        except NoDaemon:
-            pass
-        try:
-            async with Engine.running(env, fleet, settings) as engine:
-                return await engine.call(verb, args, progress)
+            return await run_engine(env, fleet, settings, lambda engine: engine.call(verb, args, progress))
         except EngineBusy as busy:
             if env.monotonic() >= until:
                 raise NotYet("another tcfs is at work and does not answer", hint="try again in a moment") from busy
         await env.sleep(LOCK_PAUSE_S)
 
 
-async def call_daemon(env: "Env", fleet: "FleetPaths", verb: str, args: dict[str, object]) -> dict[str, Any]:
+async def call_daemon(
+    env: "Env",
+    fleet: "FleetPaths",
+    verb: str,
+    args: dict[str, Any],
+    progress: Callable[[dict[str, object]], None] | None = None,
+) -> dict[str, Any]:
     """A verb of a running engine only; NoDaemon if there is none."""
     from sync.ipc.client import connected
     from sync.ipc.frames import Hello
 
     async with connected(env, fleet.socket_path, Hello(role="cli")) as client:
-        return await client.call(verb, args)
+        return await client.call(verb, args, progress)
+
+
+def finish(app: App, data: dict[str, Any], lines: Iterable[str]) -> int:
+    """Print what a verb came to; its exit code. A verb that failed in part brings data and an error."""
+    failures = data.get("failures") or data.get("refused") or []
+    for failure in failures[1:]:
+        app.out.say(f"{failure['path']}: {failure['message']}" if failure["path"] else failure["message"])
+    error = data.pop("error", None)
+    if error is None:
+        app.out.data(data, lines)
+        return 0
+    from sync.ipc.frames import Failed, error_of
+
+    failed = error_of(Failed(0, error["code"], error["message"], error["hint"], error["path"]))
+    return app.out.failed(failed, data, lines)
 
 
 def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -151,8 +171,3 @@ def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def _fleet(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         ctx.find_object(App).fleet_flag = value  # type: ignore[union-attr]
-
-
-def absolute(path: str) -> Path:
-    """An argument as an absolute path, '..' and symlinks left as they are."""
-    return Path.cwd() / path

@@ -106,6 +106,13 @@ def size_text(count: int) -> str:
     return f"{count / 1024**power:.1f} {_UNITS[power - 1]}"
 
 
+def time_text(seconds: int) -> str:
+    """A moment, in this machine's time zone: 2025-01-31 17:05."""
+    import datetime
+
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

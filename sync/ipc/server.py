@@ -48,6 +48,7 @@ class Link:
         self._next_id = 1
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
+        self._calls = _Tasks()
 
     def send(self, message: Message) -> None:
         """Queues a message; a connection that is gone swallows it (hints may be lost)."""
@@ -93,6 +94,12 @@ class Link:
         else:
             waiting.set_result(message)
 
+    async def quiet(self) -> None:
+        """Returns when no call is being worked on and what was sent has been handed to the kernel."""
+        await self._calls.wait()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
     def gone(self) -> None:
         for waiting in self._waiting.values():
             if not waiting.done():
@@ -103,24 +110,25 @@ class Link:
 
     async def serve(self, messages: MessageReader, service: Service) -> None:
         """Works off what the other side sends until it closes; what is still being done for it then is cancelled."""
-        requests = _Tasks()
+        fetches = _Tasks()
         try:
             while (message := await messages.next()) is not None:
                 if isinstance(message, frames.Bye):
                     return
-                self._take(message, service, requests)
+                self._take(message, service, fetches)
                 await self._writer.drain()
         finally:
             self.gone()
-            await requests.cancel()
+            await fetches.cancel()
+            await self._calls.cancel()
 
-    def _take(self, message: Message, service: Service, requests: "_Tasks") -> None:
+    def _take(self, message: Message, service: Service, fetches: "_Tasks") -> None:
         # Nothing here may wait: an answer to a ping could be behind it.
         match message:
             case frames.Fetch():
-                requests.start(self._fetch(message, service))
+                fetches.start(self._fetch(message, service))
             case frames.Call():
-                requests.start(self._call(message, service))
+                self._calls.start(self._call(message, service))
             case frames.Sealed():
                 service.sealed()
             case frames.Noted():
@@ -177,6 +185,7 @@ class Server:
         self._service = service
         self._server: asyncio.Server | None = None
         self._connections = _Tasks()
+        self._links: set[Link] = set()
         self._socket_ino = 0
         self.mount: Link | None = None
 
@@ -202,6 +211,10 @@ class Server:
                     self._path.unlink()
         await self._connections.cancel()
 
+    async def answered_all(self) -> None:
+        """Returns when no call is being worked on any more and its answer has been handed to the kernel."""
+        await asyncio.gather(*(link.quiet() for link in list(self._links)))
+
     def hint(self, message: Message) -> None:
         """Sends a hint to the mount, if one is connected."""
         if self.mount is not None:
@@ -226,9 +239,16 @@ class Server:
                 await writer.wait_closed()
 
     async def _serve(self, link: Link, messages: MessageReader) -> None:
-        if link.peer.role != "mount":
-            await link.serve(messages, self._service)
-            return
+        self._links.add(link)
+        try:
+            if link.peer.role == "mount":
+                await self._serve_mount(link, messages)
+            else:
+                await link.serve(messages, self._service)
+        finally:
+            self._links.discard(link)
+
+    async def _serve_mount(self, link: Link, messages: MessageReader) -> None:
         if self.mount is not None:
             self.mount.close()
         self.mount = link
@@ -270,6 +290,9 @@ class _Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a connection failed for a reason that is a bug", exc_info=error)
+
+    async def wait(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def cancel(self) -> None:
         tasks = list(self._tasks)

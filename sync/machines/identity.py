@@ -1,4 +1,4 @@
-"""Becoming a member of a fleet: creating one at a store, joining one with its key, taking a new machine_id.
+"""Becoming a member of a fleet: creating one at a store, joining one with its key.
 
 The order makes a crash harmless: the keys are on this disk before fleet.json is in the store, machines/<id> is there
 before anything else of the machine, and fleet.toml, which is what makes a fleet known here, is written last. Begun
@@ -6,10 +6,9 @@ again, init goes on where it stopped.
 """
 
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from sync.core.chunking import ChunkParams
 from sync.core.codec import NONCE_SIZE, ROOT_SIZE, Keys, new_root, phrase_from_root
@@ -34,6 +33,7 @@ from sync.store.base import Store
 from sync.store.open import open_store, store_folder, store_url
 
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+FLEET_INFO = "fleet_info"  # key in fleet.db's meta
 _HARMLESS = frozenset({"lost+found", ".tmp"})  # of a fresh file system; of an init that was stopped
 
 
@@ -88,13 +88,8 @@ async def join_fleet(
         await store.aclose()
 
 
-async def renew_machine_id(env: Env, paths: FleetPaths, config: FleetConfig, store: Store) -> FleetConfig:
-    """A new machine_id under the same name and signing key: fleet.db is lost, so the old journal cannot go on."""
-    info = await _fleet_info(store)
-    keys = Keys.from_root(paths.read_key())
-    signer = SigningKey(paths.read_signing_key())
-    machine_id = await _register(env, store, keys, info, config.machine_name, signer)
-    return msgspec.structs.replace(config, machine_id=machine_id)
+def host_name() -> str:
+    return socket.gethostname()
 
 
 def host_machine_name(host: str) -> str:
@@ -215,7 +210,7 @@ async def _join(
         machine_id=machine_id,
         machine_name=name,
     )
-    _make_database(env, paths, config)
+    _make_database(env, paths, config, info)
     paths.save(config)
     return Joined(paths, config)
 
@@ -260,16 +255,28 @@ async def machines(store: Store, keys: Keys, info: FleetInfo) -> list[MachineInf
     return found
 
 
-def _make_database(env: Env, paths: FleetPaths, config: FleetConfig) -> None:
+def _make_database(env: Env, paths: FleetPaths, config: FleetConfig, info: FleetInfo) -> None:
     if paths.fleet_db.exists():
         database = FleetDb.open(env, paths.fleet_db)
-        try:
-            if database.machine_id != config.machine_id:
-                raise BadConfig(
-                    f"{paths.fleet_db} belongs to another machine_id",
-                    hint="it may hold what was never published: move the folder away, then run init again",
-                )
-        finally:
-            database.close()
-        return
-    FleetDb.create(env, paths.fleet_db, config.fleet_id, config.machine_id, config.machine_name).close()
+    else:
+        database = FleetDb.create(env, paths.fleet_db, config.fleet_id, config.machine_id, config.machine_name)
+    try:
+        if database.machine_id != config.machine_id:
+            raise BadConfig(
+                f"{paths.fleet_db} belongs to another machine_id",
+                hint="it may hold what was never published: move the folder away, then run init again",
+            )
+        remember_fleet(database, info)
+    finally:
+        database.close()
+
+
+def remember_fleet(db: FleetDb, info: FleetInfo) -> None:
+    """Keep fleet.json in fleet.db: an engine starts with its store away."""
+    with db.transaction(full=True) as txn:
+        txn.set_meta(FLEET_INFO, encode_fleet(info))
+
+
+def remembered_fleet(db: FleetDb) -> FleetInfo | None:
+    known = db.meta(FLEET_INFO)
+    return None if known is None else decode_fleet(bytes(known))

@@ -4,13 +4,10 @@ import contextlib
 
 from sync.core.errors import NotFound
 from sync.env import Env
-from sync.ipc.frames import Hello
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
-from sync.state.migrate import schema_version
-from sync.state.tree.database import tree_schema
 from sync.state.tree.reader import TreeReader
-from sync.state.view import FLEET_PACKAGE, ShownView
+from sync.state.view import ShownView
 
 
 class LocalState:
@@ -42,7 +39,7 @@ class LocalState:
     def is_shown(self, path: str) -> bool:
         return self.view.resolve_path(path) is not None
 
-
-def cli_hello() -> Hello:
-    """What a CLI that reads the databases says of itself."""
-    return Hello(role="cli", fleet_schema=schema_version(FLEET_PACKAGE), tree_schema=tree_schema())
+    def versioned_path(self, path: str) -> str:
+        """The path whose versions a name shows: of a sibling NAME.MACHINE.conflict that is NAME's."""
+        row = self.view.resolve_path(path)
+        return self.view.sibling_path(row) if row is not None and row.sibling else path

@@ -48,8 +48,17 @@ def unsafe_paths(
 def unsafe_now(db: FleetDb, tree: TreeReader, running: Running) -> list[Unsafe]:
     """What is not safe as the databases say now. The queue is read last: nothing can slip through between the two."""
     dirty = tree.dirty(db.view.path_of)
-    refused = {seal_id: reason or "" for seal_id, reason in db.query(_REFUSED)}
-    return unsafe_paths(dirty, refused, [row[0] for row in db.query(_QUEUED)], running)
+    return unsafe_paths(dirty, refused_seals(db), queued_paths(db), running)
+
+
+def queued_paths(db: FleetDb) -> list[str]:
+    """Paths with versions that are queued and not confirmed."""
+    return [row[0] for row in db.query(_QUEUED)]
+
+
+def refused_seals(db: FleetDb) -> dict[bytes, str]:
+    """seal_id -> why that state cannot be published."""
+    return {seal_id: reason or "" for seal_id, reason in db.query(_REFUSED)}
 
 
 def _of_dirty(item: Dirty, refused: dict[bytes, str], running: Running) -> Unsafe:

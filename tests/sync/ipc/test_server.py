@@ -302,3 +302,16 @@ def test_a_stream_that_ends_within_a_message_is_said():
             await MessageReader(reader).next()
 
     asyncio.run(main())
+
+
+def test_an_answer_is_out_before_the_server_is_closed(tmp_path):
+    async def scenario(server, service, path):
+        async with connected(ENV, path, CLI) as client:
+            call = asyncio.create_task(client.call("slow", {}))
+            await until(lambda: service.log == ["started"])
+            service.release.set()
+            await server.answered_all()
+            await server.aclose()
+            assert await call == {"verb": "slow"}
+
+    run(tmp_path, scenario)

@@ -6,10 +6,9 @@ import pytest
 from sync.core.codec import Keys, phrase_from_root, root_from_phrase
 from sync.core.errors import AlreadyExists, BadConfig, BadInput, NotAuthorised, StoreAway, TcfsError
 from sync.core.journal import decode_fleet
-from sync.core.sealed import SigningKey
 from sync.env import Crash, FakeEnv
 from sync.machines import identity
-from sync.machines.identity import create_fleet, host_machine_name, join_fleet, renew_machine_id
+from sync.machines.identity import create_fleet, host_machine_name, join_fleet
 from sync.state.fleet import FleetDb
 from sync.state.home import Home
 from sync.store.open import open_store
@@ -163,17 +162,3 @@ def test_init_goes_on_where_a_crash_stopped_it(tmp_path, point):
     assert machine_names(tmp_path, created.paths) == ["yoga"]
     assert root_from_phrase(created.phrase) == created.paths.read_key()
     assert phrase_from_root(created.paths.read_key()) == created.phrase
-
-
-def test_a_lost_database_takes_a_new_machine_id(tmp_path):
-    created = create(tmp_path)
-
-    async def renewed():
-        store = open_store(created.config.store_url, FakeEnv(7))
-        return await renew_machine_id(FakeEnv(7), created.paths, created.config, store)
-
-    config = asyncio.run(renewed())
-    assert config.machine_id != created.config.machine_id
-    assert (config.machine_name, config.fleet_id) == ("yoga", created.config.fleet_id)
-    assert machine_names(tmp_path, created.paths) == ["yoga", "yoga"]
-    assert SigningKey(created.paths.read_signing_key()).public

@@ -1,0 +1,21 @@
+"""tcfs down"""
+
+import click
+
+from cli.app import App, finish, verb
+
+
+@verb("down")
+@click.option("--force", is_flag=True, help="Unmount also while something in the mount is open.")
+def command(app: App, force: bool) -> int:
+    """Let what is dirty come into the store (30 s at most), unmount, stop; exit 7 with the list of what stays."""
+    from cli.processes import ended, ensure_daemon
+    from sync.core.errors import TimedOut
+    from sync.machines.lock import is_held
+
+    if is_held(app.fleet.mount_lock):
+        ensure_daemon(app)  # a mount whose daemon is dead would start one that goes on running
+    data = app.call("down", force=force)
+    if not app.run(ended(app)):
+        raise TimedOut("tcfsd does not end", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}")
+    return finish(app, data, [f"{item['path']}: {item['reason']}" for item in data["left"]])

@@ -1,0 +1,95 @@
+"""Starting tcfsd and the mount, for up and mount; what down and unmount need of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cli.app import App, call_daemon
+from sync.core.errors import NoDaemon, TcfsError
+from sync.state.home import FleetConfig
+
+START_S = 30.0  # for a daemon to serve
+STOP_S = 10.0  # for a daemon that was told so to end
+PAUSE_S = 0.02
+
+
+def ensure_daemon(app: App) -> None:
+    """Returns once a tcfsd serves the fleet; TcfsError with its own words if it cannot."""
+    if is_daemon_running(app):
+        return
+    program = Path(sys.executable).parent / "tcfsd"
+    try:
+        done = subprocess.run(
+            [str(program), "--background", "--fleet", app.fleet.fleet_id],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=dict(app.environ),
+            timeout=START_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TcfsError("tcfsd does not get to serve", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}") from error
+    if done.returncode != 0:
+        raise _failed(done.stderr.strip().removeprefix("tcfsd: "), done.returncode)
+
+
+def is_daemon_running(app: App) -> bool:
+    try:
+        return bool(app.run(call_daemon(app.env, app.fleet, "engine", {})).get("is_daemon"))
+    except NoDaemon:
+        return False
+
+
+def call_running(app: App, verb: str, **args: Any) -> dict[str, Any]:
+    """A verb of a tcfsd that runs; NoDaemon if none does."""
+    return app.run(call_daemon(app.env, app.fleet, verb, args))
+
+
+def mountpoint_of(app: App, wanted: str | None) -> str:
+    """Where the fleet is to be mounted: as told, as last time, by the settings, or ~/fleet; an absolute real path.
+
+    TcfsError if something is there that a mount would hide.
+    """
+    from sync.machines.fuse import is_mounted
+    from sync.machines.mounts import InMount
+    from sync.machines.places import local_place
+
+    config: FleetConfig = app.fleet.load()
+    text = wanted or config.mountpoint or app.settings.mountpoint or str(app.home.default_mountpoint)
+    place = local_place(config, str(Path(text).expanduser()), app.cwd)
+    mountpoint = place.mountpoint if isinstance(place, InMount) and not place.rel_path else place
+    if not isinstance(mountpoint, str):
+        raise TcfsError(f"{text} is inside the mount")
+    if not is_mounted(mountpoint):
+        _check_free(Path(mountpoint))
+    return mountpoint
+
+
+def _check_free(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = next(folder.iterdir(), None) is not None
+    except OSError as error:
+        raise TcfsError(f"cannot mount at {folder}: {error.strerror}") from error
+    if occupied:
+        raise TcfsError(f"{folder} is not empty: a mount would hide what is there", hint="name another mount point")
+
+
+async def ended(app: App) -> bool:
+    """True once no process holds the engine lock; False if one still does after 10 s."""
+    from sync.machines.lock import is_held
+
+    until = app.env.monotonic() + STOP_S
+    while is_held(app.fleet.engine_lock):
+        if app.env.monotonic() >= until:
+            return False
+        await app.env.sleep(PAUSE_S)
+    return True
+
+
+def _failed(text: str, exit_code: int) -> TcfsError:
+    error = TcfsError(text or "tcfsd ended at once")
+    error.exit_code = exit_code
+    return error

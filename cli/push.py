@@ -1,0 +1,20 @@
+"""tcfs push"""
+
+import click
+
+from cli.app import App, finish, verb
+from cli.render import plural, size_text
+
+
+@verb("push")
+@click.argument("paths", nargs=-1, required=True, metavar="LOCAL…", type=click.Path())
+@click.option("--to", default="", metavar="DIR", help="The folder of the fleet they go into (default: its root).")
+@click.option("--force", is_flag=True, help="Supersede what stands there, whatever it is.")
+def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:
+    """Publish files and folders, named as 'cp -r' would name them. In the mount: publish them now."""
+    data = app.call("push", paths=list(paths), cwd=app.cwd, to=to, force=force)
+    for skipped in data["skipped"]:
+        app.out.say(f"left out: {skipped['path']}: {skipped['reason']}")
+    moved = f", {size_text(data['bytes'])}" if data["bytes"] else ""
+    line = f"{plural(data['files'], 'file')} published{moved}, {data['unchanged']} unchanged"
+    return finish(app, data, [line])

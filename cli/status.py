@@ -1,0 +1,65 @@
+"""tcfs status"""
+
+from typing import Any
+
+import click
+
+from cli.app import App, call_daemon, verb
+from cli.render import plural, table
+
+ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases speak alone
+
+
+@verb("status")
+@click.argument("paths", nargs=-1, metavar="[PATH…]", type=click.Path())
+def command(app: App, paths: tuple[str, ...]) -> None:
+    """Say what is not safe in the store yet, why, and what to do."""
+    from sync.machines.places import meanings
+    from sync.reports.status import status
+
+    engine = app.run(_ask(app))
+    with app.state() as state:
+        places = [_place(state, meanings(state.config, path, app.cwd)) for path in paths]
+        data = status(state, [place for place in places if place], engine)
+    app.out.data(data, _lines(data))
+
+
+async def _ask(app: App) -> dict[str, Any] | None:
+    """What a running engine says of itself; None if none answers in time."""
+    from sync.core.errors import TcfsError
+
+    try:
+        async with app.env.timeout(ENGINE_S):
+            return await call_daemon(app.env, app.fleet, "engine", {})
+    except (TcfsError, TimeoutError):
+        return None
+
+
+def _place(state: Any, forms: list[str]) -> str:
+    """Of several meanings the first that is known; a file that is only in the mount is known to nobody else."""
+    return next((form for form in forms if state.is_known_path(form)), forms[0])
+
+
+def _lines(data: dict[str, Any]) -> list[str]:
+    running = data["running"]
+    lines = [
+        f"{data['machine']} in fleet {data['fleet']}, store {data['store']}",
+        f"tcfsd {'runs' if running['engine'] else 'is down'}, mount {'runs' if running['mount'] else 'is down'}"
+        + (f" at {data['mountpoint']}" if running["mount"] else ""),
+    ]
+    if data["engine"] and data["engine"]["store_trouble"]:
+        lines.append(data["engine"]["store_trouble"])
+    if data["safe"]:
+        lines.append("everything is in the store")
+    else:
+        lines.append(f"{plural(len(data['unsafe']), 'path')} not in the store yet:")
+        lines += table([["  " + item["path"], item["reason"], item["next"]] for item in data["unsafe"]])
+    if data["local_only"]:
+        lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
+        lines += ["  " + path for path in data["local_only"]]
+    if data["conflicts"]:
+        lines.append(f"{plural(data['conflicts'], 'conflict')}: see 'tcfs conflicts'")
+    lines += [f"missing: journal of {hole['machine']} from {hole['first']}: {hole['reason']}" for hole in data["holes"]]
+    problems = data["engine"]["problems"] if data["engine"] else []
+    lines += [f"{problem['kind']}: {problem['message']}" for problem in problems if problem["kind"] != "hole"]
+    return lines

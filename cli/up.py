@@ -1,0 +1,30 @@
+"""tcfs up"""
+
+import click
+
+from cli.app import App, verb
+
+
+@verb("up")
+@click.argument("mountpoint", required=False, type=click.Path())
+def command(app: App, mountpoint: str | None) -> None:
+    """Create a fleet if there is none, start the daemon, mount the fleet; returns when the mount answers."""
+    from cli.init import become_member, show_phrase
+    from cli.processes import call_running, ensure_daemon, mountpoint_of
+    from sync.machines.fuse import why_no_fuse
+
+    if not app.home.fleets():
+        created = become_member(app, None, app.settings.fleet, None, None)
+        app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
+        show_phrase(app, created)
+    no_fuse = why_no_fuse()
+    place = "" if no_fuse else mountpoint_of(app, mountpoint)
+    ensure_daemon(app)
+    config = app.fleet.load()
+    if no_fuse:
+        app.out.say(f"warning: no mount, {no_fuse}; 'tcfs push' and 'tcfs pull' do the same on plain folders")
+    else:
+        call_running(app, "mount", mountpoint=place)
+    data = {"fleet": config.name, "machine": config.machine_name, "mountpoint": place, "store": config.store_url}
+    where = f"is at {place}" if place else "is not mounted"
+    app.out.data(data, [f"fleet {config.name} {where}, this machine is {config.machine_name}"])

@@ -1,0 +1,191 @@
+"""tcfsd: the engine of one fleet as a process of its own, with the mount beside it."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sync.core.errors import TcfsError
+from sync.engine import Engine, EngineBusy, run_engine
+from sync.env import Env, RealEnv
+from sync.ipc.client import connected
+from sync.ipc.frames import Hello
+from sync.machines.keeper import LOG_MAX, MountKeeper
+from sync.state.home import FleetPaths, Home
+from sync.state.settings import Settings
+
+LOCK_PAUSE_S: Final = 0.1
+READY: Final = b"ready\n"
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_log = logging.getLogger("tcfs.daemon")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command tcfsd; its exit code is that of the first error, as for tcfs."""
+    parser = argparse.ArgumentParser(
+        "tcfsd", description="The daemon of tcfs: publishes, learns, fetches, keeps the mount."
+    )
+    parser.add_argument("--background", action="store_true", help="detach; returns when the socket answers")
+    parser.add_argument("--fleet", help="the fleet, if this machine is in several: its name or id")
+    options = parser.parse_args(argv)
+    environ = os.environ
+    try:
+        home = Home.from_environ(environ)
+        settings = Settings.load(home, environ, {"fleet": options.fleet})
+        paths = home.fleet(settings.fleet)
+        paths.make_dirs()
+        paths.read_key()
+    except TcfsError as error:
+        sys.exit(_told(error))
+    if options.background:
+        _start_in_background(paths, settings, environ)
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    sys.exit(run(RealEnv(environ), paths, settings, environ, _Ready(None)))
+
+
+def run(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, str], ready: "_Ready") -> int:
+    """Serve until SIGTERM, SIGINT or `tcfs down`; the exit code. 0 if another tcfsd serves this fleet already."""
+    try:
+        asyncio.run(_serve(env, paths, settings, environ, ready))
+    except TcfsError as error:
+        _log.error("%s", error)
+        ready.failed(error)
+        return error.exit_code
+    finally:
+        env.close()
+    return 0
+
+
+async def _serve(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, str], ready: "_Ready") -> None:
+    async def work(engine: Engine) -> None:
+        await _work(engine, environ, ready)
+
+    while True:
+        try:
+            await run_engine(env, paths, settings, work)
+        except EngineBusy:
+            if await _is_daemon(env, paths):
+                _log.info("a tcfsd runs already")
+                ready.done()
+                return
+            await env.sleep(LOCK_PAUSE_S)  # a verb of the CLI: it ends
+        else:
+            return
+
+
+async def _work(engine: Engine, environ: Mapping[str, str], ready: "_Ready") -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, engine.stop.set)
+    keeper = engine.keeper = MountKeeper(engine.env, engine.paths, environ, lambda: engine.server.mount)
+    keeper.want(engine.config.mountpoint)
+    keeping = asyncio.ensure_future(keeper.run())
+    stopping = asyncio.ensure_future(engine.stop.wait())
+    _log.info("tcfsd %d serves fleet %s", os.getpid(), engine.config.name)
+    ready.done()
+    try:
+        await asyncio.wait({keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            keeping.result()
+        await engine.server.answered_all()
+    finally:
+        for task in (keeping, stopping):
+            task.cancel()
+        await asyncio.gather(keeping, stopping, return_exceptions=True)
+    _log.info("tcfsd %d stops", os.getpid())
+
+
+async def _is_daemon(env: Env, paths: FleetPaths) -> bool:
+    """True if the engine that runs is a tcfsd; False also if it does not answer."""
+    try:
+        async with connected(env, paths.socket_path, Hello(role="cli")) as client:
+            return bool((await client.call("engine", {})).get("is_daemon"))
+    except TcfsError:
+        return False
+
+
+# ---- the background
+
+
+class _Ready:
+    """Tells the starter, through a pipe, that the daemon serves, or why it does not."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def done(self) -> None:
+        self._tell(READY)
+
+    def failed(self, error: TcfsError) -> None:
+        self._tell(f"{error.exit_code} {error}\n".encode())
+
+    def _tell(self, text: bytes) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._fd, text)
+            os.close(self._fd)
+            self._fd = None
+
+
+def _start_in_background(paths: FleetPaths, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Forks twice. The starter ends with the exit code when the daemon serves; in the daemon this does not return."""
+    ours, theirs = os.pipe()
+    if os.fork():
+        os.close(theirs)
+        os._exit(_await_ready(ours, paths.log_dir))
+    os.close(ours)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.umask(0o077)
+    log = paths.log_dir / "tcfsd.log"
+    if log.exists() and log.stat().st_size > LOG_MAX:
+        log.rename(log.with_suffix(".log.old"))
+    _replace_standard_streams(log)
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    code = 1
+    try:
+        code = run(RealEnv(environ), paths, settings, environ, _Ready(theirs))
+    except BaseException:
+        _log.exception("tcfsd ends for a reason that is a bug")
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _await_ready(fd: int, log_dir: Path) -> int:
+    with os.fdopen(fd, "rb") as pipe:
+        text = pipe.read()
+    if text.startswith(READY):
+        return 0
+    code, _, message = text.decode(errors="replace").partition(" ")
+    print(f"tcfsd: {message.strip() or 'ended at once'} (see {log_dir / 'tcfsd.log'})", file=sys.stderr)
+    sys.stderr.flush()
+    return int(code) if code.isdigit() else 1
+
+
+def _replace_standard_streams(log: Path) -> None:
+    """stdin from nowhere, stdout and stderr into the log: nothing of the starter stays open."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd, target in ((null, 0), (out, 1), (out, 2)):
+        os.dup2(fd, target)
+    os.close(null)
+    os.close(out)
+
+
+def _told(error: TcfsError) -> int:
+    print(f"tcfsd: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

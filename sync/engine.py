@@ -1,0 +1,334 @@
+"""The engine of one fleet: the only place that knows all parts and puts them together.
+
+Whoever holds engine.lock is the engine: tcfsd, or a CLI whose verb runs in its own process while no daemon does. Every
+engine serves the socket while it runs. Nothing here is global: a test may run many in one process.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from sync.cas.cache import ChunkCache, default_quota
+from sync.cas.reader import ChunkReader
+from sync.core.codec import Keys
+from sync.core.errors import NoSpace, NotAuthorised, StoreAway, TcfsError
+from sync.core.journal import FLEET_KEY, FleetInfo, decode_fleet
+from sync.core.manifest import Kind
+from sync.core.sealed import SigningKey
+from sync.env import Env
+from sync.events.poll import PollEvents
+from sync.ipc import frames
+from sync.ipc.frames import Hello
+from sync.ipc.server import Link, Server
+from sync.machines import ballast
+from sync.machines.identity import remember_fleet, remembered_fleet
+from sync.machines.lock import FileLock
+from sync.machines.places import mountpoints
+from sync.reports.status import queued_paths, refused_seals
+from sync.state.fleet import FleetDb
+from sync.state.home import FleetConfig, FleetPaths
+from sync.state.migrate import schema_version
+from sync.state.settings import Settings
+from sync.state.tree.database import tree_schema
+from sync.state.tree.reader import Dirty, TreeReader
+from sync.state.view import FLEET_PACKAGE
+from sync.store.base import Store
+from sync.store.meter import Meter
+from sync.store.open import open_store, store_folder
+from sync.verbs import Progress, find_verb
+from sync.worker.context import Context
+from sync.worker.fetch import Fetcher, Priority
+from sync.worker.journals import JournalReader
+from sync.worker.learn import Learner
+from sync.worker.publish import Publisher
+from sync.worker.pull import Pull
+from sync.worker.push import Push
+from sync.worker.seals import SealWorker
+
+if TYPE_CHECKING:
+    from sync.machines.keeper import MountKeeper
+
+T = TypeVar("T")
+TICK_S: Final = 1.0  # between two looks at tree.db, the outbox and the uses of the cache without a hint
+USED_MAX: Final = 100_000  # uses of chunks remembered between two ticks
+
+
+class EngineBusy(TcfsError):
+    """Another process is the engine of this fleet."""
+
+    code = "busy"
+    exit_code = 7
+
+
+async def run_engine(env: Env, paths: FleetPaths, settings: Settings, work: Callable[["Engine"], Awaitable[T]]) -> T:
+    """Be the engine while work(engine) runs, and return what that returns. EngineBusy at once if another process is."""
+    paths.make_dirs()
+    with FileLock(paths.engine_lock) as lock:
+        if not lock.try_acquire():
+            raise EngineBusy("another process is the engine of this fleet")
+        async with contextlib.AsyncExitStack() as stack:
+            engine = await _assemble(env, paths, settings, stack)
+            await engine.server.start()
+            stack.push_async_callback(engine.server.aclose)
+            return await engine.run_beside(work(engine))
+
+
+async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: contextlib.AsyncExitStack) -> "Engine":
+    config = paths.load()
+    ballast.keep(paths.ballast)
+    meter = Meter()
+    store = open_store(config.store_url, env, meter=meter)
+    stack.push_async_callback(store.aclose)
+    # A lost fleet.db begins anew under the old machine_id: the fork rule then finds the old journal and takes a new id.
+    if paths.fleet_db.exists():
+        db = FleetDb.open(env, paths.fleet_db)
+    else:
+        db = FleetDb.create(env, paths.fleet_db, config.fleet_id, config.machine_id, config.machine_name)
+    stack.callback(db.close)
+    keys = Keys.from_root(paths.read_key())
+    info = await _fleet_info(store, db, keys)
+    events = PollEvents(env, store_folder(config.store_url))
+    stack.push_async_callback(events.aclose)
+    context = Context(
+        env=env,
+        keys=keys,
+        fleet_id=config.fleet_id,
+        params=info.chunk_params(keys),
+        store=store,
+        events=events,
+        db=db,
+        signer=SigningKey(paths.read_signing_key()),
+    )
+    engine = Engine(env, paths, config, settings, context, events, meter)
+    stack.callback(engine.tree.close)
+    stack.push_async_callback(engine.fetcher.aclose)
+    return engine
+
+
+async def _fleet_info(store: Store, db: FleetDb, keys: Keys) -> FleetInfo:
+    """fleet.json, from the store once, later from fleet.db; NotAuthorised if our key is not its key."""
+    known = remembered_fleet(db)
+    if known is not None:
+        return known
+    info = decode_fleet(await store.get(FLEET_KEY))
+    if not info.is_key(keys) or info.fleet_id != db.fleet_id:
+        raise NotAuthorised(f"{store.url} holds another fleet, or fleet.key is another fleet's key")
+    remember_fleet(db, info)
+    return info
+
+
+class Engine:
+    """One fleet on this machine; made by run_engine. The verbs in sync.verbs work on its parts."""
+
+    def __init__(
+        self,
+        env: Env,
+        paths: FleetPaths,
+        config: FleetConfig,
+        settings: Settings,
+        context: Context,
+        events: PollEvents,
+        meter: Meter,
+    ) -> None:
+        self.env = env
+        self.paths = paths
+        self.config = config
+        self.settings = settings
+        self.context = context
+        self.meter = meter
+        self.tree = TreeReader(env, paths.tree_db)
+        self.keeper: MountKeeper | None = None  # of a daemon
+        self.stop = asyncio.Event()  # a daemon ends when it is set
+        quota = settings.cache_quota or default_quota(paths.cache_dir)
+        self.cache = ChunkCache(env, paths.cache_dir, quota, context.keys, self._needed_content)
+        self.reader = ChunkReader(env, context.keys, context.store, context.db.locate)
+        self.fetcher = Fetcher(context, self.cache, self.reader)
+        journals = JournalReader(context)
+        self.publisher = Publisher(context, journals, self.reader, self.fetcher)
+        self.learner = Learner(context, journals, self.publisher.check)
+        self.sealer = SealWorker(context, self.publisher, self.tree, paths.work_dir)
+        self.server = Server(env, paths.socket_path, self)
+        self._events = events
+        self._tree_moved = asyncio.Event()
+        self._used: list[bytes] = []
+        self._durable_upto = 0
+        self._told = (0, 0)
+        self._trouble: dict[str, str] = {}
+        self._log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
+
+    # ---- background
+
+    async def run_beside(self, work: Awaitable[T]) -> T:
+        """The result of work; the loops of the engine run as long. An error of theirs is a bug and ends both."""
+        main = asyncio.ensure_future(work)
+        loops = [
+            asyncio.ensure_future(loop())
+            for loop in (self._learn_loop, self._publish_loop, self._drain_loop, self._cache_loop)
+        ]
+        try:
+            done, _ = await asyncio.wait({main, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            for loop in done - {main}:
+                loop.result()
+            return await main
+        finally:
+            for task in (main, *loops):
+                task.cancel()
+            await asyncio.gather(main, *loops, return_exceptions=True)
+
+    async def _learn_loop(self) -> None:
+        async for grown in self.context.events.subscribe():
+            await self._attempt("learn", functools.partial(self.learner.poll, grown))
+
+    async def _publish_loop(self) -> None:
+        while True:
+            self._tree_moved.clear()
+            if await self.env.run_io(self.sealer.has_work):
+                await self._attempt("publish", self.sealer.run_once)
+            with contextlib.suppress(TimeoutError):
+                async with self.env.timeout(TICK_S):
+                    await self._tree_moved.wait()
+
+    async def _drain_loop(self) -> None:
+        while True:
+            if self.context.db.queued_seqs():
+                await self._attempt("drain", self.publisher.drain)
+            if self.context.db.holes():
+                await self._attempt("learn", lambda: self.learner.poll(()))
+            if self._durable_upto:
+                await self._attempt("prune", self._prune)
+            await self.env.sleep(TICK_S)
+
+    async def _cache_loop(self) -> None:
+        while True:
+            used, self._used = self._used, []
+            if used:
+                await self.env.run_io(self.cache.used, used)
+            await self._attempt("cache", lambda: self.env.run_io(self.cache.evict, 0))
+            await self.env.sleep(TICK_S)
+
+    async def _prune(self) -> None:
+        upto, self._durable_upto = self._durable_upto, 0
+        with self.context.db.transaction() as txn:
+            txn.prune_taken(upto)
+
+    async def _attempt(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
+        """Do a job that is tried again anyway: what fails is logged once and stands in store_trouble until it works."""
+        try:
+            await job()
+        except (TcfsError, OSError, sqlite3.Error) as error:
+            if self._trouble.get(name) != str(error):
+                self._log.warning("%s: %s", name, error, exc_info=None if isinstance(error, TcfsError) else error)
+            self._trouble[name] = str(error)
+            if isinstance(error, NoSpace):
+                ballast.give_up(self.paths.ballast)
+        else:
+            if self._trouble.pop(name, None) is not None:
+                self._log.info("%s works again", name)
+        self._tell_mount()
+
+    def _tell_mount(self) -> None:
+        """Hints for what was committed since the last time."""
+        db = self.context.db
+        now = (db.view.feed_last(), int(db.query("SELECT coalesce(max(n), 0) FROM taken")[0][0]))
+        if now[0] != self._told[0]:
+            self.server.hint(frames.FeedMoved(now[0]))
+        if now[1] != self._told[1]:
+            self.server.hint(frames.TakenMoved(now[1]))
+        self._told = now
+
+    # ---- for the verbs
+
+    def pusher(self) -> Push:
+        return Push(self.context, self.learner, self.publisher, sorted(mountpoints(self.config)))
+
+    def puller(self) -> Pull:
+        return Pull(self.context, self.learner, self.fetcher, self.cache, self.reader)
+
+    def is_shown(self, path: str) -> bool:
+        return self.context.db.view.resolve_path(path) is not None
+
+    async def dirty(self) -> list[Dirty]:
+        """Every path of the mount that is not published, as tree.db says now."""
+        return await self.env.run_io(self.tree.dirty, self.context.db.view.path_of)
+
+    def queued_paths(self) -> list[str]:
+        """Paths with versions in the outbox."""
+        return queued_paths(self.context.db)
+
+    def refused_seals(self) -> dict[bytes, str]:
+        return refused_seals(self.context.db)
+
+    def has_rival(self, path: str) -> bool:
+        """True if live heads of different value stand at this path."""
+        return len({head.manifest.value for head in self.context.db.heads(path) if head.is_live}) > 1
+
+    def is_mount_wanted(self) -> bool:
+        return self.keeper is not None and bool(self.keeper.state().wanted)
+
+    def store_trouble(self) -> str:
+        """Why nothing comes into the store or out of it; '' while all is well."""
+        away: StoreAway | None = self._events.away
+        if away is not None:
+            return away.message
+        return next((self._trouble[name] for name in ("publish", "drain", "learn") if name in self._trouble), "")
+
+    def save_config(self, config: FleetConfig) -> None:
+        self.paths.save(config)
+        self.config = config
+
+    # ---- Service: what the socket's connections ask for
+
+    def hello(self) -> Hello:
+        return Hello(
+            role="engine",
+            fleet_schema=schema_version(FLEET_PACKAGE),
+            tree_schema=tree_schema(),
+            fleet_epoch=self.context.db.epoch,
+        )
+
+    async def call(self, verb: str, args: dict[str, object], progress: Progress) -> dict[str, object]:
+        try:
+            return await find_verb(verb)(self, args, progress)
+        finally:
+            self._tell_mount()
+
+    async def fetch(self, request: frames.Fetch) -> dict[int, bytes]:
+        priority = Priority.READ if request.priority == 0 else Priority.BACKGROUND
+        return await self.fetcher.fetch(request.version, request.indexes, priority)
+
+    def sealed(self) -> None:
+        self._tree_moved.set()
+
+    def noted(self, taken_upto: int, durable: bool) -> None:
+        if durable:
+            self._durable_upto = max(self._durable_upto, taken_upto)
+
+    def used(self, chunks: list[bytes]) -> None:
+        self._used.extend(chunks[: max(0, USED_MAX - len(self._used))])
+
+    def mount_came(self, link: Link) -> None:
+        self._log.info("mount process %d is connected, at %s", link.peer.pid, link.peer.mountpoint)
+        self._told = (0, 0)
+        self._tree_moved.set()
+        self._tell_mount()
+
+    def mount_went(self, link: Link) -> None:
+        self._log.info("mount process %d is gone", link.peer.pid)
+
+    # ---- inside
+
+    def _needed_content(self) -> frozenset[str]:
+        """Chunks and contents that changed files still show: never evicted."""
+        needed: set[str] = set()
+        view = self.context.db.view
+        for base in self.tree.bases():
+            with contextlib.suppress(TcfsError):  # a version not known (any more) needs nothing
+                manifest = view.manifest(base)
+                if manifest.kind is Kind.FILE:
+                    needed.add(manifest.content_id)
+                    needed.update(chunk.hex() for chunk in view.chunk_list(base)[0])
+        return frozenset(needed)

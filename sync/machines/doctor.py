@@ -1,0 +1,141 @@
+"""What may be wrong with this machine's tcfs: each finding with its remedy. Changes nothing."""
+
+import importlib.util
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sync.core.codec import Keys
+from sync.core.errors import TcfsError
+from sync.core.journal import FLEET_KEY, decode_fleet
+from sync.env import Env
+from sync.ipc.client import connected
+from sync.ipc.frames import Hello
+from sync.machines import fuse
+from sync.machines.lock import is_held
+from sync.state.home import FleetPaths, Home
+from sync.state.settings import Settings
+from sync.store.open import open_store, store_folder
+
+ANSWER_S: Final = 5.0  # that the daemon and the store get
+FREE_MIN: Final = 256 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """remedy: what to do; '' where nothing is wrong."""
+
+    subject: str
+    is_ok: bool
+    message: str
+    remedy: str = ""
+
+
+async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
+    """Every finding, good ones too. Never raises for what it looks for."""
+    found = [_packages(), _fuse()]
+    if not home.fleets():
+        return [*found, Finding("fleet", False, "this machine is in no fleet", "run 'tcfs up' or 'tcfs init'")]
+    paths = home.fleet(settings.fleet)
+    found.append(await _guarded("key", "copy fleet.key of another machine to its place", lambda: _key(paths)))
+    engine, finding = await _daemon(env, paths)
+    found.append(finding)
+    found.append(_mount(paths, engine))
+    found.append(await _guarded("store", "bring its disk or network back", lambda: _store(env, paths)))
+    found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
+    problems: list[dict[str, str]] = engine["problems"] if engine else []
+    found += [
+        Finding(problem["kind"], False, problem["message"], "'tcfs fsck' tells what depends on it")
+        for problem in problems
+    ]
+    return found
+
+
+async def _guarded(subject: str, remedy: str, look: Callable[[], Awaitable[Finding]]) -> Finding:
+    try:
+        return await look()
+    except TimeoutError:
+        return Finding(subject, False, f"does not answer within {ANSWER_S:g} s", remedy)
+    except (TcfsError, OSError) as error:
+        return Finding(subject, False, str(error), getattr(error, "hint", "") or remedy)
+
+
+def _packages() -> Finding:
+    """Another installed package called fs, sync or cli would overwrite ours."""
+    ours = Path(__file__).parents[2]
+    for name in ("fs", "sync", "cli"):
+        spec = importlib.util.find_spec(name)
+        folders = [Path(place) for place in spec.submodule_search_locations or []] if spec is not None else []
+        if folders != [ours / name]:
+            where = ", ".join(map(str, folders)) or "nowhere"
+            return Finding("packages", False, f"the package {name} is not ours but {where}", "install tcfs by itself")
+    return Finding("packages", True, f"fs, sync and cli are those of {ours}")
+
+
+def _fuse() -> Finding:
+    reason = fuse.why_no_fuse()
+    if reason:
+        return Finding("fuse", False, reason, "until then 'tcfs push' and 'tcfs pull' do the same on plain folders")
+    return Finding("fuse", True, "can be mounted")
+
+
+async def _key(paths: FleetPaths) -> Finding:
+    mode = paths.key_file.stat().st_mode & 0o777
+    paths.read_key()
+    paths.read_signing_key()
+    if mode & 0o077:
+        return Finding("key", False, f"{paths.key_file} can be read by others", f"chmod 600 {paths.key_file}")
+    return Finding("key", True, str(paths.key_file))
+
+
+async def _daemon(env: Env, paths: FleetPaths) -> tuple[dict[str, Any] | None, Finding]:
+    try:
+        async with env.timeout(ANSWER_S), connected(env, paths.socket_path, Hello(role="cli")) as client:
+            engine = await client.call("engine", {})
+    except (TcfsError, TimeoutError) as error:
+        return None, Finding("daemon", False, f"does not run ({error})", "start it with 'tcfs up'")
+    return engine, Finding("daemon", True, f"runs as process {engine['pid']}")
+
+
+def _mount(paths: FleetPaths, engine: dict[str, Any] | None) -> Finding:
+    mountpoint = paths.load().mountpoint
+    if not mountpoint:
+        return Finding("mount", True, "none is wanted")
+    if engine and engine["mount"]["is_connected"]:
+        return Finding("mount", True, f"answers at {engine['mount']['mountpoint']}")
+    if engine and engine["mount"]["trouble"]:
+        return Finding("mount", False, str(engine["mount"]["trouble"]), "then 'tcfs up'")
+    state = "runs, but is not connected" if is_held(paths.mount_lock) else "does not run"
+    return Finding("mount", False, f"{state}; it belongs at {mountpoint}", "'tcfs up'")
+
+
+async def _store(env: Env, paths: FleetPaths) -> Finding:
+    config = paths.load()
+    store = open_store(config.store_url, env)
+    try:
+        async with env.timeout(ANSWER_S):
+            info = decode_fleet(await store.get(FLEET_KEY))
+    finally:
+        await store.aclose()
+    if info.fleet_id != config.fleet_id:
+        return Finding("store", False, f"{config.store_url} holds another fleet", "bring the right store back")
+    if not info.is_key(Keys.from_root(paths.read_key())):
+        return Finding(
+            "store", False, f"fleet.key does not open {config.store_url}", "copy another machine's fleet.key"
+        )
+    free = shutil.disk_usage(store_folder(config.store_url)).free
+    if free < FREE_MIN:
+        return Finding("store", False, f"{config.store_url} has {free >> 20} MiB left", "make room there")
+    return Finding("store", True, f"{config.store_url} answers")
+
+
+def _disk(what: str, folder: Path) -> Finding:
+    try:
+        free = shutil.disk_usage(folder).free
+    except FileNotFoundError:
+        return Finding(f"disk of {what}", True, f"{folder} is not there yet")
+    if free < FREE_MIN:
+        return Finding(f"disk of {what}", False, f"{free >> 20} MiB left at {folder}", "free some, or 'tcfs dehydrate'")
+    return Finding(f"disk of {what}", True, f"{free >> 20} MiB free at {folder}")

@@ -1,0 +1,161 @@
+"""hydrate and dehydrate: content into the cache, and out of it again."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, TcfsError, Unsupported
+from sync.core.manifest import ChunkId
+from sync.core.paths import join_path
+from sync.ipc.frames import ContentDropped
+from sync.machines import ballast
+from sync.machines.places import find_place, meanings
+from sync.reports.status import is_among
+from sync.state.rows import DIR, FILE, ShownRow
+from sync.verbs import Progress, described, parse_args, with_error
+from sync.worker.fetch import Priority
+
+if TYPE_CHECKING:
+    from sync.engine import Engine
+
+CHUNKS_AT_ONCE: Final = 16  # asked for in one fetch
+
+
+class PathsArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """paths: in the mount or REMOTE, relative ones to cwd."""
+
+    paths: list[str]
+    cwd: str
+
+
+class _File(msgspec.Struct, frozen=True):
+    path: str
+    version: str
+    size: int
+
+
+async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Bring all content of these files, and of all below folders, into the cache. Files that fail are named."""
+    files = [file for place in _places(engine, args) for file in _files_below(engine, place)]
+    total = sum(file.size for file in files)
+    failures: list[TcfsError] = []
+    done = moved = 0
+    for file in files:
+        try:
+            moved += await _hydrate_one(engine, file)
+            done += 1
+        except (Integrity, Unsupported) as error:
+            failures.append(type(error)(error.message, path=file.path, hint=error.hint))
+        progress({"files": done, "files_total": len(files), "bytes": moved, "bytes_total": total})
+    data = {"files": done, "bytes": moved, "failures": [described(failure) for failure in failures]}
+    return with_error(data, failures[0] if failures else None)
+
+
+async def _hydrate_one(engine: "Engine", file: _File) -> int:
+    """Bytes of the file; NoSpace if the cache cannot keep them."""
+    manifest = engine.context.db.view.manifest(file.version)
+    if engine.cache.has_whole(manifest.content_id):
+        return file.size
+    ids, _ = await engine.fetcher.chunk_list(file.version)
+    missing = [index for index, chunk in enumerate(ids) if not engine.cache.has(chunk)]
+    for start in range(0, len(missing), CHUNKS_AT_ONCE):
+        wanted = missing[start : start + CHUNKS_AT_ONCE]
+        if await engine.fetcher.fetch(file.version, wanted, Priority.BACKGROUND):
+            raise NoSpace(
+                "the cache is full", path=file.path, hint="dehydrate something, raise cache_quota, or free the disk"
+            )
+    return file.size
+
+
+async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Free the content of these files that is verifiably in the store; NotYet names the first that is not.
+
+    Refused files keep theirs; all others lose it.
+    """
+    ballast.give_up(engine.paths.ballast)
+    places = _places(engine, args)
+    unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
+    packs: dict[str, bool] = {}
+    freed: list[str] = []
+    freed_bytes = 0
+    refused: list[TcfsError] = [
+        NotYet("is not in the store yet", path=path, hint="'tcfs wait', then try again")
+        for path in sorted(unsafe)
+        if is_among(path, places)
+    ]
+    files = [file for place in places for file in _files_below(engine, place) if file.path not in unsafe]
+    for done, file in enumerate(files, 1):
+        try:
+            freed_bytes += await _dehydrate_one(engine, file, packs)
+            freed.append(file.version)
+        except (Integrity, NotYet) as error:
+            refused.append(NotYet(f"kept: {error.message}", path=file.path, hint="'tcfs fsck' tells more"))
+        progress({"files": done, "files_total": len(files)})
+    engine.server.hint(ContentDropped(freed))
+    ballast.keep(engine.paths.ballast)
+    data = {"files": len(freed), "bytes": freed_bytes, "refused": [described(error) for error in refused]}
+    return with_error(data, refused[0] if refused else None)
+
+
+async def _dehydrate_one(engine: "Engine", file: _File, packs: dict[str, bool]) -> int:
+    """Bytes freed. `packs` remembers which packs the store was seen to hold whole."""
+    manifest = engine.context.db.view.manifest(file.version)
+    ids, _ = await engine.fetcher.chunk_list(file.version)
+    await _check_stored(engine, ids, packs)
+    sizes = [path.stat().st_size for chunk in ids if (path := engine.cache.path(chunk)).exists()]
+    for chunk in ids:
+        engine.cache.drop(chunk)
+    if engine.cache.has_whole(manifest.content_id):
+        sizes = [file.size]
+        engine.cache.drop_whole(manifest.content_id)
+    return sum(sizes)
+
+
+async def _check_stored(engine: "Engine", ids: list[ChunkId], packs: dict[str, bool]) -> None:
+    """NotYet unless each chunk lies in a pack that the store holds in full length."""
+    located = engine.context.db.locate(ids)
+    for chunk in dict.fromkeys(ids):
+        places = located.get(chunk, [])
+        for place in places:
+            if place.key not in packs:
+                packs[place.key] = await _is_whole(engine, place.key, place.pack_id)
+        if not any(packs[place.key] for place in places):
+            raise NotYet(f"chunk {chunk.hex()[:16]} is not in the store")
+
+
+async def _is_whole(engine: "Engine", key: str, pack_id: str) -> bool:
+    known = engine.context.db.query("SELECT size FROM pack WHERE pack_id = ?", bytes.fromhex(pack_id))
+    try:
+        return (await engine.context.store.stat(key)).size == known[0][0]
+    except ObjectMissing:
+        return False
+
+
+def _places(engine: "Engine", args: dict[str, object]) -> list[str]:
+    asked = parse_args(args, PathsArgs)
+    return [find_place(meanings(engine.config, path, asked.cwd), path, engine.is_shown) for path in asked.paths]
+
+
+def _files_below(engine: "Engine", place: str) -> Iterator[_File]:
+    view = engine.context.db.view
+    row = view.resolve_path(place)
+    if row is not None and row.kind == FILE and row.version is not None:
+        yield _file(engine, place, row)
+    folders = [(row.id, place)] if row is not None and row.kind == DIR else []
+    while folders:
+        parent, folder = folders.pop()
+        after = ""
+        while page := view.children(parent, after):
+            after = page[-1].name
+            for child in page:
+                path = join_path(folder, child.name)
+                if child.kind == DIR:
+                    folders.append((child.id, path))
+                elif child.kind == FILE and child.version is not None:
+                    yield _file(engine, path, child)
+
+
+def _file(engine: "Engine", path: str, row: ShownRow) -> _File:
+    version = engine.context.db.view.identity(row.version) if row.version is not None else ""
+    return _File(path, version, row.size)

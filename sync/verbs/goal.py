@@ -1,0 +1,105 @@
+"""What has to arrive in the store before somebody's wait is over."""
+
+import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from sync.core.errors import StoreAway
+from sync.reports.status import is_among
+from sync.state.tree.reader import Dirty, DirtyState
+from sync.verbs import Progress
+
+if TYPE_CHECKING:
+    from sync.engine import Engine
+
+PAUSE_S: Final = 0.05  # between two looks; longer where a look takes long
+LONGEST_PAUSE_S: Final = 2.0
+
+
+class Goal:
+    """What is dirty or queued now, among some paths, and how much of it has come into the store since.
+
+    A path has arrived when it is clean, or when a seal that was made since, or that held its state already, is
+    answered; and all have when nothing that was queued by then is left in the outbox.
+    """
+
+    def __init__(
+        self, engine: "Engine", chosen: list[str], dirty: list[Dirty], sealed_as_is: bool, away_s: float
+    ) -> None:
+        """See of."""
+        self._engine = engine
+        self._chosen = chosen
+        self._waiting = {item.path: item for item in dirty}
+        self._sealed_as_is = sealed_as_is
+        self._away_s = away_s
+        self._away_since: float | None = None
+        self.paths = sorted(self._waiting)
+        self.refused: dict[str, str] = {}
+        is_queued = any(is_among(path, chosen) for path in engine.queued_paths())
+        self._upto = engine.context.db.next_seq - 1 if is_queued else 0
+
+    @classmethod
+    async def of(
+        cls,
+        engine: "Engine",
+        chosen: list[str],
+        *,
+        without: Collection[str] = (),
+        sealed_as_is: bool = False,
+        away_s: float = math.inf,
+    ) -> "Goal":
+        """sealed_as_is: every seal that stands holds its path's state. away_s: StoreAway after so long without it."""
+        refused = engine.refused_seals()
+        dirty = [
+            item
+            for item in await engine.dirty()
+            if is_among(item.path, chosen) and item.path not in without and item.seal_id not in refused
+        ]
+        return cls(engine, chosen, dirty, sealed_as_is, away_s)
+
+    async def reached(self, progress: Progress) -> None:
+        """Returns when everything has arrived; never by itself while the store is away."""
+        total = len(self._waiting)
+        while self._waiting:
+            began = self._engine.env.monotonic()
+            await self._look()
+            progress({"files": total - len(self._waiting), "files_total": total})
+            if self._waiting:
+                await self._pause(self._engine.env.monotonic() - began)
+        while self._is_queued():
+            await self._pause(0.0)
+
+    async def left(self) -> list[str]:
+        """Paths that have not arrived; those that are only queued come last."""
+        queued = self._engine.queued_paths() if self._is_queued() else []
+        return [*sorted(self._waiting), *(path for path in queued if is_among(path, self._chosen))]
+
+    async def _pause(self, look_s: float) -> None:
+        trouble, now = self._engine.store_trouble(), self._engine.env.monotonic()
+        self._away_since = (self._away_since or now) if trouble else None
+        if self._away_since is not None and now - self._away_since >= self._away_s:
+            raise StoreAway(trouble, hint="it stays here, and goes out when the store is back")
+        await self._engine.env.sleep(min(max(PAUSE_S, 5 * look_s), LONGEST_PAUSE_S))
+
+    async def _look(self) -> None:
+        now = {item.path: item for item in await self._engine.dirty()}
+        for path, then in list(self._waiting.items()):
+            if self._has_arrived(then, now.get(path)):
+                del self._waiting[path]
+                self._upto = self._engine.context.db.next_seq - 1
+
+    def _has_arrived(self, then: Dirty, now: Dirty | None) -> bool:
+        if now is None:
+            return True
+        held_then = then.state is DirtyState.SEALED or (self._sealed_as_is and then.seal_id is not None)
+        if now.seal_id is not None and (held_then or now.seal_id != then.seal_id):
+            answer = self._engine.context.db.view.answer(now.seal_id)
+            if answer is not None and answer.answer == "refused":
+                self.refused[then.path] = answer.reason or "refused"
+            if answer is not None:
+                return True
+        # A seal that held the state of then and is gone has been noted: what is dirty now came later.
+        return held_then and now.seal_id != then.seal_id
+
+    def _is_queued(self) -> bool:
+        return any(first <= self._upto for first, _ in self._engine.context.db.queued_seqs())

@@ -1,0 +1,167 @@
+"""Verbs about the processes themselves: what runs, the mount on and off, the orderly end."""
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sync.core.errors import NotYet, TcfsError, TimedOut, Unavailable
+from sync.machines import fuse
+from sync.machines.lock import is_held
+from sync.reports.status import Running, unsafe_now
+from sync.verbs import Progress, parse_args, with_error
+from sync.verbs.goal import Goal
+
+if TYPE_CHECKING:
+    from sync.engine import Engine
+
+DOWN_S: Final = 30.0  # that `down` waits for what is dirty
+LAST_S: Final = 10.0  # and for what the unmount itself has sealed
+MOUNT_S: Final = 15.0  # for a mount to answer
+UNMOUNT_S: Final = 10.0  # for the mount process to end
+PAUSE_S: Final = 0.02
+
+
+class MountArgs(msgspec.Struct, forbid_unknown_fields=True):
+    mountpoint: str
+
+
+class DownArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """force: unmount lazily what is busy."""
+
+    force: bool = False
+
+
+async def engine(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """What this engine says of itself; `store`: requests and bytes by area since it started."""
+    areas = engine.meter.statistics()
+    keeper = engine.keeper.state() if engine.keeper is not None else None
+    mount = engine.server.mount
+    return {
+        "pid": os.getpid(),
+        "is_daemon": engine.keeper is not None,
+        "store_trouble": engine.store_trouble(),
+        "mount": {
+            "is_connected": mount is not None,
+            "mountpoint": mount.peer.mountpoint if mount is not None else "",
+            "pid": mount.peer.pid if mount is not None else 0,
+            "wanted": keeper.wanted if keeper is not None else "",
+            "trouble": keeper.trouble if keeper is not None else "",
+        },
+        "problems": [
+            {"kind": problem.kind.value, "subject": problem.subject, "message": problem.message}
+            for problem in engine.context.problems.current()
+        ],
+        "store": {area: msgspec.to_builtins(usage) for area, usage in areas.items()},
+    }
+
+
+async def mount(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Keep the fleet mounted there from now on; returns when the mount answers. For a daemon."""
+    mountpoint = parse_args(args, MountArgs).mountpoint
+    keeper = engine.keeper
+    if keeper is None:
+        raise Unavailable("only tcfsd keeps a mount", hint="start it with 'tcfs up'")
+    if reason := fuse.why_no_fuse():
+        raise TcfsError(f"nothing can be mounted here: {reason}")
+    running = engine.server.mount
+    if running is not None and running.peer.mountpoint != mountpoint:
+        raise NotYet(f"it is mounted at {running.peer.mountpoint}", hint="'tcfs unmount' first")
+    if engine.config.mountpoint != mountpoint:
+        engine.save_config(msgspec.structs.replace(engine.config, mountpoint=mountpoint))
+    keeper.want(mountpoint)
+    try:
+        async with engine.env.timeout(MOUNT_S):
+            while not await _answers(engine):
+                if keeper.state().trouble:
+                    raise TcfsError(f"cannot mount at {mountpoint}: {keeper.state().trouble}")
+                await engine.env.sleep(PAUSE_S)
+    except TimeoutError as error:
+        raise TimedOut(f"the mount at {mountpoint} does not answer", hint="see 'tcfs doctor'") from error
+    return {"mountpoint": mountpoint}
+
+
+async def _answers(engine: "Engine") -> bool:
+    link = engine.server.mount
+    if link is None or not fuse.is_mounted(engine.config.mountpoint):
+        return False
+    await link.ping(MOUNT_S)
+    return True
+
+
+async def unmount(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Take the mount away and keep it away. NotYet naming who holds it if it is busy; then it stays."""
+    asked = parse_args(args, DownArgs)
+    return {"mountpoint": await _take_away(engine, asked.force)}
+
+
+async def down(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Let what is dirty come into the store (30 s at most), unmount, end the daemon; NotYet lists what stays."""
+    asked = parse_args(args, DownArgs)
+    await _settle(engine, DOWN_S, progress)
+    mountpoint = await _take_away(engine, asked.force)
+    await _settle(engine, LAST_S, progress)
+    running = Running(engine=True, mount=False, store_trouble=engine.store_trouble())
+    left = unsafe_now(engine.context.db, engine.tree, running)
+    engine.stop.set()
+    data: dict[str, object] = {
+        "mountpoint": mountpoint,
+        "left": [{"path": item.path, "state": item.state, "reason": item.reason} for item in left],
+    }
+    if not left:
+        return data
+    hint = "it stays on this machine and goes out after the next 'tcfs up'"
+    return with_error(data, NotYet(f"{len(left)} not in the store yet", path=left[0].path, hint=hint))
+
+
+async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
+    """Have the mount seal what it can, and wait for it to arrive; what has not by then is listed later."""
+    link = engine.server.mount
+    busy: list[str] = []
+    try:
+        async with engine.env.timeout(seconds):
+            if link is not None:
+                sealed = await link.seal_now(None, "down", seconds)
+                busy = [*sealed.busy, *sealed.interrupted]
+            if link is None:
+                busy = [item.path for item in await engine.dirty() if item.seal_id is None]
+            goal = await Goal.of(engine, [], without=busy)
+            await goal.reached(progress)
+    except (TimeoutError, TimedOut, Unavailable):
+        return  # what is left is listed by `down`
+
+
+async def _take_away(engine: "Engine", force: bool) -> str:
+    """Unmount, and wait for the mount process to end; where it was mounted, '' if nowhere."""
+    link = engine.server.mount
+    mountpoint = link.peer.mountpoint if link is not None else engine.config.mountpoint
+    if not mountpoint:
+        return ""
+    wanted = engine.keeper.state().wanted if engine.keeper is not None else ""
+    if engine.keeper is not None:
+        engine.keeper.want("")
+    try:
+        await engine.env.run_io(_unmount, mountpoint, force)
+    except TcfsError:
+        if engine.keeper is not None:
+            engine.keeper.want(wanted)
+        raise
+    if force and link is not None and is_held(engine.paths.mount_lock):
+        _end(link.peer.pid)  # a lazy unmount leaves it running until the last handle is closed
+    until = engine.env.monotonic() + UNMOUNT_S
+    while is_held(engine.paths.mount_lock):
+        if engine.env.monotonic() >= until:
+            raise TimedOut(f"the mount process of {mountpoint} does not end", hint="see 'tcfs doctor'")
+        await engine.env.sleep(PAUSE_S)
+    return mountpoint
+
+
+def _unmount(mountpoint: str, force: bool) -> None:
+    fuse.unmount(mountpoint, lazy=force)
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)

@@ -1,0 +1,88 @@
+"""push and pull of plain folders; a LOCAL inside the mount is published as it is now."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sync.core.errors import BadInput
+from sync.machines.mounts import InMount
+from sync.machines.places import find_place, local_place, meanings, remote_forms
+from sync.verbs import Progress, described, parse_args, with_error
+from sync.verbs.wait import publish_now
+from sync.worker.report import Progress as Moved
+from sync.worker.report import ProgressCallback, TransferReport
+
+if TYPE_CHECKING:
+    from sync.engine import Engine
+
+
+class PushArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """paths may be relative to cwd. to: REMOTE folder, '' = the root."""
+
+    paths: list[str]
+    cwd: str
+    to: str = ""
+    force: bool = False
+
+
+class PullArgs(msgspec.Struct, forbid_unknown_fields=True):
+    remote: str
+    local: str
+    cwd: str
+    force: bool = False
+
+
+async def push(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    """Conflicts and what was left out come with the result; StoreAway, NotFound and the like end it."""
+    asked = parse_args(args, PushArgs)
+    places = [local_place(engine.config, path, asked.cwd) for path in asked.paths]
+    inside = [place.rel_path for place in places if isinstance(place, InMount)]
+    plain = [Path(place) for place in places if not isinstance(place, InMount)]
+    report = TransferReport()
+    if plain:
+        to = _folder(engine, asked.to)
+        report = await engine.pusher().run(plain, to, force=asked.force, progress=_told(progress))
+    if inside:
+        published = await publish_now(engine, inside)
+        report.files += published.files
+        report.failures += published.failures
+        report.conflicts += published.conflicts
+    return with_error(_data(report), report.error())
+
+
+async def pull(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
+    asked = parse_args(args, PullArgs)
+    await engine.learner.learn()
+    forms = meanings(engine.config, asked.remote, asked.cwd)
+    remote = find_place(forms, asked.remote, engine.is_shown)
+    local = local_place(engine.config, asked.local, asked.cwd)
+    if isinstance(local, InMount):
+        raise BadInput(f"{asked.local} is in the mount, where {remote} can be read", hint="copy it with cp")
+    report = await engine.puller().run(remote, Path(local), force=asked.force, progress=_told(progress))
+    return with_error(_data(report), report.error())
+
+
+def _folder(engine: "Engine", text: str) -> str:
+    """The rel_path of a REMOTE that need not exist; a literal path wins if it does."""
+    forms = remote_forms(engine.config, text)
+    return next((form for form in forms if engine.is_shown(form)), forms[-1])
+
+
+def _told(progress: Progress) -> ProgressCallback:
+    def tell(moved: Moved) -> None:
+        progress({"files": moved.files, "bytes": moved.moved_bytes})
+
+    return tell
+
+
+def _data(report: TransferReport) -> dict[str, object]:
+    return {
+        "files": report.files,
+        "unchanged": report.unchanged,
+        "bytes": report.moved_bytes,
+        "conflicts": report.conflicts,
+        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "failures": [described(failure) for failure in report.failures],
+        "versions": report.versions,
+    }
