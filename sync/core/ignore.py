@@ -26,8 +26,7 @@ class Ignore:
     def __init__(self, text: str = "", *, sync_git_raw: bool = False) -> None:
         built_in = [*DEFAULT_LOCAL_ONLY] if sync_git_raw else [*DEFAULT_LOCAL_ONLY, GIT_FOLDER]
         self.invalid_lines: list[str] = []
-        lines = (line.removesuffix("\r") for line in text.split("\n"))
-        self._spec = GitIgnoreSpec([*GitIgnoreSpec.from_lines(built_in).patterns, *self._parse(lines)])
+        self._spec = GitIgnoreSpec([*GitIgnoreSpec.from_lines(built_in).patterns, *self._parse(text.split("\n"))])
         self._folders: dict[str, bool] = {"": False}
 
     def _parse(self, lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:

@@ -34,7 +34,9 @@ def test_git_raw_sends_repositories() -> None:
 
 
 def test_the_grammar_is_that_of_gitignore() -> None:
-    ignore = Ignore("# comment\n\n/top\nbuild/\nlog/*\n!log/keep\n*.o\n!main.o\ndoc/**/draft\n\\#odd\ntrailing   \r\n")
+    ignore = Ignore(
+        "# comment\n\n/top\nbuild/\nlog/*\n!log/keep\n*.o\n!main.o\ndoc/**/draft\n\\#odd\ntrailing   \r\nwin/\r\n"
+    )
     ignored = [
         "top",
         "build/x",

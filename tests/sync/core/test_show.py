@@ -362,3 +362,18 @@ def test_a_chmod_of_a_file_that_became_a_folder_is_merged() -> None:
     )
     shown = _show(history, "ada")
     assert shown == Shown(NameShown(folder, (chmod.id,), 0o755, {}, 0))
+
+
+def test_a_chmod_of_a_folder_that_became_a_file_keeps_the_folder() -> None:
+    history, _, chmod, file = _fork(Fields(kind=Kind.DIR), Fields(kind=Kind.DIR, mode=0o700), Fields(content="x"))
+    for mode in Mode:
+        shown = _show(history, "bea", mode)
+        assert (_name(shown).version, _name(shown).also) == (chmod, ())
+        assert [(sib.id, sib.also) for sib in shown.siblings] == [(file.id, ())]
+
+
+def test_the_mode_of_a_folder_says_nothing_about_the_files_that_came_instead() -> None:
+    history, _, _, _ = _fork(
+        Fields(kind=Kind.DIR, mode=0o600), Fields(content="x", mode=0o600), Fields(content="x", mode=0o644)
+    )
+    assert _name(_show(history, "bea")).mode == 0o600
