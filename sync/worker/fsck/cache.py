@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -61,24 +62,23 @@ class Wholes:
 
 async def check_cache(check: Check, root: Path) -> Wholes:
     """Every cached chunk against its name, up to VERIFY_MAX bytes unless deep; the whole files for check_contents."""
-    env, left = check.context.env, 0
-    files = _chunk_files(root / "chunks")
-    while batch := await env.run_io(_take, files):
-        for path in batch:
-            check.tally.cache_files += 1
-            if check.deep or check.tally.cache_bytes < VERIFY_MAX:
-                await env.run_io(_check_chunk, check, path)
-            else:
-                left += 1
+    env, files = check.context.env, _chunk_files(root / "chunks")
+    while await env.run_io(_check_some, check, files):
         check.progress({"files": check.tally.objects, "cache_files": check.tally.cache_files})
-    if left:
+    left = check.tally.cache_files - check.tally.cache_verified
+    if check.tally.cache_bytes >= VERIFY_MAX and left:
         check.tally.unverified.append(f"{left} cached chunks beyond the first {VERIFY_MAX} bytes; --deep reads them")
-    wholes = await env.run_io(Wholes, check, root / "whole")
-    return wholes
+    return await env.run_io(Wholes, check, root / "whole")
 
 
-def _take(files: Iterator[Path]) -> list[Path]:
-    return [path for path, _ in zip(files, range(READ_AT_ONCE), strict=False)]
+def _check_some(check: Check, files: Iterator[Path]) -> bool:
+    """The next files; False if there are none."""
+    paths = list(islice(files, READ_AT_ONCE))
+    for path in paths:
+        check.tally.cache_files += 1
+        if check.deep or check.tally.cache_bytes < VERIFY_MAX:
+            _check_chunk(check, path)
+    return bool(paths)
 
 
 def _check_chunk(check: Check, path: Path) -> None:

@@ -1,6 +1,6 @@
 """What fsck found and how far it looked."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
@@ -49,10 +49,9 @@ class Tally:
     away: StoreAway | None = None
 
     def as_data(self) -> dict[str, object]:
-        """For JSON; without `away`, which is an error of its own."""
-        data = asdict(self)
-        del data["away"]
-        return data
+        """The counts, for JSON."""
+        counts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
 class Findings:
@@ -64,10 +63,10 @@ class Findings:
         self._objects: set[str] = set()
 
     def error(self, object: str, message: str, *, hint: str = "", path: str = "") -> None:
-        self._add(Finding(Severity.ERROR, object, message, hint, path))
+        self.take(Finding(Severity.ERROR, object, message, hint, path))
 
     def warning(self, object: str, message: str, *, hint: str = "", path: str = "") -> None:
-        self._add(Finding(Severity.WARNING, object, message, hint, path))
+        self.take(Finding(Severity.WARNING, object, message, hint, path))
 
     def names(self, object: str) -> bool:
         """True if there is a finding about this object."""
@@ -78,7 +77,7 @@ class Findings:
         found = [*self._found.values(), *self._left_out()]
         return sorted(found, key=lambda finding: finding.severity is not Severity.ERROR)
 
-    def _add(self, finding: Finding) -> None:
+    def take(self, finding: Finding) -> None:
         key = (finding.object, finding.path, finding.message)
         if key in self._found:
             return

@@ -168,7 +168,10 @@ class _MachineCheck:
 
     def _missing(self, first: int, last: int) -> None:
         key = segment_key(self._id, first)
-        if not self._findings.names(key):
+        if self._id != self._db.machine_id and self._id in self._db.own_ids:
+            # After a fork: what the store lacked then was published again under the id we have now.
+            self._findings.warning(key, f"{key}, of a machine id that we had before, is missing from the store")
+        elif not self._findings.names(key):
             self._broken(key, f"{key} is missing from the store", first, JournalHead(first, last, b""))
 
     def _broken(self, key: str, message: str, first: int, applied: JournalHead | None) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from sync.core.codec import ChunkCodec
-from sync.core.errors import BadFormat, Integrity, ObjectMissing
+from sync.core.errors import Integrity, ObjectMissing
 from sync.core.manifest import ChunkId, PackedChunk
-from sync.core.packfile import TRAILER_SIZE, pack_key, pack_tail_size, parse_pack_index, verify_pack
+from sync.core.packfile import pack_key, pack_tail_size, parse_pack_index, verify_pack
 from sync.store.base import ObjectInfo
 from sync.worker.fsck.check import UNREADABLE, Check
 from sync.worker.fsck.findings import HINT_OWNER, text_of
@@ -117,10 +117,9 @@ class _MachinePacks:
         if is_cut:
             self._findings.error(key, f"{key} has {info.size} bytes, not {pack.size}", hint=_HINT)
         try:
-            if self._reads_all or is_cut:
+            # An index that is damaged is a reason to look at the chunks too.
+            if self._reads_all or is_cut or not await self._read_index(pack, key):
                 await self._read(pack, key)
-            else:
-                await self._read_index(pack, key)
         except UNREADABLE as error:
             self._check.damage.packs.add(pack.number)
             self._findings.error(key, text_of(key, error), hint=_HINT)
@@ -161,27 +160,27 @@ class _MachinePacks:
 
     # ---- its index
 
-    async def _read_index(self, pack: _Pack, key: str) -> None:
+    async def _read_index(self, pack: _Pack, key: str) -> bool:
+        """True if it is as it should be."""
         store = self._context.store
         tail = await store.get(key, max(0, pack.size - TAIL), TAIL)
-        needed = pack_tail_size(pack.pack_id, tail[-TRAILER_SIZE:])
-        if needed > pack.size:
-            raise BadFormat(f"{key}: its index would be larger than the pack")
+        needed = min(pack.size, pack_tail_size(pack.pack_id, tail))
         if needed > len(tail):
             tail = await store.get(key, pack.size - needed, needed)
         self._check.tally.pack_bytes += len(tail)
-        self._compare_index(pack, key, tail, self._chunks(pack))
+        return self._compare_index(pack, key, tail, self._chunks(pack))
 
-    def _compare_index(self, pack: _Pack, key: str, tail: bytes, chunks: list[PackedChunk]) -> None:
+    def _compare_index(self, pack: _Pack, key: str, tail: bytes, chunks: list[PackedChunk]) -> bool:
         """The record in the journal decides where chunks lie: a wrong index alone makes no file unreadable."""
         context, verify_key = self._context, self._check.verify_keys.get(self._id)
         try:
             index = parse_pack_index(context.keys, context.fleet_id, self._id, pack.pack_id, tail, verify_key)
         except UNREADABLE as error:
             self._findings.error(key, f"{key}: its index is damaged: {error.message}", hint=HINT_OWNER)
-            return
+            return False
         if index != chunks:
             self._findings.error(key, f"{key}: its index and the journal's record differ", hint=HINT_OWNER)
+        return index == chunks
 
     def _chunks(self, pack: _Pack) -> list[PackedChunk]:
         return [PackedChunk(row[0].hex(), *row[1:]) for row in self._context.db.query(_CHUNKS, pack.number)]
