@@ -59,6 +59,7 @@ class VersionTable:
         self._pending_paths: dict[str, list[Version]] = {}
         self._heads: dict[str, Heads] = {}
         self._numbers: dict[VersionId, int] = {}
+        self._forgotten: dict[int, Version] = {}
         self.changed: dict[str, None] = {}
 
     # ---- writing
@@ -89,7 +90,8 @@ class VersionTable:
         for identity in identities:
             row = self._row(identity)
             if row is not None:
-                paths[self.version(row[0]).path] = None
+                self._forgotten[row[0]] = self._version_of(row)
+                paths[self._forgotten[row[0]].path] = None
                 self._connection.execute("DELETE FROM version WHERE num = ?", (row[0],))
                 self._numbers.pop(VersionId(identity), None)
         self._newest_seq.clear()
@@ -170,6 +172,9 @@ class VersionTable:
         return None if row is None else self._version_of(row)
 
     def version(self, number: int) -> Version:
+        """A version by its number, even one just forgotten: rows show it until they are derived."""
+        if number in self._forgotten:
+            return self._forgotten[number]
         return self._version_of(self._connection.execute(_BY_NUMBER, (number,)).fetchone())
 
     def number(self, identity: VersionId) -> int:
