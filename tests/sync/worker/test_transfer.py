@@ -1,0 +1,259 @@
+"""push on one machine, learn and pull on another."""
+
+import os
+from pathlib import Path
+
+import pytest
+from workerkit import Fleet, Machine, run
+
+from sync.core.errors import Conflict, Integrity, NotFound, StoreAway
+
+
+def big(size: int, seed: int = 1) -> bytes:
+    import random
+
+    return random.Random(seed).randbytes(size)
+
+
+def tree_of(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_dir():
+            found[name] = oct(path.stat().st_mode & 0o7777)
+        else:
+            found[name] = (path.read_bytes(), oct(path.stat().st_mode & 0o7777), path.stat().st_mtime_ns)
+    return found
+
+
+def test_a_folder_arrives_as_it_is(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("docs/a.txt", "hello")
+    yoga.write("docs/empty", b"")
+    yoga.write("docs/deep/er/large.bin", big(300_000))
+    (yoga.home / "docs/run").write_bytes(b"#!/bin/sh\n")
+    (yoga.home / "docs/run").chmod(0o755)
+    (yoga.home / "docs/link").symlink_to("deep//er/")
+    (yoga.home / "docs/none").mkdir(mode=0o700)
+    os.utime(yoga.home / "docs/none", ns=(5, 5))
+
+    async def go() -> None:
+        report = await yoga.push("docs")
+        assert report.error() is None
+        assert (report.files, report.unchanged) == (9, 0)
+        assert (await bates.pull("docs", "docs")).error() is None
+
+    run(go(), fleet.clock)
+    assert tree_of(bates.home / "docs") == tree_of(yoga.home / "docs")
+    assert (bates.home / "docs/link").readlink().as_posix() == "deep/er"
+    assert os.readlink(bates.home / "docs/link") == "deep//er/"  # noqa: PTH115
+
+
+def test_what_did_not_change_is_neither_read_nor_published(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.write("d/a", big(50_000))
+
+    async def go() -> None:
+        await yoga.push("d")
+        before = set(fleet.memory.objects)
+        again = await yoga.push("d")
+        assert (again.files, again.unchanged, again.moved_bytes) == (0, 2, 0)
+        assert set(fleet.memory.objects) == before
+
+    run(go(), fleet.clock)
+
+
+def test_a_mode_alone_is_published_without_reading(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    file = yoga.write("a", "x")
+
+    async def go() -> None:
+        await yoga.push("a")
+        file.chmod(0o600)
+        again = await yoga.push("a")
+        assert (again.files, again.moved_bytes) == (1, 0)
+        await bates.pull("a", "a")
+
+    run(go(), fleet.clock)
+    assert (bates.home / "a").stat().st_mode & 0o7777 == 0o600
+
+
+def test_both_push_without_pulling(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "of yoga")
+    bates.write("f", "of bates")
+
+    async def go() -> None:
+        assert (await yoga.push("f")).error() is None
+        error = (await bates.push("f")).error()
+        assert isinstance(error, Conflict)
+        assert error.path == "f"
+        assert await bates.content("f") == b"of bates"
+        assert await bates.content("f.yoga.conflict") == b"of yoga"
+        await yoga.learner.poll()
+        assert await yoga.content("f") == b"of yoga"
+        assert await yoga.content("f.bates.conflict") == b"of bates"
+        # The conflict was told; the same again is no news.
+        assert (await bates.push("f")).error() is None
+        bates.write("f", "merged")
+        assert (await bates.push("f", force=True)).error() is None
+        await yoga.learner.poll()
+        assert list(yoga.shown()) == ["f"]
+        assert await yoga.content("f") == b"merged"
+
+    run(go(), fleet.clock)
+
+
+def test_equal_content_is_no_conflict(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "same")
+    bates.write("f", "same")
+
+    async def go() -> None:
+        await yoga.push("f")
+        report = await bates.push("f")
+        assert report.error() is None
+        assert (report.files, report.unchanged) == (0, 1)
+        # It counts as seen from now on.
+        bates.write("f", "more of it")
+        assert (await bates.push("f")).error() is None
+        assert list(bates.shown()) == ["f"]
+
+    run(go(), fleet.clock)
+
+
+def test_pull_keeps_what_was_not_published(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "one")
+
+    async def go() -> None:
+        await yoga.push("f")
+        assert (await bates.pull("f", "f")).error() is None
+        bates.write("f", "my own")
+        error = (await bates.pull("f", "f")).error()
+        assert isinstance(error, Conflict)
+        assert (bates.home / "f").read_bytes() == b"my own"
+        yoga.write("f", "two, longer")
+        await yoga.push("f")
+        assert isinstance((await bates.pull("f", "f")).error(), Conflict)
+        assert (bates.home / "f").read_bytes() == b"my own"
+        assert (await bates.pull("f", "f", force=True)).error() is None
+        assert (bates.home / "f").read_bytes() == b"two, longer"
+
+    run(go(), fleet.clock)
+
+
+def test_a_pulled_file_may_be_replaced_by_the_next_pull(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("d/f", "one")
+
+    async def go() -> None:
+        await yoga.push("d")
+        await bates.pull("d", "d")
+        yoga.write("d/f", "two, longer")
+        yoga.write("d/g", "new")
+        await yoga.push("d")
+        report = await bates.pull("d", "d")
+        assert report.error() is None
+
+    run(go(), fleet.clock)
+    assert tree_of(bates.home / "d") == tree_of(yoga.home / "d")
+
+
+def test_pull_follows_no_symlink_below_its_target(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("d/sub/f", "new")
+    outside = bates.write("outside/f", "old")
+    (bates.home / "d").mkdir()
+    (bates.home / "d/sub").symlink_to(outside.parent)
+
+    async def go() -> None:
+        await yoga.push("d")
+        assert isinstance((await bates.pull("d", ".")).error(), Conflict)
+
+    run(go(), fleet.clock)
+    assert outside.read_bytes() == b"old"
+
+
+def test_a_damaged_pack_spoils_only_its_files(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("d/bad", big(100_000, 1))
+    yoga.write("d/good", big(100_000, 2))
+
+    async def go() -> None:
+        await yoga.push("d/bad", to="d")
+        packs = [key for key in fleet.memory.objects if key.startswith("packs/")]
+        await yoga.push("d/good", to="d")
+        data = bytearray(fleet.memory.objects[packs[0]])
+        data[len(data) // 2] ^= 1
+        fleet.memory.objects[packs[0]] = bytes(data)
+        error = (await bates.pull("d", "d")).error()
+        assert isinstance(error, Integrity)
+        assert packs[0] in error.message and "d/bad" in error.message
+
+    run(go(), fleet.clock)
+    assert sorted(path.name for path in (bates.home / "d").iterdir()) == ["good"]
+
+
+def test_what_is_not_there(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+
+    async def go() -> None:
+        with pytest.raises(NotFound):
+            await yoga.push("missing")
+        with pytest.raises(NotFound):
+            await yoga.pull("missing", "x")
+        yoga.write("f", "x")
+        fleet.memory.is_away = True
+        with pytest.raises(StoreAway):
+            await yoga.push("f")
+        assert yoga.db.outbox() == []
+
+    run(go(), fleet.clock)
+
+
+def test_a_socket_and_a_mount_are_left_out(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.write("d/f", "x")
+    yoga.write("d/.f.swp", "x")
+    yoga.write("d/fleet/inside", "x")
+    os.mkfifo(yoga.home / "d/pipe")
+    yoga.pusher._mountpoints = [str(yoga.home / "d/fleet")]
+
+    async def go() -> None:
+        report = await yoga.push("d")
+        assert sorted(path.rpartition("/")[2] for path, _ in report.skipped) == ["fleet", "pipe"]
+        assert list(yoga.shown()) == ["d", "d/f"]
+
+    run(go(), fleet.clock)
+
+
+def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:
+    """A tombstone that the folder has not seen stands beside what it still has: the file lives."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "one")
+
+    async def remove(machine: Machine, path: str) -> None:
+        from sync.core.manifest import Kind
+        from sync.worker.change import Change
+
+        heads = frozenset(head.id for head in machine.db.heads(path))
+        last = machine.db.heads(path)[0].id
+        await machine.publisher.publish([[Change(path, Kind.TOMBSTONE, seen=heads, last=last)]])
+
+    async def go() -> None:
+        await yoga.push("f")
+        await bates.learner.poll()
+        await remove(bates, "f")
+        yoga.write("f", "two, longer")
+        assert (await yoga.push("f")).error() is None
+        assert await yoga.content("f") == b"two, longer"
+        await remove(yoga, "f")
+        assert yoga.shown() == {}
+        yoga.write("f", "three")
+        await yoga.push("f")
+        assert list(yoga.shown()) == ["f"]
+
+    run(go(), fleet.clock)
