@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,14 @@ from sync.engine import Engine, EngineBusy, run_engine
 from sync.env import Env, RealEnv
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
-from sync.machines.keeper import LOG_MAX, MountKeeper
+from sync.machines.keeper import MountKeeper
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
 
 LOCK_PAUSE_S: Final = 0.1
 READY: Final = b"ready\n"
+LOG_NAME: Final = "tcfsd.log"
+LOG_BYTES: Final = 5 << 20  # of one file; the one before is kept
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _log = logging.getLogger("tcfs.daemon")
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(_told(error))
     if options.background:
         _start_in_background(paths, settings, environ)
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    _log_to(paths, settings, [logging.StreamHandler(sys.stderr)])
     sys.exit(run(RealEnv(environ), paths, settings, environ, _Ready(None)))
 
 
@@ -146,11 +149,8 @@ def _start_in_background(paths: FleetPaths, settings: Settings, environ: Mapping
         os._exit(0)
     os.chdir("/")
     os.umask(0o077)
-    log = paths.log_dir / "tcfsd.log"
-    if log.exists() and log.stat().st_size > LOG_MAX:
-        log.rename(log.with_suffix(".log.old"))
-    _replace_standard_streams(log)
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    _replace_standard_streams(paths.log_dir / "tcfsd.err")
+    _log_to(paths, settings, [])
     code = 1
     try:
         code = run(RealEnv(environ), paths, settings, environ, _Ready(theirs))
@@ -167,15 +167,21 @@ def _await_ready(fd: int, log_dir: Path) -> int:
     if text.startswith(READY):
         return 0
     code, _, message = text.decode(errors="replace").partition(" ")
-    print(f"tcfsd: {message.strip() or 'ended at once'} (see {log_dir / 'tcfsd.log'})", file=sys.stderr)
+    print(f"tcfsd: {message.strip() or 'ended at once'} (see {log_dir / LOG_NAME})", file=sys.stderr)
     sys.stderr.flush()
     return int(code) if code.isdigit() else 1
 
 
-def _replace_standard_streams(log: Path) -> None:
-    """stdin from nowhere, stdout and stderr into the log: nothing of the starter stays open."""
+def _log_to(paths: FleetPaths, settings: Settings, more: list[logging.Handler]) -> None:
+    """To log/tcfsd.log of the state folder, whoever started us: the mount does too, with its stderr closed."""
+    to_file = RotatingFileHandler(paths.log_dir / LOG_NAME, maxBytes=LOG_BYTES, backupCount=1)
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[to_file, *more])
+
+
+def _replace_standard_streams(errors: Path) -> None:
+    """stdin from nowhere; what libraries print goes to a file. Nothing of the starter stays open."""
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    out = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for fd, target in ((null, 0), (out, 1), (out, 2)):
         os.dup2(fd, target)
     os.close(null)

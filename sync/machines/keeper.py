@@ -20,13 +20,12 @@ from sync.machines import fuse
 from sync.machines.lock import is_held
 from sync.state.home import FleetPaths
 
-TICK_S = 0.25
+TICK_S = 0.1
 PING_EVERY_S = 2.0
 PING_S = 10.0  # a mount that has not answered for so long is stuck
 FIRST_PAUSE_S = 0.5  # before it is started again; doubled at each failure
 LONGEST_PAUSE_S = 30.0
 STABLE_S = 30.0  # connected for so long, and a new failure counts as the first
-LOG_MAX = 10 << 20  # bytes; a larger log is put aside at the next start
 
 _log = logging.getLogger("tcfs.keeper")
 
@@ -78,19 +77,22 @@ class MountKeeper:
 
     async def _watch(self, link: Link) -> None:
         """Ask the mount for a sign of life until its connection ends."""
-        since = self._env.monotonic()
+        since = ping_at = self._env.monotonic()
         self._trouble = ""
         while self._link() is link:
-            try:
-                await link.ping(PING_S)
-            except NoDaemon:
-                return
-            except TimedOut:
-                await self._free(link)
-                return
-            if self._env.monotonic() - since > STABLE_S:
+            now = self._env.monotonic()
+            if now >= ping_at:
+                ping_at = now + PING_EVERY_S
+                try:
+                    await link.ping(PING_S)
+                except NoDaemon:
+                    return
+                except TimedOut:
+                    await self._free(link)
+                    return
+            if now - since > STABLE_S:
                 self._pause = FIRST_PAUSE_S
-            await self._env.sleep(PING_EVERY_S)
+            await self._env.sleep(TICK_S)
 
     async def _free(self, link: Link) -> None:
         mountpoint, pid = link.peer.mountpoint, link.peer.pid
@@ -112,7 +114,8 @@ class MountKeeper:
             if code is None:
                 return
             self._child = None
-            self._failed(f"it ended with code {code}, see {self._log_file}")
+            if code:
+                self._failed(self._last_words() or f"it ended with code {code}, see {self._paths.log_dir}")
         if self._env.monotonic() < self._next_start or is_held(self._paths.mount_lock):
             return
         self._start()
@@ -123,10 +126,7 @@ class MountKeeper:
         if reason:
             self._failed(reason)
             return
-        log = self._log_file
-        if log.exists() and log.stat().st_size > LOG_MAX:
-            log.rename(log.with_suffix(".log.old"))
-        with log.open("ab") as stderr:
+        with self._errors.open("wb") as stderr:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fs.mount"],
                 cwd="/",
@@ -146,5 +146,11 @@ class MountKeeper:
         self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
 
     @property
-    def _log_file(self) -> Path:
-        return self._paths.log_dir / "mount.log"
+    def _errors(self) -> Path:
+        """What the mount says before it stands; later it writes its own log."""
+        return self._paths.log_dir / "mount.err"
+
+    def _last_words(self) -> str:
+        """The last line that the mount wrote to stderr."""
+        lines = self._errors.read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("tcfs mount: ") if lines else ""

@@ -1,0 +1,198 @@
+import asyncio
+import signal
+
+import pytest
+
+from sync.core.errors import NoDaemon, TimedOut
+from sync.env import FakeEnv
+from sync.ipc.frames import Hello
+from sync.machines import fuse, keeper
+from sync.machines.keeper import MountKeeper
+from sync.machines.lock import FileLock
+from sync.state.home import Home
+
+
+class FakeLink:
+    def __init__(self):
+        self.peer = Hello(role="mount", mountpoint="/m", pid=4242)
+        self.answer = None  # an error to raise
+        self.pings = 0
+        self.is_closed = False
+
+    async def ping(self, timeout_s):
+        self.pings += 1
+        if self.answer is not None:
+            raise self.answer
+
+    def close(self):
+        self.is_closed = True
+
+
+class FakeProcess:
+    pid = 77
+
+    def __init__(self):
+        self.code = None
+
+    def poll(self):
+        return self.code
+
+
+class World:
+    """A keeper, and what it sees and does."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.env = FakeEnv()
+        self.paths = Home.from_environ({"TCFS_HOME": str(tmp_path)}).new_fleet("0123456789")
+        self.link = None
+        self.started = []
+        self.aborted = []
+        self.killed = []
+        self.errors = b""
+        monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+        monkeypatch.setattr(fuse, "abort", lambda place: self.aborted.append(place) or True)
+        monkeypatch.setattr(keeper.subprocess, "Popen", self.start)
+        monkeypatch.setattr(keeper.os, "kill", lambda pid, number: self.killed.append((pid, number)))
+        self.keeper = MountKeeper(self.env, self.paths, {"TCFS_HOME": str(tmp_path)}, lambda: self.link)
+
+    def start(self, command, **options):
+        options["stderr"].write(self.errors)
+        self.started.append((command, options))
+        self.process = FakeProcess()
+        return self.process
+
+    def run(self, scenario):
+        async def main():
+            running = asyncio.ensure_future(self.keeper.run())
+            try:
+                await scenario()
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+        asyncio.run(main())
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    return World(tmp_path, monkeypatch)
+
+
+def test_no_mount_is_started_unless_wanted(world):
+    async def scenario():
+        await world.env.advance(60)
+        assert world.started == []
+        world.keeper.want("/m")
+        await world.env.advance(1)
+        assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+def test_the_process_is_not_taken_for_the_daemon(world):
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(1)
+
+    world.run(scenario)
+    command, options = world.started[0]
+    assert command[1:] == ["-P", "-m", "fs.mount"]
+    assert not any("tcfsd" in word or str(world.paths.run_dir) in word for word in command)
+    assert options["cwd"] == "/"
+    assert options["start_new_session"]
+    assert options["env"]["TCFS_FLEET"] == "0123456789"
+
+
+def test_a_mount_that_runs_already_is_left_alone(world):
+    async def scenario():
+        world.keeper.want("/m")
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            await world.env.advance(60)
+            assert world.started == []
+        await world.env.advance(1)
+        assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_failures_are_told_and_slow_it_down(world):
+    async def scenario():
+        world.errors = b"noise\ntcfs mount: the folder is not empty\n"
+        world.keeper.want("/m")
+        for _ in range(3600):
+            await world.env.advance(0.1)
+            if world.started:
+                world.process.code = 1
+        assert "the folder is not empty" == world.keeper.state().trouble
+        assert 12 < len(world.started) < 25
+        world.keeper.want("/m")
+        count = len(world.started)
+        await world.env.advance(0.2)
+        assert len(world.started) == count + 1
+
+    world.run(scenario)
+
+
+def test_an_orderly_end_is_no_failure(world):
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(1)
+        world.process.code = 0
+        await world.env.advance(1)
+        assert len(world.started) == 2
+        assert world.keeper.state().trouble == ""
+
+    world.run(scenario)
+
+
+def test_a_mount_that_answers_is_asked_now_and_then(world):
+    async def scenario():
+        world.link = FakeLink()
+        world.keeper.want("/m")
+        await world.env.advance(20)
+        assert 8 <= world.link.pings <= 11
+        assert (world.started, world.aborted) == ([], [])
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_a_stuck_mount_is_freed_and_started_again(world):
+    async def scenario():
+        link = world.link = FakeLink()
+        link.answer = TimedOut("no answer")
+        world.keeper.want("/m")
+        await world.env.advance(0.05)
+        assert world.aborted == ["/m"]
+        assert world.killed == [(4242, signal.SIGKILL)]
+        assert link.is_closed
+        world.link = None
+        await world.env.advance(1)
+        assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+def test_a_lost_connection_is_no_stuck_mount(world):
+    async def scenario():
+        world.link = FakeLink()
+        world.link.answer = NoDaemon("the mount went away")
+        await world.env.advance(1)
+        assert (world.aborted, world.killed) == ([], [])
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_without_fuse_nothing_is_started(world, monkeypatch):
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "no device")
+
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(5)
+        assert world.started == []
+        assert world.keeper.state().trouble == "no device"
+
+    world.run(scenario)
