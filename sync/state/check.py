@@ -28,7 +28,10 @@ PAGE: Final = 1000  # rows read at once
 
 _NEVER: Final = (  # (what must find nothing, the error if it does)
     ("SELECT 1 FROM head WHERE version NOT IN (SELECT num FROM version)", "a head names no version"),
-    ("SELECT 1 FROM shown WHERE version NOT IN (SELECT num FROM version)", "a row of shown names no version"),
+    (
+        "SELECT 1 FROM shown WHERE version IS NOT NULL AND version NOT IN (SELECT num FROM version)",
+        "a row of shown names no version",
+    ),
     ("SELECT 1 FROM shown WHERE (id = 1) <> (parent = 0)", "the root of shown is not alone"),
     ("SELECT 1 FROM meta WHERE NOT EXISTS (SELECT 1 FROM shown WHERE id = 1)", "shown has no root"),
     (
@@ -84,8 +87,12 @@ def actual_tree(db: FleetDb) -> tuple[dict[str, Look], list[str]]:
     """(path -> what stands there, what hangs nowhere). Paths of siblings end in their own names."""
     tree: dict[str, Look] = {}
     waiting = [(ROOT_ID, "")]
+    visited: set[int] = set()
     while waiting:
         parent, folder = waiting.pop()
+        if parent in visited:
+            return tree, [f"the folder {folder!r} lies in itself"]
+        visited.add(parent)
         after = ""
         while rows := db.view.children(parent, after, PAGE):
             after = rows[-1].name

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sync.core.errors import BadInput
 from sync.core.paths import is_below, join_path, split_path
 from sync.state.folders import Folders
-from sync.state.rows import DIR, ShownRow
+from sync.state.rows import DIR, ROOT_ID, ShownRow
 
 
 def move_dir(folders: Folders, dir_id: int, old_path: str, new_path: str) -> dict[str, None]:
@@ -13,8 +13,10 @@ def move_dir(folders: Folders, dir_id: int, old_path: str, new_path: str) -> dic
 
     Deriving them undoes whatever the heads do not say, so the versions of the rename must be there by then. A directory
     in the way is merged into the one that moves. Nothing is shown at old_path: nothing to do.
-    BadInput if new_path is old_path or lies below it.
+    BadInput if new_path is old_path or lies below it, or dir_id is the root's.
     """
+    if dir_id <= ROOT_ID:
+        raise BadInput(f"no folder has the number {dir_id}", path=old_path)
     if new_path == old_path or is_below(new_path, old_path):
         raise BadInput("a folder cannot move into itself", path=old_path)
     row_id = folders.dir_id(old_path)

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 
-from sync.core.errors import BadFormat
+from sync.core.errors import BadFormat, BadInput
 from sync.core.manifest import (
     CondemnedRecord,
     Kind,
@@ -21,7 +21,7 @@ from sync.state.derive import Deriver
 from sync.state.folders import Folders, Origin
 from sync.state.heads import VersionTable, insert_many
 from sync.state.move import move_dir
-from sync.state.rows import MachineNumbers, NodePlace
+from sync.state.rows import ROOT_ID, MachineNumbers, NodePlace
 from sync.state.shown_table import ShownTable
 
 _CONTESTED = "SELECT path FROM head GROUP BY path HAVING count(*) > 1"
@@ -43,8 +43,11 @@ class Transaction(Books):
     def insert_version(self, line: bytes, version: Version, place: NodePlace | None = None) -> bool:
         """Insert a version, whose record's bytes are `line`; False if it is known already.
 
-        place: the node it was published from, which shown takes over; None for a version from elsewhere.
+        place: the node it was published from, which shown takes over; None for a version from elsewhere. BadInput if
+        that node is the root.
         """
+        if place is not None and place.node_id is not None and place.node_id <= ROOT_ID:
+            raise BadInput(f"no node has the number {place.node_id}", path=version.path)
         manifest = version.manifest
         machine = self.machine_number(version.id.partition(":")[0])
         if not self.versions.add(machine, line, version):
