@@ -87,6 +87,10 @@ class State:
         could not notice by size and mtime that its pages are old.
         """
         ino = self.inodes.number(row.id)
+        if self.inodes.row_id(ino) != row.id:  # the number was given to another row, as a node of ours stands there
+            ino = self.overlay.new_ino()
+            self.inodes.renumber(row.id, ino)
+            return ino
         if row.kind == DIR:
             return ino
         node = self.overlay.nodes.get(ino)

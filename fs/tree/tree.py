@@ -62,6 +62,8 @@ class Tree:
         tree = cls(state, paths, owns_view=view is None)
         try:
             recovery.recover(state, paths.work_dir)
+            while note.has_answers(state):  # a layer may have been renamed by an answer that was not committed
+                note.note(state, note.NOTES_MAX)
         except BaseException:
             tree.abandon()
             raise
