@@ -50,9 +50,7 @@ class Fleet:
         self.machines: list[Machine] = []
         info = FleetInfo(1, FLEET_ID, "default", SIZES, KEYS.check.hex())
         self.memory.objects[FLEET_KEY] = encode_fleet(info)
-        self.params = ChunkParams(
-            seed=KEYS.chunker_seed, min_size=SIZES.min, avg_size=SIZES.avg, max_size=SIZES.max
-        )
+        self.params = ChunkParams(seed=KEYS.chunker_seed, min_size=SIZES.min, avg_size=SIZES.avg, max_size=SIZES.max)
 
     def machine(self, name: str, mode: Mode = Mode.INTERACTIVE) -> "Machine":
         number = len(self.machines) + 1
@@ -242,5 +240,3 @@ def run(awaitable: Awaitable[T], clock: FakeClock) -> T:
         return await clock.drive(awaitable)
 
     return asyncio.run(driven())
-
-

@@ -11,11 +11,7 @@ from sync.core.manifest import Manifest, decode_record
 from sync.env import Crash, fault_names
 from sync.worker.journals import JournalReader
 
-POINTS = sorted(
-    name
-    for name in fault_names([Path(sync.__file__).parent])
-    if re.match(r"(publish|pack|fleet)\.", name)
-)
+POINTS = sorted(name for name in fault_names([Path(sync.__file__).parent]) if re.match(r"(publish|pack|fleet)\.", name))
 
 
 def published_versions(machine: Machine) -> list[str]:

@@ -1,0 +1,126 @@
+"""Fetching: cache first, single flight, neighbours, progress, what the cache cannot take."""
+
+import asyncio
+
+import pytest
+from workerkit import Fleet, Machine, run
+
+from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
+from sync.core.manifest import VersionId
+
+
+async def two(fleet: Fleet, files: dict[str, bytes]) -> tuple[Machine, Machine]:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    for name, data in files.items():
+        yoga.write(f"d/{name}", data)
+    await yoga.push("d")
+    await bates.learner.poll()
+    return yoga, bates
+
+
+def version(machine: Machine, path: str) -> VersionId:
+    return machine.db.heads(path)[0].id
+
+
+def test_small_neighbours_come_along(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {f"f{number:02}": b"content %d" % number for number in range(20)})
+        assert await bates.fetcher.fetch(version(bates, "d/f03"), [0]) == {}
+        assert bates.reader.statistics().requests == 1
+        for number in range(3, 20):
+            assert await bates.fetcher.fetch(version(bates, f"d/f{number:02}"), [0]) == {}
+        assert bates.reader.statistics().requests == 1
+
+    run(go(), fleet.clock)
+
+
+def test_one_request_for_all_who_ask(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": bytes(range(256)) * 400})
+        identity = version(bates, "d/f")
+        ids, _ = await bates.fetcher.chunk_list(identity)
+        indexes = range(len(ids))
+        await asyncio.gather(*(bates.fetcher.fetch(identity, indexes) for _ in range(5)))
+        read = bates.reader.statistics().bytes_read
+        packs = sum(len(data) for key, data in fleet.memory.objects.items() if key.startswith("packs/"))
+        assert 0 < read <= packs
+        await bates.fetcher.fetch(identity, indexes)
+        assert bates.reader.statistics().bytes_read == read
+
+    run(go(), fleet.clock)
+
+
+def test_what_the_cache_cannot_take_comes_inline(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": b"hello"})
+        bates.cache.put = lambda chunk, data: False  # type: ignore[method-assign]
+        assert await bates.fetcher.fetch(version(bates, "d/f"), [0]) == {0: b"hello"}
+
+    run(go(), fleet.clock)
+
+
+def test_progress_and_who_goes_away(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": b"hello"})
+        gate = asyncio.Event()
+        original = fleet.memory.get
+
+        async def slow(key: str, start: int = 0, length: int | None = None) -> bytes:
+            await gate.wait()
+            return await original(key, start, length)
+
+        fleet.memory.get = slow  # type: ignore[method-assign]
+        told: list[float] = []
+
+        async def progress() -> None:
+            told.append(bates.env.monotonic())
+
+        waiting = asyncio.ensure_future(bates.fetcher.fetch(version(bates, "d/f"), [0], progress=progress))
+        await bates.env.sleep(3.5)
+        assert len(told) == 3
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        gate.set()
+        await bates.env.sleep(0.1)
+        ids, _ = await bates.fetcher.chunk_list(version(bates, "d/f"))
+        assert bates.cache.has(ids[0])  # the fetch went on
+
+    run(go(), fleet.clock)
+
+
+def test_errors_are_named_and_not_remembered(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": b"hello"})
+        identity = version(bates, "d/f")
+        (pack,) = [key for key in fleet.memory.objects if key.startswith("packs/")]
+        kept = fleet.memory.objects.pop(pack)
+        with pytest.raises(Integrity, match=pack):
+            await bates.fetcher.fetch(identity, [0])
+        fleet.memory.is_away = True
+        with pytest.raises(StoreAway):
+            await bates.fetcher.fetch(identity, [0])
+        fleet.memory.is_away = False
+        fleet.memory.objects[pack] = kept
+        assert await bates.fetcher.fetch(identity, [0]) == {}
+        with pytest.raises(BadFormat):
+            await bates.fetcher.fetch(identity, [1])
+        with pytest.raises(NotFound):
+            await bates.fetcher.fetch("00000009-0000-4000-8000-000000000000:1:00000000", [0])
+
+    run(go(), fleet.clock)
+
+
+def test_a_whole_file_is_a_base_too(fleet: Fleet) -> None:
+    async def go() -> None:
+        yoga, bates = await two(fleet, {"f": b"hello"})
+        manifest = yoga.db.heads("d/f")[0].manifest
+        place = bates.cache.whole_path(manifest.content_id)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"hello")
+        assert await bates.fetcher.base_bytes(version(bates, "d/f"), [0]) == {0: b"hello"}
+        assert bates.reader.statistics().requests == 0
+        place.write_bytes(b"wrong")
+        assert await bates.fetcher.base_bytes(version(bates, "d/f"), [0]) == {0: b"hello"}
+        assert bates.reader.statistics().requests == 1
+
+    run(go(), fleet.clock)
