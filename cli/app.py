@@ -157,8 +157,7 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Com
         for option in options:
             decorated = option(decorated)
         settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
-        command: click.Command = click.command(name, **settings)(decorated)
-        return command
+        return click.command(name, cls=click.Command, **settings)(decorated)
 
     return wrap
 

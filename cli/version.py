@@ -1,15 +1,10 @@
 """tcfs version"""
 
 from cli.app import App, verb
+from sync.ours import VERSION
 
 
 @verb("version", with_fleet=False)
 def command(app: App) -> None:
     """Print the version of this program."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("tcfs")
-    except PackageNotFoundError:
-        number = "unknown"
-    app.out.data({"version": number}, [f"tcfs {number}"])
+    app.out.data({"version": VERSION}, [f"tcfs {VERSION}"])

@@ -12,12 +12,13 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-from sync.core.errors import TcfsError
+from sync.core.errors import BadConfig, TcfsError
 from sync.engine import Engine, EngineBusy, run_engine
 from sync.env import Env, RealEnv
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines.keeper import MountKeeper
+from sync.ours import foreign_packages
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
 
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     environ = os.environ
     try:
+        check_packages()
         home = Home.from_environ(environ)
         settings = Settings.load(home, environ, {"fleet": options.fleet})
         paths = home.fleet(settings.fleet)
@@ -51,6 +53,13 @@ def main(argv: list[str] | None = None) -> None:
         _start_in_background(paths, settings, environ)
     _log_to(paths, settings, [logging.StreamHandler(sys.stderr)])
     sys.exit(run(RealEnv(environ), paths, settings, environ, _Ready(None)))
+
+
+def check_packages() -> None:
+    """BadConfig if another distribution has overwritten a package of ours: then nothing is what it seems."""
+    if wrong := foreign_packages():
+        text = "; ".join(f"the package {name} {what}" for name, what in wrong.items())
+        raise BadConfig(text, hint="install tcfs in an environment of its own: scripts/setup")
 
 
 def run(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, str], ready: "_Ready") -> int:

@@ -158,7 +158,7 @@ class Engine:
         self._durable_upto = 0
         self._told = (0, 0)
         self._trouble: dict[str, str] = {}
-        self._log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
+        self.log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
 
     # ---- background
 
@@ -221,13 +221,13 @@ class Engine:
             await job()
         except (TcfsError, OSError, sqlite3.Error) as error:
             if self._trouble.get(name) != str(error):
-                self._log.warning("%s: %s", name, error, exc_info=None if isinstance(error, TcfsError) else error)
+                self.log.warning("%s: %s", name, error, exc_info=None if isinstance(error, TcfsError) else error)
             self._trouble[name] = str(error)
             if isinstance(error, NoSpace):
                 ballast.give_up(self.paths.ballast)
         else:
             if self._trouble.pop(name, None) is not None:
-                self._log.info("%s works again", name)
+                self.log.info("%s works again", name)
         self._tell_mount()
 
     def _tell_mount(self) -> None:
@@ -311,13 +311,13 @@ class Engine:
         self._used.extend(chunks[: max(0, USED_MAX - len(self._used))])
 
     def mount_came(self, link: Link) -> None:
-        self._log.info("mount process %d is connected, at %s", link.peer.pid, link.peer.mountpoint)
+        self.log.info("mount process %d is connected, at %s", link.peer.pid, link.peer.mountpoint)
         self._told = (0, 0)
         self._tree_moved.set()
         self._tell_mount()
 
     def mount_went(self, link: Link) -> None:
-        self._log.info("mount process %d is gone", link.peer.pid)
+        self.log.info("mount process %d is gone", link.peer.pid)
 
     # ---- inside
 

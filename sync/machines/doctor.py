@@ -1,6 +1,5 @@
 """What may be wrong with this machine's tcfs: each finding with its remedy. Changes nothing."""
 
-import importlib.util
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines import fuse
 from sync.machines.lock import is_held
+from sync.ours import VERSION, foreign_packages
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
 from sync.store.open import open_store, store_folder
@@ -63,15 +63,11 @@ async def _guarded(subject: str, remedy: str, look: Callable[[], Awaitable[Findi
 
 
 def _packages() -> Finding:
-    """Another installed package called fs, sync or cli would overwrite ours."""
-    ours = Path(__file__).parents[2]
-    for name in ("fs", "sync", "cli"):
-        spec = importlib.util.find_spec(name)
-        folders = [Path(place) for place in spec.submodule_search_locations or []] if spec is not None else []
-        if folders != [ours / name]:
-            where = ", ".join(map(str, folders)) or "nowhere"
-            return Finding("packages", False, f"the package {name} is not ours but {where}", "install tcfs by itself")
-    return Finding("packages", True, f"fs, sync and cli are those of {ours}")
+    wrong = foreign_packages()
+    if wrong:
+        text = "; ".join(f"the package {name} {what}" for name, what in wrong.items())
+        return Finding("packages", False, text, "install tcfs in an environment of its own: scripts/setup")
+    return Finding("packages", True, f"sync, fs and cli are those of tcfs {VERSION}")
 
 
 def _fuse() -> Finding:

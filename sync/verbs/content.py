@@ -127,7 +127,7 @@ async def _check_stored(engine: "Engine", ids: list[ChunkId], packs: dict[str, b
 async def _is_whole(engine: "Engine", key: str, pack_id: str) -> bool:
     known = engine.context.db.query("SELECT size FROM pack WHERE pack_id = ?", bytes.fromhex(pack_id))
     try:
-        return (await engine.context.store.stat(key)).size == known[0][0]
+        return (await engine.context.store.stat(key)).size == int(known[0][0])
     except ObjectMissing:
         return False
 
