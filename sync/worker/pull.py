@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -162,7 +163,7 @@ class _Run:
     async def _windows(self, items: Iterator[Item]) -> AsyncGenerator[_Window, None]:
         """Steps in order, as much content in each window as may be in memory."""
         window = _Window()
-        while group := [item for item, _ in zip(items, range(EXAMINED_AT_ONCE), strict=False)]:
+        while group := list(islice(items, EXAMINED_AT_ONCE)):
             for step in await self._context.env.run_io(self._examiner.examine, group):
                 async for piece, size in self._pieces(step):
                     window.pieces.append(piece)

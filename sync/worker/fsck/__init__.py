@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Awaitable
 
-from sync.core.errors import StoreAway
+from sync.core.errors import BadFormat, NotFound, StoreAway
 from sync.state.home import FleetPaths
 from sync.worker.context import Context
 from sync.worker.fsck.books import FLEET_DB, HINT_REBUILD, check_books, check_holes, check_outbox
@@ -33,13 +33,10 @@ async def fsck(
     the rules of fleet.db, which are computed anew from all versions.
     """
     check = Check(context, deep, progress, tally=tally if tally is not None else Tally())
-    for database, part in (
-        (FLEET_DB, check_books(check, paths)),
-        (FLEET_DB, _check_store(check)),
-        (FLEET_DB, _check_contents(check, paths)),
-        (TREE_DB, check_overlay(check, paths)),
-    ):
-        await _guarded(check, database, part)
+    await _guarded(check, FLEET_DB, check_books(check, paths))
+    await _guarded(check, FLEET_DB, _check_store(check))
+    await _guarded(check, FLEET_DB, _check_contents(check, paths))
+    await _guarded(check, TREE_DB, check_overlay(check, paths))
     return check.findings.all()
 
 
@@ -68,9 +65,9 @@ def _note_away(check: Check, error: StoreAway) -> None:
 
 
 async def _guarded(check: Check, database: str, part: Awaitable[None]) -> None:
-    """A database that SQLite cannot read is a finding, and the other parts are looked at all the same."""
+    """A database that cannot be read, or contradicts itself, is a finding, and the other parts are looked at as well."""
     try:
         await part
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, NotFound, BadFormat) as error:
         hint = HINT_REBUILD if database == FLEET_DB else ""
         check.findings.error(database, f"{database} cannot be read: {error}", hint=hint)

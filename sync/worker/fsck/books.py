@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from sync.core.errors import BadFormat, NotFound
 from sync.core.journal import (
     NO_PREDECESSOR,
     JournalHead,
@@ -48,7 +49,7 @@ def _check_database(check: Check, paths: FleetPaths) -> None:
             check.findings.error(FLEET_DB, f"{FLEET_DB} is damaged: {sentence}", hint=HINT_REBUILD)
         if damage:
             return
-        for sentence in check_fleet_db(db):
+        for sentence in _broken_rules(db):
             check.findings.error(FLEET_DB, f"{FLEET_DB}: {sentence}", hint=HINT_REBUILD)
         for path, seq in db.query(_UNCARRIED):
             message = f"version {seq} of ours is neither queued nor in a segment of the journal"
@@ -56,6 +57,13 @@ def _check_database(check: Check, paths: FleetPaths) -> None:
         _check_references(check, db)
     finally:
         db.close()
+
+
+def _broken_rules(db: FleetDb) -> list[str]:
+    try:
+        return check_fleet_db(db)
+    except (NotFound, BadFormat) as error:  # rows that name what is not there: no tree can be made of them
+        return [error.message]
 
 
 def _check_references(check: Check, db: FleetDb) -> None:

@@ -48,7 +48,24 @@ def test_a_folder_arrives_as_it_is(fleet: Fleet) -> None:
     run(go(), fleet.clock)
     assert tree_of(bates.home / "docs") == tree_of(yoga.home / "docs")
     assert (bates.home / "docs/link").readlink().as_posix() == "deep/er"
-    assert os.readlink(bates.home / "docs/link") == "deep//er/"  # noqa: PTH115
+    assert os.readlink(bates.home / "docs/link") == "deep//er/"
+
+
+def test_many_files_in_many_folders(fleet: Fleet) -> None:
+    """More than one group of everything: items examined, files of a slice, rows of a page."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    for number in range(700):
+        yoga.write(f"d/{number % 30}/{number}", f"{number}")
+    for number in range(450):
+        yoga.write(f"d/full/{number}", b"")
+
+    async def go() -> None:
+        assert (await yoga.push("d")).files == 700 + 30 + 450 + 2
+        assert (await bates.pull("d", "d")).files == 700 + 450
+        assert (await bates.pull("d", "d")).unchanged == 700 + 450
+
+    run(go(), fleet.clock)
+    assert tree_of(bates.home / "d") == tree_of(yoga.home / "d")
 
 
 def test_what_did_not_change_is_neither_read_nor_published(fleet: Fleet) -> None:
