@@ -5,6 +5,7 @@ hot path never await; what they call is synchronous, so a reply that was true wh
 kernel before the invalidation of a later change.
 """
 
+import errno
 import functools
 import logging
 import os
@@ -231,7 +232,13 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        return xattr.getxattr(self._volume, inode, name)
+        # Plain FUSEErrors, because these two answers are most of all requests that fail.
+        if not xattr.is_kept(name):
+            raise FUSEError(errno.EOPNOTSUPP)
+        value = xattr.getxattr(self._volume, inode, name)
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
 
     @_change
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:

@@ -97,8 +97,8 @@ class Client:
     async def fetch(self, version: str, indexes: Sequence[int], priority: int = 0) -> dict[int, bytes]:
         """Have these chunks of a version brought into the cache; returns those that the cache could not take.
 
-        NoDaemon once there has been no engine for 3 s, TimedOut after 30 s without a sign of life about this fetch, else what the
-        engine reports. A fetch survives a reconnect: it is asked for again.
+        NoDaemon once there has been no engine for 3 s, TimedOut after 30 s without a sign of life about this fetch,
+        else what the engine reports. A fetch survives a reconnect: it is asked for again.
         """
         await self._wait_connected()
         request = frames.Fetch(self._take_id(), version, list(indexes), priority)

@@ -13,7 +13,9 @@ import errno
 import logging
 import os
 import select
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -30,34 +32,66 @@ PYFUSE3_VERSION = "3.5.0"  # whose loop this has been fitted to
 log = logging.getLogger(__name__)
 
 
+class _Ready:
+    """Something to await that is done already, without a coroutine made for it."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+_READY = _Ready()
+
+
 class FreeLock:
-    """A mutex for tasks that takes no checkpoint while it is free. Unfair: whoever runs takes it."""
+    """A mutex for the workers that costs nothing while it is free. Unfair: whoever runs takes it.
+
+    Releasing wakes nobody, because the worker that released it comes back for it at once, unless its request has to
+    wait for something: then `hand_over` lets another one read the next request.
+    """
 
     def __init__(self) -> None:
-        self._held = False
+        self.is_held = False
         self._lot = trio.lowlevel.ParkingLot()
 
-    async def __aenter__(self) -> None:
-        while self._held:
-            await self._lot.park()
-        self._held = True
+    def __aenter__(self) -> Awaitable[None]:
+        if self.is_held:
+            return self._wait()
+        self.is_held = True
+        return _READY
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._held = False
-        # The waiter runs only if the releasing task really waits: then somebody must read the next request.
-        self._lot.unpark()
+    ) -> Awaitable[None]:
+        self.is_held = False
+        return _READY
+
+    def hand_over(self) -> None:
+        """Wake one of those that wait, if it is free."""
+        if not self.is_held and self._lot:
+            self._lot.unpark()
+
+    async def _wait(self) -> None:
+        while self.is_held:
+            await self._lot.park()
+        self.is_held = True
 
 
-class RestartingNursery:
-    """A nursery whose tasks start again when a read of the FUSE descriptor found nothing (EAGAIN)."""
+class Workers:
+    """The nursery in which pyfuse3 runs its workers: each a loop that reads a request and answers it.
 
-    def __init__(self) -> None:
+    A worker that is suspended, or ends, without holding the lock hands it over. One whose read of the FUSE descriptor
+    found nothing (EAGAIN) starts again.
+    """
+
+    def __init__(self, lock: FreeLock) -> None:
+        self._lock = lock
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
 
-    async def __aenter__(self) -> "RestartingNursery":
+    async def __aenter__(self) -> "Workers":
         self._nursery = await self._manager.__aenter__()
         return self
 
@@ -66,20 +100,38 @@ class RestartingNursery:
     ) -> bool | None:
         return await self._manager.__aexit__(kind, error, trace)
 
-    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
+    def start_soon(
+        self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None
+    ) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(_restart_on_eagain, function, args, name=name)
+        self._nursery.start_soon(self._work, function, args, name=name)
 
-
-async def _restart_on_eagain(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
-    while True:
+    async def _work(self, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]) -> None:
         try:
-            await function(*args)
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
-        else:
-            return
+            while not await _watched(function(*args), self._lock.hand_over):
+                pass
+        finally:
+            self._lock.hand_over()
+
+
+@types.coroutine
+def _watched(worker: Coroutine[Any, Any, Any], suspended: Callable[[], None]) -> Generator[Any, Any, bool]:
+    """Run `worker`, calling `suspended` whenever it waits for something. False if it ended by EAGAIN."""
+    step: Callable[[], Any] = partial(worker.send, None)
+    try:
+        while True:
+            waits_for = step()
+            suspended()
+            try:
+                step = partial(worker.send, (yield waits_for))
+            except BaseException as error:
+                step = partial(worker.throw, error)
+    except StopIteration:
+        return True
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            raise
+        return False
 
 
 class Lowlevel:
@@ -127,11 +179,15 @@ class Lowlevel:
 class QuickTrio:
     """Stands where pyfuse3 looks for the module trio; everything that it does not replace is trio's own."""
 
-    Lock = FreeLock
-    open_nursery = RestartingNursery
-
     def __init__(self, env: Env) -> None:
         self.lowlevel = Lowlevel(env)
+        self._lock = FreeLock()
+
+    def Lock(self) -> FreeLock:
+        return self._lock
+
+    def open_nursery(self) -> Workers:
+        return Workers(self._lock)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)

@@ -9,19 +9,23 @@ NAME_MAX = 255  # bytes
 VALUE_MAX = 65_536  # bytes, as Linux has it
 
 
-def getxattr(volume: Volume, ino: int, name: bytes) -> bytes:
-    """ENODATA if there is none. The kernel asks for security.capability before every write: that never goes further."""
-    if not name.startswith(USER):
-        raise OSError(errno.ENODATA, "only user.* is kept")
-    value = volume.tree.getxattr(ino, name.decode())
-    if value is None:
-        raise OSError(errno.ENODATA, "no such attribute")
-    return value
+def is_kept(name: bytes) -> bool:
+    """False for the namespaces that do not exist here: reading and setting are EOPNOTSUPP.
+
+    The kernel asks for security.capability before every write. `ls -l` asks for two of these for every file, unless the
+    first answer of a file system is this one: then it never asks again.
+    """
+    return name.startswith(USER)
+
+
+def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
+    """The value of an attribute that is_kept; None if there is none."""
+    return volume.tree.getxattr(ino, name.decode())
 
 
 def setxattr(volume: Volume, ino: int, name: bytes, value: bytes) -> None:
     """EOPNOTSUPP outside user.*; Stale (ESTALE) if the inode's version has moved."""
-    if not name.startswith(USER):
+    if not is_kept(name):
         raise OSError(errno.EOPNOTSUPP, "only user.* is kept")
     if len(name) > NAME_MAX or len(value) > VALUE_MAX:
         raise OSError(errno.ERANGE if len(name) > NAME_MAX else errno.E2BIG, "too long")
@@ -34,6 +38,6 @@ def listxattr(volume: Volume, ino: int) -> list[bytes]:
 
 def removexattr(volume: Volume, ino: int, name: bytes) -> None:
     """ENODATA if there is none."""
-    if not name.startswith(USER):
+    if not is_kept(name):
         raise OSError(errno.ENODATA, "only user.* is kept")
     volume.tree.removexattr(ino, name.decode())
