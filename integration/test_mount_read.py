@@ -1,4 +1,4 @@
-"""A real mount over what another machine wrote: listing, reading, hydrating, and changes that arrive while it is mounted."""
+"""A real mount over what another machine wrote: listing, reading, hydrating, and changes that arrive meanwhile."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from enginekit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
+from mountkit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
 from made_versions import MTIME_NS
 
 from sync.ipc import frames

@@ -1,4 +1,4 @@
-"""A mount without tcfsd: the test plays the engine. It writes fleet.db, fills the cache, and answers fetches or does not."""
+"""A mount without tcfsd: the test plays the engine, writes fleet.db, fills the cache, answers fetches or does not."""
 
 import os
 import signal
