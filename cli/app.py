@@ -38,6 +38,10 @@ class App:
 
         return RealEnv(self.environ)
 
+    def close(self) -> None:
+        if "env" in self.__dict__:
+            self.env.close()
+
     @functools.cached_property
     def home(self) -> "Home":
         from sync.state.home import Home

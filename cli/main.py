@@ -55,7 +55,8 @@ def tcfs(ctx: click.Context, as_json: bool) -> None:
     """A file system for a fleet of machines: every file of every machine, hydrated on demand."""
     from cli.app import App
 
-    ctx.obj = App(os.environ, Out(as_json))
+    app = ctx.obj = App(os.environ, Out(as_json))
+    ctx.call_on_close(app.close)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
+
 from sync.cas.cache import ChunkCache, default_quota
 from sync.cas.reader import ChunkReader
 from sync.core.codec import Keys
@@ -228,7 +230,15 @@ class Engine:
         else:
             if self._trouble.pop(name, None) is not None:
                 self.log.info("%s works again", name)
+        self._take_over_machine_id()
         self._tell_mount()
+
+    def _take_over_machine_id(self) -> None:
+        """After a fork fleet.db has a new machine_id: fleet.toml follows."""
+        machine_id = self.context.db.machine_id
+        if machine_id != self.config.machine_id:
+            self.log.warning("this machine is %s now: another one went on as %s", machine_id, self.config.machine_id)
+            self.save_config(msgspec.structs.replace(self.config, machine_id=machine_id))
 
     def _tell_mount(self) -> None:
         """Hints for what was committed since the last time."""

@@ -1,0 +1,212 @@
+import asyncio
+import shutil
+
+import pytest
+from enginekit import Machine, MountEnd, Tree, call, until
+
+from sync.core.errors import NotAuthorised
+from sync.engine import EngineBusy
+from sync.ipc import frames
+from sync.machines import ballast
+
+
+@pytest.fixture
+def yoga(tmp_path):
+    machine = Machine(tmp_path, "yoga")
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def bates(tmp_path, yoga):
+    machine = Machine(tmp_path, "bates", yoga)
+    yield machine
+    machine.close()
+
+
+def test_there_is_one_engine_at_a_time(yoga):
+    async def scenario(engine):
+        with pytest.raises(EngineBusy):
+            await yoga.beside(scenario)
+        return "first"
+
+    assert yoga.run(scenario) == "first"
+    assert yoga.run(lambda engine: asyncio.sleep(0, "again")) == "again"
+
+
+def test_two_engines_in_one_process_hear_of_each_other(yoga, bates):
+    path = yoga.file("f", b"hello")
+
+    async def scenario(here):
+        async def beside(there):
+            await call(here, "push", paths=[path])
+            await until(lambda: there.is_shown("f"))
+
+        await bates.beside(beside)
+
+    yoga.run(scenario)
+
+
+def test_what_is_sealed_is_published_and_told(yoga, bates):
+    async def scenario(engine):
+        mount = MountEnd()
+        await mount.connect(engine)
+        tree = Tree(yoga)
+        seal_id = tree.put("a", b"content")
+        mount.send(frames.Sealed())
+        await until(lambda: engine.context.db.view.answer(seal_id))
+        await until(lambda: {type(message) for message in mount.told} >= {frames.FeedMoved, frames.TakenMoved})
+        await until(lambda: not engine.queued_paths())
+        tree.close()
+        await mount.close()
+
+    yoga.run(scenario)
+
+    async def there(engine):
+        await until(lambda: engine.is_shown("a"))
+
+    bates.run(there)
+
+
+def test_what_was_sealed_before_is_published_without_a_mount(yoga):
+    tree = Tree(yoga)
+    seal_id = tree.put("a", b"content")
+    tree.close()
+
+    async def scenario(engine):
+        await until(lambda: engine.context.db.view.answer(seal_id))
+
+    yoga.run(scenario)
+
+
+def test_a_mount_fetches_chunks(yoga, bates):
+    path = yoga.file("f", b"some bytes")
+    yoga.run(lambda engine: call(engine, "push", paths=[path]))
+
+    async def scenario(engine):
+        await until(lambda: engine.is_shown("f"))
+        view = engine.context.db.view
+        version = view.identity(view.resolve_path("f").version)
+        mount = MountEnd()
+        await mount.connect(engine)
+        mount.send(frames.Fetch(7, version, [0]))
+        done = await until(lambda: [message for message in mount.told if isinstance(message, frames.FetchDone)])
+        assert done == [frames.FetchDone(7)]
+        chunk = view.chunk_list(version)[0][0]
+        assert engine.cache.path(chunk).read_bytes() == b"some bytes"
+        mount.send(frames.Fetch(8, version, [99]))
+        failed = await until(lambda: [message for message in mount.told if isinstance(message, frames.Failed)])
+        assert failed[0].code == "bad-format"
+        await mount.close()
+
+    bates.run(scenario)
+
+
+def test_a_store_that_is_away_is_said_and_waited_for(yoga, tmp_path, caplog):
+    async def scenario(engine):
+        await until(lambda: engine.context.db.machines())
+        (tmp_path / "store").rename(tmp_path / "gone")
+        tree = Tree(yoga)
+        tree.put("a", b"content")
+        engine.sealed()
+        trouble = await until(engine.store_trouble)
+        assert "away" in trouble
+        assert (await call(engine, "engine"))["store_trouble"] == trouble
+        (tmp_path / "gone").rename(tmp_path / "store")
+        await until(lambda: engine.is_shown("a"))
+        await until(lambda: not engine.queued_paths())
+        await until(lambda: not engine.store_trouble())
+        tree.close()
+
+    yoga.run(scenario)
+
+
+def test_an_engine_starts_with_its_store_away(yoga, tmp_path, caplog):
+    shutil.rmtree(tmp_path / "store")
+
+    async def scenario(engine):
+        assert await until(engine.store_trouble)
+
+    yoga.run(scenario)
+
+
+def test_a_lost_fleet_db_comes_back_under_a_new_machine_id(yoga, caplog):
+    path = yoga.file("f", b"one")
+    yoga.run(lambda engine: call(engine, "push", paths=[path]))
+    old = yoga.paths.load().machine_id
+    for file in yoga.paths.state_dir.glob("fleet.db*"):
+        file.unlink()
+
+    async def scenario(engine):
+        await until(lambda: engine.is_shown("f"))
+        await until(lambda: engine.context.db.machine_id != old)
+        assert old in engine.context.db.own_ids
+        await until(lambda: yoga.paths.load().machine_id != old)
+        assert yoga.paths.load().machine_id == engine.context.db.machine_id
+
+    yoga.run(scenario)
+
+
+def test_another_fleets_key_is_refused(yoga):
+    for file in yoga.paths.state_dir.glob("fleet.db*"):
+        file.unlink()
+    yoga.paths.write_key(bytes(32))
+    with pytest.raises(NotAuthorised):
+        yoga.run(lambda engine: asyncio.sleep(0))
+
+
+def test_answers_go_when_the_mount_has_noted_them_for_good(yoga):
+    async def scenario(engine):
+        mount = MountEnd()
+        await mount.connect(engine)
+        tree = Tree(yoga)
+        seal_id = tree.put("a", b"content")
+        mount.send(frames.Sealed())
+        answer = await until(lambda: engine.context.db.view.answer(seal_id))
+        tree.forget("a")
+        mount.send(frames.Noted(answer.n))
+        mount.send(frames.Noted(answer.n, durable=True))
+        await until(lambda: engine.context.db.view.answer(seal_id) is None)
+        tree.close()
+        await mount.close()
+
+    yoga.run(scenario)
+
+
+def test_a_bug_in_the_background_ends_the_engine(yoga):
+    async def scenario(engine):
+        async def broken(*_):
+            raise ZeroDivisionError("a bug")
+
+        engine.publisher.drain = broken
+        engine.context.db.queued_seqs = lambda: [(1, 1)]
+        await asyncio.sleep(15)
+
+    with pytest.raises(ZeroDivisionError):
+        yoga.run(scenario)
+
+
+def test_ballast_is_kept(yoga):
+    async def scenario(engine):
+        assert yoga.paths.ballast.stat().st_size == ballast.SIZE
+
+    yoga.run(scenario)
+
+
+def test_the_content_below_changed_files_is_not_evicted(yoga):
+    path = yoga.file("f", b"base bytes")
+
+    async def scenario(engine):
+        await call(engine, "push", paths=[path])
+        view = engine.context.db.view
+        version = view.identity(view.resolve_path("f").version)
+        await engine.fetcher.fetch(version, [0])
+        tree = Tree(yoga)
+        tree.dirty("f")
+        assert engine._needed_content() == frozenset()
+        tree.connection.execute("UPDATE node SET base = ?", (version,))
+        chunk = view.chunk_list(version)[0][0]
+        assert engine._needed_content() == {chunk.hex(), view.manifest(version).content_id}
+        tree.close()
+
+    yoga.run(scenario)
