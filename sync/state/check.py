@@ -74,6 +74,12 @@ def check(db: FleetDb) -> list[str]:
         for path in paths
         if db.heads(path) != heads[path]
     ]
+    dead = dict(db.query("SELECT path, sum(dead) FROM head GROUP BY path"))
+    found += [
+        f"heads of {path!r}: {dead.get(path)} are marked dead, should be {count}"
+        for path in paths
+        if dead.get(path) != (count := sum(not head.is_live for head in heads[path]))
+    ]
     should = expected_tree(db, heads)
     actual, orphans = actual_tree(db)
     found += orphans

@@ -37,6 +37,8 @@ SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed
 FROM entry AS e LEFT JOIN node AS n ON n.id = e.node
 WHERE e.dirty = 1 AND e.local_only = 0"""
 
+_LOST = "SELECT lost_path, seal_id, gen, sealed_gen, unflushed FROM node WHERE lost_path IS NOT NULL"
+
 
 class Seal(msgspec.Struct, frozen=True):
     """A state of an entry, frozen for publishing: one row of `seal` (see schema/004_seal.sql), its JSON decoded.
@@ -126,16 +128,21 @@ class TreeReader:
         return None if value is None else str(value)
 
     def dirty(self, shown_path: Callable[[int], str]) -> list[Dirty]:
-        """Every path that is not yet published, by path. `shown_path`: ShownView.path_of."""
+        """Every path that is not yet published, by path. `shown_path`: ShownView.path_of.
+
+        Of a folder that shown has no more, the path it was last attached at; of one without, nothing but removals is
+        left out: a file is listed by its bare name.
+        """
         with self._snapshot():
-            found = [
-                Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), node is None, seal_id)
-                for parent, name, node, seal_id, gen, sealed_gen, unflushed in self._all(_DIRTY)
-                if (path := self._path_below(parent, name, shown_path)) is not None
-            ]
+            found = []
+            for parent, name, node, seal_id, gen, sealed_gen, unflushed in self._all(_DIRTY):
+                path = self._path_below(parent, name, shown_path)
+                if path is not None or node is not None:
+                    state = _state(seal_id, gen, sealed_gen, unflushed)
+                    found.append(Dirty(name if path is None else path, state, node is None, seal_id))
             found += [
-                Dirty(path, DirtyState.UNSEALED if seal_id is None else DirtyState.SEALED, False, seal_id)
-                for path, seal_id in self._all("SELECT lost_path, seal_id FROM node WHERE lost_path IS NOT NULL")
+                Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), False, seal_id)
+                for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
             ]
         return sorted(found, key=lambda item: (item.path, item.state))
 
@@ -160,7 +167,7 @@ class TreeReader:
     # ---- inside
 
     def _path_below(self, parent: int, name: str, shown_path: Callable[[int], str]) -> str | None:
-        """The rel_path of an entry; None if a folder above is gone (its removal is listed itself)."""
+        """The rel_path of an entry; None if a folder above is gone without a trace."""
         path = name
         for _ in range(DEPTH_MAX):
             if parent == ROOT_ID:
@@ -170,7 +177,8 @@ class TreeReader:
                 try:
                     return join_path(shown_path(parent), path)
                 except NotFound:
-                    return None
+                    attached = self._all("SELECT path FROM attach WHERE dir_id = ?", parent)
+                    return join_path(attached[0][0], path) if attached else None
             parent, path = above[0][0], join_path(above[0][1], path)
         return None
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_versions import MTIME_NS, WRITTEN_AT, Journal, Line, names, put, tree
+from shown_mirror import Mirror, shown_rows
 
 from sync.core.manifest import Kind, Version
 from sync.core.show import Mode
@@ -325,45 +326,6 @@ def insert_all(db: FleetDb, lines: list[Line], cuts: list[int]) -> None:
         size = cuts[turn % len(cuts)]
         put(db, *rest[:size])
         rest, turn = rest[size:], turn + 1
-
-
-class Mirror:
-    """A reader that knows shown by its first listing and the feed alone: what the mount is, in small."""
-
-    def __init__(self, db: FleetDb) -> None:
-        self.db = db
-        self.rows: dict[tuple[int, str], ShownRow] = {}
-        self.cursor = 0
-
-    def follow(self) -> None:
-        for item in self.db.view.feed_after(self.cursor, 100_000):
-            self.cursor = item.n
-            row = self.db.view.lookup(item.parent, item.name)
-            if row is None:
-                self.rows.pop((item.parent, item.name), None)
-            else:
-                self.rows[(item.parent, item.name)] = row
-
-    def tree(self) -> dict[str, ShownRow]:
-        found: dict[str, ShownRow] = {}
-        waiting = [(1, "")]
-        while waiting:
-            parent, folder = waiting.pop()
-            for row in [row for (above, _), row in self.rows.items() if above == parent]:
-                found[folder + row.name] = row
-                waiting += [(row.id, folder + row.name + "/")] if row.kind == DIR else []
-        return found
-
-
-def shown_rows(db: FleetDb) -> dict[str, ShownRow]:
-    found: dict[str, ShownRow] = {}
-    waiting = [(1, "")]
-    while waiting:
-        parent, folder = waiting.pop()
-        for row in db.view.children(parent):
-            found[folder + row.name] = row
-            waiting += [(row.id, folder + row.name + "/")] if row.kind == DIR else []
-    return found
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_versions import Journal, Line, names, put, tree
+from shown_mirror import Mirror, shown_rows
 
 from sync.core.errors import BadInput
 from sync.core.manifest import Version
@@ -196,6 +197,7 @@ def test_after_any_moves_the_tree_is_what_the_heads_say(writes, moves) -> None: 
     yoga, bates = Journal("yoga"), Journal("bates")
     db = FleetDb.create(FakeEnv(), ":memory:", "fleet", yoga.machine_id, "yoga")
     plain = FleetDb.create(FakeEnv(), ":memory:", "fleet", yoga.machine_id, "yoga")
+    mirror = Mirror(db)
     lines: list[Line] = []
     try:
         for is_own, path, is_dir in writes:
@@ -205,6 +207,7 @@ def test_after_any_moves_the_tree_is_what_the_heads_say(writes, moves) -> None: 
         for old, new, with_versions, number in moves:
             if new == old or new.startswith(old + "/"):
                 continue
+            mirror.follow()
             with db.transaction() as txn:
                 txn.move_dir(number, old, new)
                 for path in db.live_paths(old) if with_versions else []:
@@ -219,6 +222,8 @@ def test_after_any_moves_the_tree_is_what_the_heads_say(writes, moves) -> None: 
             put(plain, line)
         assert check(db) == []
         assert tree(db) == tree(plain)
+        mirror.follow()
+        assert mirror.tree() == shown_rows(db)
     finally:
         db.close()
         plain.close()
