@@ -117,13 +117,13 @@ def test_where_layers_lie(tmp_path: Path) -> None:
 
 def test_dirty_paths_and_why(tree: sqlite3.Connection, reader: TreeReader) -> None:
     assert not reader.is_sealed_or_dirty()
-    for number, kind in ((3, 2), (5, 1), (7, 1), (9, 1), (11, 1), (13, 1)):
+    for number, kind in ((3, 2), (5, 1), (7, 1), (9, 1), (11, 1), (13, 1), (15, 1), (17, 1)):
         tree.execute(NODE, (number, kind))
     tree.execute("UPDATE node SET unflushed = 1 WHERE id = 7")
     tree.execute("UPDATE node SET lost_path = 'gone/on' WHERE id = 13")
-    entry = (
-        "INSERT INTO entry (parent, name, node, dirty, local_only, gen, seal_id, sealed_gen) VALUES (?,?,?,?,?,?,?,?)"
-    )
+    tree.execute("INSERT INTO attach VALUES (24, 'was/here')")
+    columns = "parent, name, node, dirty, local_only, gen, seal_id, sealed_gen"
+    entry = f"INSERT INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     tree.executemany(
         entry,
         [
@@ -134,7 +134,9 @@ def test_dirty_paths_and_why(tree: sqlite3.Connection, reader: TreeReader) -> No
             (20, "removed", None, 1, 0, 1, None, None),
             (1, "clean", 11, 0, 0, 1, None, None),
             (1, "local.swp", 11, 1, 1, 1, None, None),
-            (999, "in a folder that is gone", None, 1, 0, 1, None, None),
+            (24, "kept", 15, 1, 0, 1, None, None),
+            (999, "removed below what is gone", None, 1, 0, 1, None, None),
+            (999, "written below what is gone", 17, 1, 0, 1, None, None),
         ],
     )
     assert reader.dirty(shown_path) == [
@@ -144,5 +146,7 @@ def test_dirty_paths_and_why(tree: sqlite3.Connection, reader: TreeReader) -> No
         Dirty("new/writing", DirtyState.WRITING, False, None),
         Dirty("shown/below/again", DirtyState.UNSEALED, False, b"t"),
         Dirty("shown/removed", DirtyState.UNSEALED, True, None),
+        Dirty("was/here/kept", DirtyState.UNSEALED, False, None),
+        Dirty("written below what is gone", DirtyState.UNSEALED, False, None),
     ]
     assert reader.is_sealed_or_dirty()
