@@ -20,7 +20,7 @@ def tmpfs(where: Path, size: str) -> Iterator[Path]:
     try:
         yield where
     finally:
-        subprocess.run(["umount", "-l", str(where)], check=True)
+        subprocess.run(["umount", "-l", str(where)], capture_output=True)  # the machine's end may have done it
 
 
 def test_wrong_key_is_refused(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def loop_ext4(where: Path, image: Path) -> Iterator[Path]:
     try:
         yield where
     finally:
-        subprocess.run(["umount", "-l", str(where)], check=True)
+        subprocess.run(["umount", "-l", str(where)], capture_output=True)
 
 
 @needs_root

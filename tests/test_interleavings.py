@@ -256,6 +256,19 @@ def test_mode_and_time_make_no_conflict(world: World, yoga: WorldMachine, bates:
     assert {machine.attr("a").mode for machine in world.machines} == {0o600}
 
 
+def test_a_mode_set_back_against_a_merged_one_is_published(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    share(world, yoga, "a", "base")
+    put(yoga, "a", "edited")
+    bates.tree.setattr(bates.ino("a"), mode=0o755)
+    world.settle()
+    assert yoga.attr("a").mode == 0o755
+    yoga.tree.setattr(yoga.ino("a"), mode=0o644)
+    end(world, {"a": "edited"})
+    assert {machine.attr("a").mode for machine in world.machines} == {0o644}
+
+
 # ---- directories
 
 

@@ -138,7 +138,7 @@ class LocalStore:
         if error.errno in _REFUSED:
             return NotAuthorised(f"may not read the store {self.root}: {error.strerror}", path=self.url)
         return StoreAway(
-            f"the store {self.root} is away: {error.strerror}",
+            f"the store {self.root} is away: {FLEET_OBJECT} cannot be read: {error.strerror}",
             path=self.url,
             hint="is its disk mounted, its network up?",
         )

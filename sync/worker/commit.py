@@ -137,13 +137,15 @@ class Committer:
             return _Refused(change, "a file without content")
         if change.kind is Kind.SYMLINK and not change.target:
             return _Refused(change, "a symlink that points nowhere")
-        heads = self._db.heads(change.path)
+        heads = self._txn.versions.heads(change.path)
         shown = self._shown_as_last(change) if len(heads) > 1 else None
         return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids)
 
     def _shown_as_last(self, change: Change) -> State | None:
+        """What NAME shows, merged of several heads, if the change was made knowing all of them."""
         name = show_path(self._db, change.path).name
-        return state_of(name) if name is not None and change.last in name.covers else None
+        known = {self._db.resolve(identity) for identity in change.seen}
+        return state_of(name) if name is not None and known.issuperset(name.covers) else None
 
     def _check_chunks(self, items: Sequence[Publish]) -> None:
         wanted = {chunk for item in items for chunk in self._chunks_of(item.change)} - self._new_chunks
@@ -175,8 +177,8 @@ class Committer:
     ) -> tuple[Version, tuple[VersionId, ...]]:
         """Insert the version; with it the heads it conflicts with."""
         change = item.change
-        heads = self._db.heads(change.path)
-        own = self._db.own_numbers(change.path) if heads else {}
+        heads = self._txn.versions.heads(change.path)
+        own = self._txn.versions.own_newest(change.path, self._own_ids) if heads else {}
         stamp = new_clock(self._machine_id, self._next, item.seen, own)
         manifest = Manifest(
             version=2,

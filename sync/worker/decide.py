@@ -51,18 +51,17 @@ def decide(
     machine_id: str,
     own_ids: Collection[str],
 ) -> Publish | Unchanged:
-    """here: the state that the change wants (None: absent). shown: what NAME shows, if that covers `change.last`."""
+    """here: the state that the change wants (None: absent). shown: what NAME shows, if its fields may be merged ones, which
+    no version has, and the change was made from them.
+    """
     seen = _seen(change, heads, versions, machine_id, own_ids)
     last = versions.find(change.last) if change.last is not None else None
     if change.folder_rules:
         equal = _says_the_same(change, here, heads, last)
         if equal is not None:
             return Unchanged(change, equal.id)
-    before = state_of(last.manifest) if last is not None else None
+    before = shown if shown is not None else state_of(last.manifest) if last is not None else None
     if compare_three(before, here, change.resolved) is Decision.UNCHANGED:
-        return Unchanged(change, last.id if last is not None else None)
-    # The entry was made from what NAME showed, whose fields may be merged ones that no version has.
-    if shown is not None and compare_three(shown, here, change.resolved) is Decision.UNCHANGED:
         return Unchanged(change, last.id if last is not None else None)
     return Publish(change, seen)
 

@@ -312,7 +312,7 @@ class Machine:
         for change in batch_order(changes, lambda change: change.is_removal):
             heads = self.db.heads(change.path)
             name = show_path(self.db, change.path).name
-            shown = state_of(name) if name is not None and change.last in name.covers else None
+            shown = state_of(name) if name is not None and set(change.seen).issuperset(name.covers) else None
             decided = decide(change, _state(change), shown, heads, _Find(self.db), self.machine_id, own)
             version = None
             if isinstance(decided, Publish):
