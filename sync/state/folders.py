@@ -160,7 +160,8 @@ class Folders:
             self.evict(own.node_id)
             return own, self.table.claim(own.node_id)
         places = self.origin.places
-        node = next((places[head.id] for head in self.versions.heads(cause) if head.id in places), None)
+        heads = self.versions.heads(cause) if places else ()
+        node = next((places[head.id] for head in heads if head.is_live and head.id in places), None)
         depth = path.count("/")
         if node is None or depth >= len(node.dir_ids):
             return node, self.table.new_id()

@@ -274,6 +274,16 @@ def test_entries_from_elsewhere_move_the_folders_mtime(db: FleetDb, env: FakeEnv
     assert row_at(db, "d").mtime_ns == 7
 
 
+def test_a_removal_of_the_mount_gives_no_folder_its_times(
+    db: FleetDb, env: FakeEnv, yoga: Journal, bates: Journal
+) -> None:
+    base = bates.write("d/f", "base")
+    with db.transaction() as txn:
+        txn.insert_version(*yoga.remove("d/f", seen=[base[1]]), NodePlace(None))
+        txn.insert_version(*bates.write("d/f", "edited", seen=[base[1]]))
+    assert row_at(db, "d").ctime_ns == env.now_ns()
+
+
 def test_entries_of_the_mount_leave_the_folders_mtime(db: FleetDb, yoga: Journal) -> None:
     put(db, yoga.mkdir("d"), place=NodePlace(3, ctime_ns=1))
     before = row_at(db, "d")
