@@ -6,11 +6,11 @@ from collections.abc import Awaitable
 from sync.core.errors import BadFormat, NotFound, StoreAway
 from sync.state.home import FleetPaths
 from sync.worker.context import Context
-from sync.worker.fsck.books import FLEET_DB, HINT_REBUILD, check_books, check_holes, check_outbox
+from sync.worker.fsck.books import FLEET_DB, check_books, check_holes, check_outbox
 from sync.worker.fsck.cache import Wholes, check_cache
 from sync.worker.fsck.check import Check, Progress
 from sync.worker.fsck.contents import check_contents
-from sync.worker.fsck.findings import Finding, Severity, Tally, failure
+from sync.worker.fsck.findings import HINT_REBUILD, Finding, Severity, Tally, failure
 from sync.worker.fsck.journals import check_fleet, check_journals
 from sync.worker.fsck.overlay import TREE_DB, check_overlay
 from sync.worker.fsck.packs import check_packs
@@ -65,7 +65,7 @@ def _note_away(check: Check, error: StoreAway) -> None:
 
 
 async def _guarded(check: Check, database: str, part: Awaitable[None]) -> None:
-    """A database that cannot be read, or contradicts itself, is a finding, and the other parts are looked at as well."""
+    """A database that cannot be read, or contradicts itself, is a finding; the other parts are looked at as well."""
     try:
         await part
     except (sqlite3.DatabaseError, NotFound, BadFormat) as error:

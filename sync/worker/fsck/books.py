@@ -17,9 +17,9 @@ from sync.state.check import check as check_fleet_db
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
 from sync.worker.fsck.check import UNREADABLE, Check
+from sync.worker.fsck.findings import HINT_REBUILD
 
 FLEET_DB: Final = "fleet.db"
-HINT_REBUILD: Final = "stop tcfsd, move fleet.db away, and start it again: it is built anew from the store"
 
 # Versions of ours that no segment carries and that are not queued: nobody else would ever see them.
 _UNCARRIED = """

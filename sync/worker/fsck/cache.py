@@ -64,7 +64,7 @@ async def check_cache(check: Check, root: Path) -> Wholes:
     """Every cached chunk against its name, up to VERIFY_MAX bytes unless deep; the whole files for check_contents."""
     env, files = check.context.env, _chunk_files(root / "chunks")
     while await env.run_io(_check_some, check, files):
-        check.progress({"files": check.tally.objects, "cache_files": check.tally.cache_files})
+        check.tell()
     left = check.tally.cache_files - check.tally.cache_verified
     if check.tally.cache_bytes >= VERIFY_MAX and left:
         check.tally.unverified.append(f"{left} cached chunks beyond the first {VERIFY_MAX} bytes; --deep reads them")

@@ -12,6 +12,7 @@ from sync.worker.fsck.findings import Findings, Tally
 
 Progress = Callable[[dict[str, object]], None]
 
+PROGRESS_S: Final = 0.2  # between two calls of a progress callback
 UNREADABLE: Final = (Integrity, BadFormat, NotAuthorised)  # of an object: everything but a store that is away
 
 
@@ -37,10 +38,20 @@ class Check:
     tally: Tally = field(default_factory=Tally)
     damage: Damage = field(default_factory=Damage)
     verify_keys: dict[str, bytes] = field(default_factory=dict)  # machine_id -> 32 bytes
+    told_at: float = float("-inf")  # monotonic s
 
-    def looked_at(self, key: str) -> None:
+    def looked_at_object(self) -> None:
         self.tally.objects += 1
-        self.progress({"files": self.tally.objects, "bytes": self.tally.pack_bytes, "object": key})
+        self.tell()
+
+    def tell(self) -> None:
+        """How far this run is, every PROGRESS_S at most."""
+        now = self.context.env.monotonic()
+        if now - self.told_at >= PROGRESS_S:
+            self.told_at = now
+            tally = self.tally
+            files = tally.objects + tally.contents + tally.cache_files
+            self.progress({"files": files, "bytes": tally.pack_bytes + tally.cache_bytes})
 
     async def machines_below(self, prefix: str) -> AsyncIterator[str]:
         """The folders right below a prefix that ends in '/', by one short listing each."""

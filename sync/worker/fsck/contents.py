@@ -14,7 +14,7 @@ from sync.core.packfile import pack_key
 from sync.state.heads import batches, marks
 from sync.worker.fsck.cache import Wholes
 from sync.worker.fsck.check import Check
-from sync.worker.fsck.findings import HINT_OWNER
+from sync.worker.fsck.findings import HINT_COPY
 
 HEADS_AT_ONCE: Final = 100
 CHUNKS_AT_ONCE: Final = 2000
@@ -81,7 +81,7 @@ class _ContentCheck:
             if not isinstance(manifest, Manifest) or manifest.kind is not Kind.FILE or manifest.unknown_requirements:
                 continue
             self._check.tally.contents += 1
-            self._check.progress({"files": self._check.tally.objects, "contents": self._check.tally.contents})
+            self._check.tell()
             hasher, total = ContentHasher(self._context.keys), 0
             async for part in self._of_manifest(path, manifest):
                 if part.sizes is not None:
@@ -112,7 +112,7 @@ class _ContentCheck:
                 entries = _page.decode(await self._page(page))
             except (Integrity, BadFormat, msgspec.DecodeError) as error:
                 message = f"{path} cannot be read: page {page.hex()} of its list of chunks: {error}"
-                self._findings.error(getattr(error, "path", "") or page.hex(), message, path=path, hint=HINT_OWNER)
+                self._findings.error(getattr(error, "path", "") or page.hex(), message, path=path, hint=HINT_COPY)
                 return
             total += sum(size for _, size in entries)
             yield _Part(path, _raw([chunk for chunk, _ in entries]), [size for _, size in entries])
@@ -161,12 +161,12 @@ class _ContentCheck:
         good = [place for place in places if not self._check.damage.hits(place.pack, chunk)]
         if not good:
             key = places[0].key
-            self._findings.error(key, f"{path} cannot be read whole: it needs {key}", path=path, hint=HINT_OWNER)
+            self._findings.error(key, f"{path} cannot be read whole: it needs {key}", path=path)
             return False
         if size is not None and all(place.raw_length != size for place in good):
             key = good[0].key
             message = f"{path} cannot be read: chunk {chunk.hex()} has {good[0].raw_length} bytes in {key}, not {size}"
-            self._findings.error(key, message, path=path, hint=HINT_OWNER)
+            self._findings.error(key, message, path=path)
             return False
         return True
 

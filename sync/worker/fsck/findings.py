@@ -7,7 +7,8 @@ from typing import Final
 from sync.core.errors import Integrity, StoreAway, TcfsError
 
 PATHS_MAX: Final = 10_000  # findings that name a path, per object; the rest are counted
-HINT_OWNER: Final = "the machine that wrote it puts it again if it still holds it; else bring it back from a copy"
+HINT_COPY: Final = "bring it back from a copy of the store"
+HINT_REBUILD: Final = "stop tcfsd, move fleet.db away, and start it again: it is built anew from the store"
 
 
 class Severity(StrEnum):

@@ -21,7 +21,7 @@ from sync.core.journal import (
 )
 from sync.core.manifest import Manifest, PackRecord, Record, decode_record
 from sync.worker.fsck.check import UNREADABLE, Check
-from sync.worker.fsck.findings import HINT_OWNER, text_of
+from sync.worker.fsck.findings import HINT_COPY, HINT_REBUILD, text_of
 
 _PATHS = """
 SELECT count(DISTINCT v.path), min(v.path) FROM version AS v JOIN machine AS m ON m.num = v.machine
@@ -30,7 +30,7 @@ _SEQS = """
 SELECT v.seq, v.hash FROM version AS v JOIN machine AS m ON m.num = v.machine
 WHERE m.machine_id = ? AND v.seq BETWEEN ? AND ?"""
 _HINT_FLEET = "another machine of the fleet, or a copy of the store, has the right one"
-_HINT_BOOKS = "stop tcfsd, move fleet.db away, and start it again: it is built anew from the store"
+_HINT_HEAD = "its machine puts it again when it runs"
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ async def check_fleet(check: Check) -> None:
     except UNREADABLE as error:
         findings.error(FLEET_KEY, text_of(FLEET_KEY, error), hint=_HINT_FLEET)
         return
-    check.looked_at(FLEET_KEY)
+    check.looked_at_object()
     if info.fleet_id != context.fleet_id:
         findings.error(FLEET_KEY, f"{FLEET_KEY} is of another fleet, {info.fleet_id}", hint=_HINT_FLEET)
     elif not info.is_key(context.keys):
@@ -90,7 +90,7 @@ class _MachineCheck:
             if isinstance(trouble, ObjectMissing) and chain.last is not None:
                 head, trouble = await self._head(verify_key)
             if trouble is not None and not (isinstance(trouble, ObjectMissing) and self._is_new(chain)):
-                self._findings.error(self._head_key, text_of(self._head_key, trouble), hint=HINT_OWNER)
+                self._findings.error(self._head_key, text_of(self._head_key, trouble), hint=_HINT_HEAD)
         if head is not None:
             await self._check_head(head, chain, verify_key)
 
@@ -107,11 +107,11 @@ class _MachineCheck:
                 self._context.keys, self._context.fleet_id, self._id, await self._context.store.get(key)
             )
         except UNREADABLE as error:
-            self._findings.error(key, text_of(key, error), hint=HINT_OWNER)
+            self._findings.error(key, text_of(key, error), hint=HINT_COPY)
             return remembered
-        self._check.looked_at(key)
+        self._check.looked_at_object()
         if remembered not in (None, info.verify_key):
-            self._findings.error(key, f"{key} names another signing key than it did", hint=HINT_OWNER)
+            self._findings.error(key, f"{key} names another signing key than it did", hint=HINT_COPY)
             return remembered
         return info.verify_key
 
@@ -121,7 +121,7 @@ class _MachineCheck:
             head = decode_head(self._context.keys, self._context.fleet_id, self._id, data, verify_key)
         except UNREADABLE as error:
             return None, error
-        self._check.looked_at(self._head_key)
+        self._check.looked_at_object()
         return head, None
 
     # ---- segments
@@ -143,7 +143,7 @@ class _MachineCheck:
             self._missing(chain.expected, first - 1)
             chain.predecessor = None
         elif chain.expected is not None and first < chain.expected:
-            self._findings.error(key, f"{key} begins within the segment before it", hint=HINT_OWNER)
+            self._findings.error(key, f"{key} begins within the segment before it", hint=HINT_COPY)
         try:
             data = await self._context.store.get(key)
             segment = await self._context.env.run(self._decode, first, data, verify_key)
@@ -154,11 +154,11 @@ class _MachineCheck:
             chain.last = JournalHead(first, applied.last if applied is not None else first, b"")
             return
         self._check.tally.segments += 1
-        self._check.looked_at(key)
+        self._check.looked_at_object()
         digest = object_hash(data)
         if chain.predecessor is not None and segment.predecessor != chain.predecessor:
             message = f"{key} follows another segment than the one that is stored before it"
-            self._findings.error(key, message, hint=HINT_OWNER)
+            self._findings.error(key, message, hint=HINT_COPY)
         chain.expected, chain.predecessor = segment.last + 1, digest
         chain.last = JournalHead(first, segment.last, digest)
         await self._context.env.run(self._compare, key, segment, chain.last, applied)
@@ -181,7 +181,7 @@ class _MachineCheck:
             count, path = self._db.query(_PATHS, self._id, first, applied.last)[0]
         if count:
             message += f"; it tells of {count} path{'s' if count > 1 else ''}"
-        self._findings.error(key, message, hint=HINT_OWNER, path=path or "")
+        self._findings.error(key, message, hint=HINT_COPY, path=path or "")
 
     # ---- against fleet.db
 
@@ -190,7 +190,7 @@ class _MachineCheck:
         if applied is None:
             self._check_unapplied(key, segment)
         elif applied != stored:
-            self._findings.error(key, f"{key} is not the segment that was applied here", hint=HINT_OWNER)
+            self._findings.error(key, f"{key} is not the segment that was applied here", hint=HINT_COPY)
         else:
             self._compare_records(key, segment, records)
 
@@ -215,7 +215,7 @@ class _MachineCheck:
         machine = self._db.machine(self._id)
         is_hole = any((hole.machine_id, hole.first) == (self._id, segment.first) for hole in self._db.holes())
         if machine is not None and machine.head is not None and segment.last <= machine.head.last and not is_hole:
-            self._findings.error(key, f"{key} was passed over: fleet.db does not hold it", hint=_HINT_BOOKS)
+            self._findings.error(key, f"{key} was passed over: fleet.db does not hold it", hint=HINT_REBUILD)
 
     def _compare_records(self, key: str, segment: Segment, records: list[Record | None]) -> None:
         known = set(self._db.query(_SEQS, self._id, segment.first, segment.last))
@@ -224,12 +224,12 @@ class _MachineCheck:
             if isinstance(record, Manifest):
                 if (record.seq, _hash_number(line)) not in known and record.seq not in held:
                     message = f"{key}: record {record.seq} is not in fleet.db"
-                    self._findings.error(key, message, hint=_HINT_BOOKS, path=record.rel_path)
+                    self._findings.error(key, message, hint=HINT_REBUILD, path=record.rel_path)
             elif isinstance(record, PackRecord):
                 found = self._db.query("SELECT size FROM pack WHERE pack_id = ?", bytes.fromhex(record.pack_id))
                 if not found or found[0][0] != record.size:
                     message = f"{key}: pack {record.pack_id} is not in fleet.db as record {record.seq} has it"
-                    self._findings.error(key, message, hint=_HINT_BOOKS)
+                    self._findings.error(key, message, hint=HINT_REBUILD)
 
     # ---- the head
 
@@ -244,7 +244,7 @@ class _MachineCheck:
         elif head.first == last.first:
             if last.segment_hash not in (b"", head.segment_hash):
                 message = f"{self._head_key} names another segment than the one stored as {last.first}"
-                self._findings.error(self._head_key, message, hint=HINT_OWNER)
+                self._findings.error(self._head_key, message, hint=_HINT_HEAD)
         else:
             again, _ = await self._head(verify_key)
             if again is not None and again.first < last.first:

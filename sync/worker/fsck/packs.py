@@ -9,7 +9,7 @@ from sync.core.manifest import ChunkId, PackedChunk
 from sync.core.packfile import pack_key, pack_tail_size, parse_pack_index, verify_pack
 from sync.store.base import ObjectInfo
 from sync.worker.fsck.check import UNREADABLE, Check
-from sync.worker.fsck.findings import HINT_OWNER, text_of
+from sync.worker.fsck.findings import HINT_COPY, text_of
 
 FULL_MAX: Final = 1 << 30  # bytes of packs in a directory store that are all read without being asked to
 TAIL: Final = 64 << 10  # bytes: holds the index of most packs
@@ -20,7 +20,7 @@ SELECT p.num, p.pack_id, p.size, p.condemned FROM pack AS p JOIN machine AS m ON
 WHERE m.machine_id = ? AND p.pack_id > ? ORDER BY p.pack_id LIMIT ?"""
 _CHUNKS = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk WHERE pack = ? ORDER BY offset"
 _TOTAL = "SELECT count(*), coalesce(sum(size), 0) FROM pack WHERE condemned = 0"
-_HINT: Final = "the files that need it are named below; " + HINT_OWNER
+_HINT: Final = HINT_COPY + "; files that cannot be read without it are named too"
 
 
 class _Pack(NamedTuple):
@@ -123,7 +123,7 @@ class _MachinePacks:
         except UNREADABLE as error:
             self._check.damage.packs.add(pack.number)
             self._findings.error(key, text_of(key, error), hint=_HINT)
-        self._check.looked_at(key)
+        self._check.looked_at_object()
 
     # ---- its bytes
 
@@ -176,10 +176,10 @@ class _MachinePacks:
         try:
             index = parse_pack_index(context.keys, context.fleet_id, self._id, pack.pack_id, tail, verify_key)
         except UNREADABLE as error:
-            self._findings.error(key, f"{key}: its index is damaged: {error.message}", hint=HINT_OWNER)
+            self._findings.error(key, f"{key}: its index is damaged: {error.message}", hint=HINT_COPY)
             return False
         if index != chunks:
-            self._findings.error(key, f"{key}: its index and the journal's record differ", hint=HINT_OWNER)
+            self._findings.error(key, f"{key}: its index and the journal's record differ", hint=HINT_COPY)
         return index == chunks
 
     def _chunks(self, pack: _Pack) -> list[PackedChunk]:

@@ -1,17 +1,19 @@
 """fsck of the store: every object that is missing, cut or altered is named, and with it the files that need it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fsckkit import Two, damaged, made
+from fsckkit import Two, damaged, made, paths_of
+from workerkit import FLEET_ID, KEYS, Fleet
 
 from sync.core.errors import Integrity, StoreAway
-from sync.core.journal import JournalHead, encode_head, head_key, segment_key
-from sync.worker.fsck import Finding, Severity, Tally, failure
+from sync.core.journal import NO_PREDECESSOR, JournalHead, encode_head, encode_segment, head_key, segment_key
+from sync.core.manifest import ChunkId, RemarkRecord, encode_record
+from sync.worker import content as content_module
+from sync.worker.fsck import Finding, Severity, Tally, failure, fsck
 from sync.worker.fsck import packs as packs_module
 
-two = pytest.fixture(made)
+two = pytest.fixture(made, name="two")
 TREE = {"docs/f0", "docs/f1", "docs/f2", "docs/f3", "large", "reply"}
 
 
@@ -37,8 +39,6 @@ def test_a_clean_fleet_has_no_findings(two: Two, deep: bool) -> None:
 
 
 def test_a_fleet_that_has_published_nothing_is_clean(tmp_path: Path) -> None:
-    from workerkit import Fleet
-
     fleet = Fleet(tmp_path)
     empty = Two.__new__(Two)
     empty.fleet, empty.bates = fleet, fleet.machine("bates")
@@ -75,7 +75,7 @@ def test_the_files_that_need_a_missing_pack_are_listed(two: Two) -> None:
 
 
 def test_damage_of_one_chunk_names_only_its_files(two: Two) -> None:
-    (pack_id, offset, length), = two.bates.db.query(
+    ((pack_id, offset, length),) = two.bates.db.query(
         "SELECT p.pack_id, c.offset, c.length FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE c.chunk_id = ?",
         bytes.fromhex(two.bates.db.heads("docs/f2")[0].manifest.chunks[0]),
     )
@@ -97,12 +97,13 @@ def test_damage_that_no_file_needs_names_no_file(two: Two) -> None:
 
 def test_a_chunk_with_another_whole_place_is_no_loss(two: Two) -> None:
     """A pack of bates holds it again: missing is the first, and no path."""
-    two.bates.db.known_chunk = lambda chunk: False  # type: ignore[method-assign]
+    two.bates.db.known_chunks = lambda chunks: set()  # type: ignore[method-assign]
     two.bates.write("docs/f1", bytes([1]) * 700 + b"end")
     two.do(two.bates.push("docs/f1", to="copy"))
     two.do(two.yoga.learner.learn())
     first = two.yoga.db.heads("docs/f1")[0].manifest.chunks[0]
-    places = two.yoga.db.locate([bytes.fromhex(first)])[bytes.fromhex(first)]  # type: ignore[list-item,index]
+    chunk = ChunkId(bytes.fromhex(first))
+    places = two.yoga.db.locate([chunk])[chunk]
     assert len(places) == 2
     del two.objects[places[0].key]
     found = two.fsck(two.yoga)
@@ -137,6 +138,22 @@ def test_an_own_pack_that_no_journal_names_is_a_warning_for_its_owner_only(two: 
     assert two.fsck(two.yoga) == []
 
 
+def test_a_long_list_of_chunks_is_followed_page_by_page(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_module, "CHUNKS_INLINE_MAX", 3)
+    two.yoga.write("paged", bytes(range(251)) * 400)
+    two.do(two.yoga.push("paged"))
+    two.do(two.bates.learner.learn())
+    manifest = two.bates.db.heads("paged")[0].manifest
+    assert len(manifest.chunk_pages) > 1
+    assert two.fsck(deep=True) == []
+    page = ChunkId(bytes.fromhex(manifest.chunk_pages[0]))
+    ((place,),) = two.bates.db.locate([page]).values()
+    raw = bytearray(two.objects[place.key])
+    raw[place.offset + 20] ^= 1
+    two.objects[place.key] = bytes(raw)
+    assert paths(two.fsck(), place.key) == {"paged"}
+
+
 def test_a_missing_segment_in_the_middle_and_at_the_end(two: Two) -> None:
     segments = two.keys(f"journal/{two.yoga.db.machine_id}/")
     assert len(segments) == 2
@@ -150,10 +167,6 @@ def test_a_missing_segment_in_the_middle_and_at_the_end(two: Two) -> None:
 
 def test_a_segment_another_one_was_put_for_is_named(two: Two) -> None:
     """Each opens and is signed by yoga; but the chain, the head and fleet.db know another one."""
-    from sync.core.journal import NO_PREDECESSOR, encode_segment
-    from sync.core.manifest import RemarkRecord, encode_record
-    from workerkit import FLEET_ID, KEYS
-
     yoga = two.yoga
     first = yoga.db.segments(yoga.db.machine_id)[0]
     lines = [encode_record(RemarkRecord(seq=seq, text="x")) for seq in range(first.first, first.last + 1)]
@@ -167,8 +180,6 @@ def test_a_segment_another_one_was_put_for_is_named(two: Two) -> None:
 
 
 def test_an_older_head_of_ours_is_a_rollback(two: Two) -> None:
-    from workerkit import FLEET_ID, KEYS
-
     yoga = two.yoga
     old = yoga.db.segments(yoga.db.machine_id)[0]
     key = head_key(yoga.db.machine_id)
@@ -179,8 +190,6 @@ def test_an_older_head_of_ours_is_a_rollback(two: Two) -> None:
 
 
 def test_a_head_of_a_clone_is_told(two: Two) -> None:
-    from workerkit import FLEET_ID, KEYS
-
     yoga = two.yoga
     key = head_key(yoga.db.machine_id)
     head = JournalHead(90, 99, bytes(32))
@@ -206,13 +215,19 @@ def test_a_hole_that_was_filled_is_a_warning_until_it_is_read(two: Two) -> None:
     assert (finding.severity, finding.object) == (Severity.WARNING, segment_key(two.yoga.db.machine_id, 1))
 
 
-def test_progress_names_objects(two: Two) -> None:
-    from fsckkit import paths_of
-    from sync.worker.fsck import fsck
+def test_progress_is_told_now_and_then(two: Two) -> None:
+    told: list[dict[str, object]] = []
+    env = two.bates.env
 
-    seen: list[object] = []
-    two.do(fsck(two.bates.context, paths_of(two.bates), progress=lambda data: seen.append(data.get("object"))))
-    assert set(two.objects) <= set(seen)
+    def tell(data: dict[str, object]) -> None:
+        told.append(data)
+        env.clock.elapsed += 0.15
+
+    two.do(fsck(two.bates.context, paths_of(two.bates), progress=tell))
+    assert len(told) == 1
+    two.do(fsck(two.bates.context, paths_of(two.bates), deep=True, progress=lambda data: (tell(data), tell(data))[0]))
+    files = [data["files"] for data in told]
+    assert files[-1] > len(two.objects)  # type: ignore[operator]
 
 
 def test_it_only_reads(two: Two) -> None:
@@ -221,9 +236,3 @@ def test_it_only_reads(two: Two) -> None:
     two.fsck(deep=True)
     assert two.objects == before
     assert dump == [two.bates.db.query(f"SELECT * FROM {name}") for name in ("meta", "head", "shown", "pack", "hole")]
-
-
-def test_made_yields_once(tmp_path: Path) -> None:
-    worlds: Iterator[Two] = made(tmp_path)
-    assert isinstance(next(worlds), Two)
-    assert next(worlds, None) is None
