@@ -25,9 +25,10 @@ Chunks = list[tuple[ChunkId, bytes]]
 
 
 class Sink(Protocol):
-    """Takes plain chunks that are to lie in a pack; a PackWriter."""
+    """Takes plain chunks that are to lie in a pack."""
 
-    async def add(self, chunk: ChunkId, data: bytes) -> None: ...
+    async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
+        """Those that lie in no pack yet."""
 
 
 class BaseReader(Protocol):
@@ -66,7 +67,7 @@ class _Small:
 
     content: Content
     stat: FileStat
-    data: bytes
+    chunk: tuple[ChunkId, bytes] | None
 
 
 class _Changed(Exception):
@@ -104,8 +105,7 @@ class ContentBuilder:
     async def finish_into(self, sink: Sink, file_hash: str) -> Content:
         """finish, with the pages handed to the sink."""
         content = self.finish(file_hash)
-        for page, data in content.pages:
-            await sink.add(page, data)
+        await sink.add(content.pages)
         return content
 
 
@@ -118,7 +118,7 @@ class FileIngest:
         self._params = params
 
     async def files(
-        self, paths: Sequence[Path], sink: Sink, progress: Callable[[int], None] | None = None
+        self, paths: Sequence[str], sink: Sink, progress: Callable[[int], None] | None = None
     ) -> list[Ingested | NotYet | NotFound | OSError]:
         """The content of each file; progress(bytes read) along the way.
 
@@ -130,21 +130,20 @@ class FileIngest:
             done = 0
             while done < len(group):
                 found = await self._env.run(_read_small, self._keys, group[done:], self._params.min_size)
+                await sink.add([item.chunk for item in found if isinstance(item, _Small) and item.chunk is not None])
                 for path, item in zip(group[done:], found, strict=False):
                     results.append(await self._finish_file(path, item, sink, progress))
                 done += len(found)
         return results
 
     async def _finish_file(
-        self, path: Path, item: "_Small | OSError | None", sink: Sink, progress: Callable[[int], None] | None
+        self, path: str, item: "_Small | OSError | None", sink: Sink, progress: Callable[[int], None] | None
     ) -> Ingested | NotYet | NotFound | OSError:
         if isinstance(item, OSError):
             return _file_error(path, item)
         if isinstance(item, _Small):
-            if item.data:
-                await sink.add(ChunkId(bytes.fromhex(item.content.chunks[0])), item.data)
             if progress is not None:
-                progress(len(item.data))
+                progress(item.stat.size)
             return Ingested(item.content, item.stat)
         try:
             return await self._large_file(path, sink, progress)
@@ -153,7 +152,7 @@ class FileIngest:
         except OSError as error:
             return _file_error(path, error)
 
-    async def _large_file(self, path: Path, sink: Sink, progress: Callable[[int], None] | None) -> Ingested:
+    async def _large_file(self, path: str, sink: Sink, progress: Callable[[int], None] | None) -> Ingested:
         for _ in range(READ_ATTEMPTS):
             descriptor = await self._env.run(open_file, path)
             try:
@@ -176,18 +175,18 @@ class FileIngest:
             chunks, file_hash = group
             for chunk, data in chunks:
                 builder.add(chunk, len(data))
-                await sink.add(chunk, data)
-                if progress is not None:
-                    progress(len(data))
+            await sink.add(chunks)
+            if progress is not None:
+                progress(sum(len(data) for _, data in chunks))
         return await builder.finish_into(sink, file_hash or blake3().hexdigest())
 
 
-def open_file(path: Path) -> int:
+def open_file(path: str | Path) -> int:
     """A descriptor for reading; a symlink is not followed, a pipe not waited for."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _read_small(keys: Keys, paths: Sequence[Path], small_max: int) -> list[_Small | OSError | None]:
+def _read_small(keys: Keys, paths: Sequence[str], small_max: int) -> list[_Small | OSError | None]:
     """Files from the front of paths until a group is full, one at least. None: too large, or it changed meanwhile."""
     found: list[_Small | OSError | None] = []
     taken = 0
@@ -200,13 +199,13 @@ def _read_small(keys: Keys, paths: Sequence[Path], small_max: int) -> list[_Smal
         except OSError as error:
             item = error
         found.append(item)
-        taken += len(item.data) if isinstance(item, _Small) else 0
+        taken += item.stat.size if isinstance(item, _Small) else 0
         if taken >= GROUP_BYTES:
             break
     return found
 
 
-def _read_one(keys: Keys, path: Path, small_max: int) -> _Small | None:
+def _read_one(keys: Keys, path: str, small_max: int) -> _Small | None:
     descriptor = open_file(path)
     try:
         before = os.fstat(descriptor)
@@ -219,9 +218,10 @@ def _read_one(keys: Keys, path: Path, small_max: int) -> _Small | None:
     if len(data) != before.st_size or (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
         raise _Changed
     builder = ContentBuilder(keys)
-    if data:
-        builder.add(chunk_id(keys, data), len(data))
-    return _Small(builder.finish(blake3(data).hexdigest()), FileStat.of(after), data)
+    chunk = (chunk_id(keys, data), data) if data else None
+    if chunk is not None:
+        builder.add(chunk[0], len(data))
+    return _Small(builder.finish(blake3(data).hexdigest()), FileStat.of(after), chunk)
 
 
 def _file_chunks(descriptor: int, size: int, keys: Keys, params: ChunkParams) -> Iterator[tuple[Chunks, str]]:
@@ -241,11 +241,11 @@ def _file_chunks(descriptor: int, size: int, keys: Keys, params: ChunkParams) ->
         yield chunks, hasher.hexdigest()
 
 
-def _still_changing(path: Path) -> NotYet:
-    return NotYet(f"{path} is being written to", path=str(path), hint="push it again when it is quiet")
+def _still_changing(path: str) -> NotYet:
+    return NotYet(f"{path} is being written to", path=path, hint="push it again when it is quiet")
 
 
-def _file_error(path: Path, error: OSError) -> NotFound | OSError:
+def _file_error(path: str, error: OSError) -> NotFound | OSError:
     if isinstance(error, FileNotFoundError):
-        return NotFound(f"{path} is gone", path=str(path))
+        return NotFound(f"{path} is gone", path=path)
     return error

@@ -51,8 +51,9 @@ def decide(
     machine_id: str,
     own_ids: Collection[str],
 ) -> Publish | Unchanged:
-    """here: the state that the change wants (None: absent). shown: what NAME shows, if its fields may be merged ones, which
-    no version has, and the change was made from them.
+    """here: the state that the change wants (None: absent).
+
+    shown: what NAME shows, if its fields may be merged ones, which no version has, and the change was made from them.
     """
     seen = _seen(change, heads, versions, machine_id, own_ids)
     last = versions.find(change.last) if change.last is not None else None

@@ -34,8 +34,7 @@ class LayerIngest:
         while len(results) < len(sources):
             group = sources[len(results) : len(results) + GROUP_FILES]
             for chunks, content in await self._env.run(_read_small_layers, self._keys, group, self._params.min_size):
-                for chunk, data in chunks:
-                    await sink.add(chunk, data)
+                await sink.add(chunks)
                 results.append(content)
             if len(results) < len(sources) and not _is_small(sources[len(results)], self._params.min_size):
                 results.append(await self._layer(sources[len(results)], sink))
@@ -67,10 +66,9 @@ class LayerIngest:
                     builder.add(ids[step], sizes[step])
                     position += sizes[step]
                 else:
-                    chunk, data = step
-                    builder.add(chunk, len(data))
-                    await sink.add(chunk, data)
-                    position += len(data)
+                    builder.add(step[0], len(step[1]))
+                    position += len(step[1])
+            await sink.add([step for step in steps if not isinstance(step, int)])
             await self._bring_base(composite, source.base or "", len(ids), position)
         return await builder.finish_into(sink, "" if hasher is None else hasher.hexdigest())
 

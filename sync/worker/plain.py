@@ -1,12 +1,16 @@
 """What fleet.db remembers of plain folders: which version a local path had at its last push or pull."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from sync.core.manifest import VersionId
 from sync.state.books import Plain
 from sync.state.fleet import FleetDb
 from sync.worker.content import FileStat
 from sync.worker.examine import Known
+
+QUERY_MAX: Final = 500  # variables of one statement
 
 
 def real_place(path: Path) -> Path:
@@ -21,6 +25,19 @@ def known_at(db: FleetDb, local: Path, remote: str) -> Known | None:
     """The memory of (local, remote), read through renamed versions; None if there is none."""
     found = db.plain(str(local), remote)
     return None if found is None else Known(db.resolve(found.version), found.size, found.mtime_ns, found.ino)
+
+
+def known_below(db: FleetDb, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Known]:
+    """known_at for many (local, remote) in few statements; those without a memory are left out."""
+    wanted = set(places)
+    found: dict[tuple[str, str], Known] = {}
+    for start in range(0, len(places), QUERY_MAX):
+        locals_ = [local for local, _ in places[start : start + QUERY_MAX]]
+        marks = ", ".join("?" * len(locals_))
+        for local, remote, version, *stat in db.query(f"SELECT * FROM plain WHERE local IN ({marks})", *locals_):
+            if (local, remote) in wanted:
+                found[local, remote] = Known(db.resolve(version), *stat)
+    return found
 
 
 def plain_of(local: str, remote: str, version: VersionId, stat: FileStat | None) -> Plain:

@@ -111,7 +111,7 @@ class Publisher:
     async def _bring(self, machine_id: str, chunks: set[ChunkId]) -> list[FinishedPack]:
         """Chunks of packs that may not be referred to any more, in new ones; Integrity if they cannot be read."""
         async with (
-            self._packs(machine_id, lambda chunk: False) as writer,
+            self._packs(machine_id) as writer,
             reading(self.chunks, sorted(chunks)) as found,
         ):
             async for chunk, data in found:
@@ -122,14 +122,22 @@ class Publisher:
         """A fork was found after packing: the packs lie under an id that is not ours any more."""
         return await repack(self.context, packs_reader(self.context, packs, packed_as), machine_id, packs)
 
-    def _packs(self, machine_id: str, known: Callable[[ChunkId], bool]) -> PackWriter:
+    def _packs(self, machine_id: str) -> PackWriter:
         context = self.context
-        return PackWriter(context.env, context.keys, context.store, context.fleet_id, machine_id, context.signer, known)
+        return PackWriter(
+            context.env,
+            context.keys,
+            context.store,
+            context.fleet_id,
+            machine_id,
+            context.signer,
+            lambda chunk: False,
+        )
 
     def new_packs(self) -> tuple[str, PackWriter]:
-        """A writer for packs of ours, and the machine_id they belong to."""
+        """A writer for packs of ours that takes whatever it gets, and the machine_id they belong to."""
         machine_id = self.context.db.machine_id
-        return machine_id, self._packs(machine_id, self.context.db.known_chunk)
+        return machine_id, self._packs(machine_id)
 
     async def _check_locked(self) -> None:
         try:
@@ -156,20 +164,27 @@ class Publication:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._packed_as, self.packs = publisher.new_packs()
+        self._packed_as, self._packs = publisher.new_packs()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.packs.aclose()
+        await self._packs.aclose()
+
+    async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
+        """Have these chunks in packs; those that are already are left out."""
+        known = self._publisher.context.db.known_chunks([chunk for chunk, _ in chunks])
+        for chunk, data in chunks:
+            if chunk not in known:
+                await self._packs.add(chunk, data)
 
     async def ingest_layers(self, batch: Batch) -> Batch:
         """The batch with the content of each layer in its place."""
         if not isinstance(batch, Sequence):
             return batch
         layers = [change.source for change in batch if isinstance(change.source, LayerSource)]
-        contents = iter(await self._publisher.layers.layers(layers, self.packs))
+        contents = iter(await self._publisher.layers.layers(layers, self))
         return [
             replace(change, source=next(contents)) if isinstance(change.source, LayerSource) else change
             for change in batch
@@ -181,9 +196,9 @@ class Publication:
         Every change is answered, in order. note: writes more in the very transaction of the outbox. What is raised was
         before the outbox, and nothing is queued; a store that fails behind it is told by `pending`.
         """
-        packs = await self.packs.finish()
+        packs = await self._packs.finish()
         packed_as = self._packed_as
-        self._packed_as, self.packs = self._publisher.new_packs()
+        self._packed_as, self._packs = self._publisher.new_packs()
         return await self._publisher.commit(packed_as, packs, batches, note)
 
 

@@ -1,6 +1,6 @@
 """Push: plain files and folders into the fleet. Nothing is removed there, and nobody else's change is replaced."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from sync.worker.content import FileStat, Ingested
 from sync.worker.context import Context
 from sync.worker.examine import Known, local_error
 from sync.worker.learn import Learner
-from sync.worker.plain import known_at, plain_of, real_place
+from sync.worker.plain import known_below, plain_of, real_place
 from sync.worker.publish import Publication, Publisher
 from sync.worker.report import ProgressCallback, TransferReport
 from sync.worker.walk import LocalEntry, Skipped, walk
@@ -105,11 +105,13 @@ class _Run:
 
     async def _add_group(self, publication: Publication, group: Sequence[LocalEntry | Skipped]) -> None:
         wanted: list[tuple[LocalEntry, Known | None]] = []
+        entries = [entry for entry in group if isinstance(entry, LocalEntry)]
+        memory = known_below(self._context.db, [(entry.path, entry.remote) for entry in entries])
         for entry in group:
             if isinstance(entry, Skipped):
                 self._skip(entry)
                 continue
-            known = known_at(self._context.db, entry.path, entry.remote)
+            known = memory.get((entry.path, entry.remote))
             if entry.kind is not Kind.FILE:
                 self._add(entry, entry.stat, None, known)
             elif known is not None and known.is_unmodified(entry.stat):
@@ -117,14 +119,14 @@ class _Run:
             else:
                 wanted.append((entry, known))
         paths = [entry.path for entry, _ in wanted]
-        results = await self._publisher.files.files(paths, publication.packs, self._read)
+        results = await self._publisher.files.files(paths, publication, self._read)
         for (entry, known), result in zip(wanted, results, strict=True):
             if isinstance(result, Ingested):
                 self._add(entry, result.stat, result.content, known)
             elif isinstance(result, TcfsError):
                 self.report.failures.append(result)
             else:
-                self.report.failures.append(local_error(entry.path, result))
+                self.report.failures.append(local_error(Path(entry.path), result))
 
     def _add(self, entry: LocalEntry, stat: FileStat, content: Content | None, known: Known | None) -> None:
         change = Change(
@@ -183,26 +185,31 @@ class _Run:
         items, self._items, self._slice_bytes = self._items, [], 0
         if not items:
             return
-        kinds = {item.entry.remote: self._shown_is_dir(item.entry.remote) for item in items}
 
         def note(txn: Transaction, answers: Sequence[Sequence[Answer]]) -> None:
             for item, answer in zip(items, answers[0], strict=True):
                 if answer.version is not None:
-                    local = str(item.entry.path)
+                    local = item.entry.path
                     stat = item.stat if item.entry.kind is not Kind.DIR else None
                     txn.set_plain(*plain_of(local, item.entry.remote, answer.version, stat))
 
         published = await publication.commit([[item.change for item in items]], note)
         self.pending = published.pending or self.pending
         for item, answer in zip(items, published.answers[0], strict=True):
-            self._count(item, answer, kinds)
+            self._count(item, answer)
         self._tell()
 
-    def _shown_is_dir(self, remote: str) -> bool | None:
-        row = self._context.db.view.resolve_path(remote)
-        return None if row is None else row.kind == DIR
+    def _is_displaced(self, item: _Item) -> bool:
+        """True if a folder without a record has the name: what was pushed stands beside it."""
+        if item.entry.kind is Kind.DIR or not self._any_sibling():
+            return False
+        row = self._context.db.view.resolve_path(item.entry.remote)
+        return row is not None and row.kind == DIR
 
-    def _count(self, item: _Item, answer: Answer, was_dir: Mapping[str, bool | None]) -> None:
+    def _any_sibling(self) -> bool:
+        return bool(self._context.db.query("SELECT 1 FROM shown WHERE sibling = 1 LIMIT 1"))
+
+    def _count(self, item: _Item, answer: Answer) -> None:
         path = item.entry.remote
         if answer.outcome is Outcome.REFUSED:
             self.report.failures.append(BadInput(f"{path}: {answer.reason}", path=path))
@@ -213,8 +220,7 @@ class _Run:
             self.report.files += 1
         if answer.version is not None:
             self.report.versions[path] = VersionId(answer.version)
-        meets_other_kind = was_dir[path] is not None and was_dir[path] != (item.entry.kind is Kind.DIR)
-        if answer.outcome is Outcome.QUEUED and (answer.beside or meets_other_kind) and not self._force:
+        if answer.outcome is Outcome.QUEUED and (answer.beside or self._is_displaced(item)) and not self._force:
             self.report.conflicts.append(path)
             self.report.failures.append(
                 Conflict(

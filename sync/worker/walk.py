@@ -24,7 +24,7 @@ _HAS_XATTRS: Final = sys.platform == "linux"
 class LocalEntry:
     """A file, folder or symlink of this machine and the rel_path it would have. xattrs: name -> base64, user.* only."""
 
-    path: Path
+    path: str  # absolute
     remote: str
     kind: Kind
     stat: FileStat
@@ -58,7 +58,7 @@ def walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) 
         yield group
 
 
-def read_xattrs(path: Path | int) -> dict[str, str]:
+def read_xattrs(path: str | int) -> dict[str, str]:
     """The user.* attributes of a file (a symlink is not followed), name -> base64. Empty where there are none."""
     if not _HAS_XATTRS:
         return {}
@@ -78,12 +78,14 @@ def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore)
     if str(root) in mountpoints:
         yield Skipped(str(root), "is a mount of a fleet", is_error=True)
         return
-    top = _entry(root, remote, root.lstat()) if remote else None
+    if remote:
+        parse_rel_path(remote)
+    top = _entry(str(root), remote, root.lstat()) if remote else None
     if top is not None:
         yield top
         if not isinstance(top, LocalEntry) or top.kind is not Kind.DIR:
             return
-    stack = [(remote, _listing(root))]
+    stack = [(remote, _listing(str(root)))]
     while stack:
         folder, names = stack[-1]
         found = next(names, None)
@@ -100,12 +102,12 @@ def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore)
                 stack.append((item.remote, _listing(item.path)))
 
 
-def _listing(folder: Path) -> Iterator["os.DirEntry[str] | Skipped"]:
+def _listing(folder: str) -> Iterator["os.DirEntry[str] | Skipped"]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        return iter([Skipped(str(folder), error.strerror or str(error), is_error=True)])
+        return iter([Skipped(folder, error.strerror or str(error), is_error=True)])
     return iter(found)
 
 
@@ -120,25 +122,24 @@ def _child(
         remote = parse_rel_path(os.fsencode(join_path(folder, found.name)))
         if ignore.is_ignored(remote, found.is_dir(follow_symlinks=False)):
             return None
-        return _entry(Path(found.path), remote, found.stat(follow_symlinks=False))
+        return _entry(found.path, remote, found.stat(follow_symlinks=False))
     except BadPath as error:
         return Skipped(repr(found.path), error.message, is_error=True)
     except OSError as error:
         return Skipped(found.path, error.strerror or str(error), is_error=not isinstance(error, FileNotFoundError))
 
 
-def _entry(path: Path, remote: str, found: os.stat_result) -> LocalEntry | Skipped:
-    parse_rel_path(remote)
+def _entry(path: str, remote: str, found: os.stat_result) -> LocalEntry | Skipped:
     info = FileStat.of(found)
     if stat.S_ISLNK(found.st_mode):
-        target = os.readlink(path)  # noqa: PTH115 - Path would tidy it up, and it must stay as it is
+        target = os.readlink(path)  # noqa: PTH115 - Path would tidy the target up
         try:
             target.encode()
         except UnicodeEncodeError:
-            return Skipped(repr(str(path)), "points to a name that is not valid UTF-8", is_error=True)
+            return Skipped(repr(path), "points to a name that is not valid UTF-8", is_error=True)
         return LocalEntry(path, remote, Kind.SYMLINK, info, target=target)
     if stat.S_ISDIR(found.st_mode):
         return LocalEntry(path, remote, Kind.DIR, info, xattrs=read_xattrs(path))
     if stat.S_ISREG(found.st_mode):
         return LocalEntry(path, remote, Kind.FILE, info, xattrs=read_xattrs(path))
-    return Skipped(str(path), "is a socket, pipe or device", is_error=False)
+    return Skipped(path, "is a socket, pipe or device", is_error=False)

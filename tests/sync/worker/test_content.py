@@ -32,8 +32,8 @@ class Chunks:
         self.lists: dict[str, Content] = {}
         self.read: list[int] = []
 
-    async def add(self, chunk: ChunkId, data: bytes) -> None:
-        self.data[chunk] = bytes(data)
+    async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
+        self.data.update(chunks)
 
     async def chunk_list(self, version: str) -> tuple[list[ChunkId], list[int]]:
         content = self.lists[version]
@@ -50,7 +50,7 @@ class Chunks:
 
 async def whole(path: Path, data: bytes, sink: Chunks) -> Content:
     path.write_bytes(data)
-    (found,) = await FileIngest(FakeEnv(), KEYS, PARAMS).files([path], sink)
+    (found,) = await FileIngest(FakeEnv(), KEYS, PARAMS).files([str(path)], sink)
     assert isinstance(found, Ingested)
     return found.content
 
@@ -149,9 +149,9 @@ def test_a_file_that_is_written_to_all_the_time(tmp_path: Path, size: int, monke
     file.write_bytes(b"x" * size)
     opened = content_module.open_file
 
-    def busy(path: Path) -> int:
+    def busy(path: str) -> int:
         descriptor = opened(path)
-        with path.open("ab") as out:  # grows between the first look and the reading
+        with Path(path).open("ab") as out:  # grows between the first look and the reading
             out.write(b"y")
         return descriptor
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_written_to_all_the_time(tmp_path: Path, size: int, monke
     monkeypatch.setattr(content_module.os, "fstat", fstat)
 
     async def go() -> None:
-        (found,) = await FileIngest(FakeEnv(), KEYS, PARAMS).files([file], Chunks())
+        (found,) = await FileIngest(FakeEnv(), KEYS, PARAMS).files([str(file)], Chunks())
         assert isinstance(found, NotYet)
         assert found.path == str(file)
 
@@ -179,7 +179,7 @@ def test_files_that_cannot_be_read_are_errors_in_their_place(tmp_path: Path) -> 
     (tmp_path / "link").symlink_to("a")
 
     async def go() -> None:
-        paths = [tmp_path / name for name in ("a", "missing", "link")]
+        paths = [str(tmp_path / name) for name in ("a", "missing", "link")]
         found = await FileIngest(FakeEnv(), KEYS, PARAMS).files(paths, Chunks())
         assert isinstance(found[0], Ingested)
         assert isinstance(found[1], NotFound)
