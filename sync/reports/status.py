@@ -1,6 +1,6 @@
 """What is not safe yet, and why: one reason and one next step a path."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sync.core.paths import is_below
@@ -13,7 +13,10 @@ from sync.state.tree.reader import Dirty, DirtyState, TreeReader
 _QUEUED = """
 SELECT DISTINCT v.path FROM outbox AS o JOIN version AS v ON v.machine = o.machine AND v.seq BETWEEN o.first AND o.last
 ORDER BY v.path"""
-_REFUSED = "SELECT seal_id, reason FROM taken WHERE answer = 'refused'"
+_TAKEN = "SELECT seal_id, answer, reason FROM taken"
+
+
+Answers = Mapping[bytes, tuple[str, str]]  # seal_id -> (answer, reason)
 
 
 class Unsafe(NamedTuple):
@@ -33,22 +36,28 @@ class Running(NamedTuple):
     store_trouble: str = ""
 
 
-def unsafe_paths(
-    dirty: Iterable[Dirty], refused: dict[bytes, str], queued: Iterable[str], running: Running
-) -> list[Unsafe]:
-    """Every path that is not safe, once, by path: the step it still has the longest way from decides."""
+def unsafe_paths(dirty: Iterable[Dirty], answers: Answers, queued: Iterable[str], running: Running) -> list[Unsafe]:
+    """Every path that is not safe, once, by path: the step it still has the longest way from decides.
+
+    A sealed state that is answered is safe as soon as it is not queued any more, noted by the mount or not.
+    """
     found: dict[str, Unsafe] = {}
     for item in dirty:
-        found.setdefault(item.path, _of_dirty(item, refused, running))
+        answer, reason = answers.get(item.seal_id or b"", ("", ""))
+        if answer == "refused":
+            found.setdefault(item.path, _refused(item.path, reason))
+        elif not (answer and item.state is DirtyState.SEALED):
+            found.setdefault(item.path, _of_dirty(item, running))
     for path in queued:
-        found.setdefault(path, _of_queued(path, running))
+        found.setdefault(path, Unsafe(path, "queued", *_sending("is being published", running)))
     return sorted(found.values())
 
 
 def unsafe_now(db: FleetDb, tree: TreeReader, running: Running) -> list[Unsafe]:
-    """What is not safe as the databases say now. The queue is read last: nothing can slip through between the two."""
+    """What is not safe as the databases say now. The queue is read last: nothing can slip through between the reads."""
     dirty = tree.dirty(db.view.path_of)
-    return unsafe_paths(dirty, refused_seals(db), queued_paths(db), running)
+    answers = {seal_id: (answer, reason or "") for seal_id, answer, reason in db.query(_TAKEN)}
+    return unsafe_paths(dirty, answers, queued_paths(db), running)
 
 
 def queued_paths(db: FleetDb) -> list[str]:
@@ -58,12 +67,14 @@ def queued_paths(db: FleetDb) -> list[str]:
 
 def refused_seals(db: FleetDb) -> dict[bytes, str]:
     """seal_id -> why that state cannot be published."""
-    return {seal_id: reason or "" for seal_id, reason in db.query(_REFUSED)}
+    return {seal_id: reason or "" for seal_id, answer, reason in db.query(_TAKEN) if answer == "refused"}
 
 
-def _of_dirty(item: Dirty, refused: dict[bytes, str], running: Running) -> Unsafe:
-    if item.seal_id is not None and item.seal_id in refused:
-        return Unsafe(item.path, "refused", f"cannot be published: {refused[item.seal_id]}", "rename it or remove it")
+def _refused(path: str, reason: str) -> Unsafe:
+    return Unsafe(path, "refused", f"cannot be published: {reason}", "rename it or remove it")
+
+
+def _of_dirty(item: Dirty, running: Running) -> Unsafe:
     match item.state:
         case DirtyState.WRITING if running.mount:
             return Unsafe(item.path, "writing", "is open for writing, or was when the mount last died", "close it")
@@ -74,10 +85,6 @@ def _of_dirty(item: Dirty, refused: dict[bytes, str], running: Running) -> Unsaf
             step = "nothing: it goes out by itself" if running.mount else "start the mount with 'tcfs up'"
             return Unsafe(item.path, "unsealed", "was changed just now" if running.mount else "the mount is down", step)
     return Unsafe(item.path, "sealed", *_sending("is ready to be published", running))
-
-
-def _of_queued(path: str, running: Running) -> Unsafe:
-    return Unsafe(path, "queued", *_sending("is being published", running))
 
 
 def _sending(reason: str, running: Running) -> tuple[str, str]:

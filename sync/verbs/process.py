@@ -124,6 +124,7 @@ async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
         async with engine.env.timeout(seconds):
             if link is not None:
                 sealed = await link.seal_now(None, "down", seconds)
+                engine.sealed()
                 busy = [*sealed.busy, *sealed.interrupted]
             if link is None:
                 busy = [item.path for item in await engine.dirty() if item.seal_id is None]

@@ -118,6 +118,8 @@ async def _seal(engine: "Engine", paths: list[str], reason: str) -> SealResult:
         return await mount.seal_now(paths or None, reason, SEAL_S)
     except TimedOut as error:
         raise NotYet(f"the mount does not seal: {error.message}", hint="see 'tcfs doctor'") from error
+    finally:
+        engine.sealed()
 
 
 async def _interrupted(engine: "Engine", chosen: list[str]) -> list[str]:
