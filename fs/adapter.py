@@ -172,7 +172,7 @@ class Adapter(pyfuse3.Operations):
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         link.refuse_link("hard links")
 
-    @_change
+    @_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         return _file_info(open_ops.open_file(self._volume, inode, flags))
 
@@ -191,11 +191,11 @@ class Adapter(pyfuse3.Operations):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return write.write(self._volume, fh, off, buf)
 
-    @_change
+    @_handler
     async def flush(self, fh: int) -> None:
         open_ops.flush(self._volume, fh)
 
-    @_change
+    @_handler
     async def release(self, fh: int) -> None:
         open_ops.release(self._volume, fh)
 

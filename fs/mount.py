@@ -113,6 +113,7 @@ def _serve(env: Env, options: Options) -> None:
             callbacks = Callbacks()
             client = Client(lambda: paths.socket_path, lambda: _hello(options, view), callbacks, daemon=options.daemon)
             volume = Volume(env, tree, reader, client, invalidations, view.epoch)
+            tree.set_local_probe(reader.is_local)
             _mount(env, options, volume, callbacks)
         finally:
             tree.close()

@@ -79,8 +79,9 @@ class Tasks:
         self._sealing.set()
 
     def content_dropped(self, versions: Sequence[str]) -> None:
-        """Cached files were freed: their disk space comes back when nothing holds them open."""
-        self._volume.reader.cached.drop_descriptors()
+        """Cached content was freed: the kernel's pages of it go too, so that it is as far away as `status` says."""
+        self._volume.reader.forget_local()
+        self._tell([Invalidation(0, "", ino, "data") for ino in self._volume.inodes_of(versions)])
 
     def connected(self, hello: frames.Hello) -> None:
         """A new connection: whatever was said while there was none is said and read again."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mountkit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
 from made_versions import MTIME_NS
+from mountkit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
 
 from sync.ipc import frames
 
@@ -108,6 +108,29 @@ def test_a_read_fetches_the_chunks_it_needs_and_little_more(yoga: Fleet) -> None
     wanted = [index for request in engine.fetches for index in request.indexes]
     assert set(wanted) == set(range(40))
     assert any(len(request.indexes) >= 8 for request in engine.fetches), "nothing was read ahead"
+
+
+def test_blocks_tell_what_is_local(yoga: Fleet) -> None:
+    content = pattern(3 * CHUNK)
+    yoga.learn("near", content)
+    away = yoga.learn("far", pattern(5000, 2), cached=False)
+    yoga.learn("empty", b"")
+
+    def fetch(request: frames.Fetch) -> frames.Message:
+        yoga.cache(pattern(5000, 2))
+        return frames.FetchDone(request.id)
+
+    engine = yoga.serve(fetch)
+    root = yoga.mount()
+    assert [os.stat(root / name).st_blocks for name in ("near", "far", "empty")] == [3 * CHUNK // 512, 1, 0]
+    (root / "far").read_bytes()
+    wait_for(lambda: os.stat(root / "far").st_blocks == 10, 3)
+    yoga.chunk_path(bytes.fromhex(away.manifest.chunks[0])).unlink()
+    engine.say(frames.ContentDropped([away.id]))
+    wait_for(lambda: os.stat(root / "far").st_blocks == 1, 3)
+    assert len(engine.fetches) == 1
+    (root / "far").read_bytes()
+    assert len(engine.fetches) == 2
 
 
 def test_chunks_that_the_cache_cannot_take_come_inline(yoga: Fleet) -> None:

@@ -77,6 +77,10 @@ class CachedContent:
             self._discard(path, f"whole file {content_id}")
         return data
 
+    def is_empty(self) -> bool:
+        """True if nothing was ever cached here."""
+        return not (self._chunks.exists() or self._whole.exists())
+
     def has_chunk(self, chunk_id: ChunkId) -> bool:
         name = chunk_id.hex()
         return (self._chunks / name[:2] / name).exists()

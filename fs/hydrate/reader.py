@@ -8,9 +8,12 @@ from cachetools import LRUCache
 from fs.hydrate.cache import CachedContent
 from fs.hydrate.plan import ChunkMap, ChunkSlice
 from sync.core.errors import Integrity, NotYet, Unsupported
-from sync.core.manifest import ChunkId, Manifest
+from sync.core.manifest import ChunkId, Manifest, VersionId
+from sync.state.rows import ShownRow
 
 MAPS_KEPT = 256  # versions whose chunk list is kept in memory
+LOCAL_KEPT = 200_000  # contents remembered to be local
+PROBES = 4  # chunks of a large file that are looked for
 
 
 class Versions(Protocol):
@@ -21,6 +24,8 @@ class Versions(Protocol):
     def chunk_list(self, identity: str) -> tuple[list[ChunkId], list[int]]: ...
 
     def is_readable(self, identity: str) -> bool: ...
+
+    def identity(self, number: int) -> VersionId: ...
 
 
 class Found(NamedTuple):
@@ -42,6 +47,7 @@ class VersionReader:
         self._versions = versions
         self.cached = cached
         self._contents: LRUCache[str, _Content] = LRUCache(MAPS_KEPT)
+        self._local: set[int] = set()
 
     def read(self, version: str, offset: int, length: int, inline: Mapping[int, bytes]) -> Found:
         """[offset, offset + length) of a version's content. inline: chunks that the cache could not take, by index.
@@ -76,6 +82,34 @@ class VersionReader:
         if content is None or self.cached.has_whole(content.content_id):
             return []
         return [index for index in indexes if not self.cached.has_chunk(content.chunks.ids[index])]
+
+    def is_local(self, row: ShownRow) -> bool:
+        """True if bytes of a shown file are in the cache, as far as a few looks tell (for st_blocks).
+
+        What was found to be local is remembered until `forget_local`: eviction is not noticed.
+        """
+        if row.value in self._local:
+            return True
+        if row.version is None or self.cached.is_empty():
+            return False
+        content = self._content(self._versions.identity(row.version))
+        if content is None or not self._holds(content):
+            return False
+        if len(self._local) >= LOCAL_KEPT:
+            self._local.clear()
+        self._local.add(row.value)
+        return True
+
+    def forget_local(self) -> None:
+        """Content was freed: look again, and hold no freed file open."""
+        self._local.clear()
+        self.cached.drop_descriptors()
+
+    def _holds(self, content: _Content) -> bool:
+        if self.cached.has_whole(content.content_id):
+            return True
+        ids = content.chunks.ids
+        return any(self.cached.has_chunk(chunk) for chunk in ids[:: max(len(ids) // PROBES, 1)])
 
     def _content(self, version: str) -> _Content | None:
         content = self._contents.get(version)

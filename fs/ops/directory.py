@@ -32,6 +32,8 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
     many as fit and reports each with `listed`.
     """
     folder = volume.folders[handle]
+    if cookie and cookie == folder.end:
+        return
     del folder.names[cookie:]
     after = folder.names[-1] if folder.names else ""
     while True:
@@ -40,6 +42,7 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
             folder.names.append(name)
             yield Listed(name.encode(), attr, len(folder.names))
         if len(page) < PAGE:
+            folder.end = len(folder.names)
             return
         after = page[-1][0]
 

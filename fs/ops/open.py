@@ -24,6 +24,8 @@ class Opened(NamedTuple):
 def open_file(volume: Volume, ino: int, flags: int) -> Opened:
     """Stale (ESTALE) if the inode shows another version than the kernel was told: it looks the name up again."""
     file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
+    if file.writes:
+        volume.changed()
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(ino, file)
     told = volume.tree.attr(ino).told
@@ -55,12 +57,18 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
 
 def flush(volume: Volume, handle: int) -> None:
     """A descriptor of the handle is closed: what was written through it is committed."""
-    volume.handles[handle].file.flush()
+    file = volume.handles[handle].file
+    file.flush()
+    if file.writes:
+        volume.changed()
 
 
 def release(volume: Volume, handle: int) -> None:
     """The last descriptor is gone."""
-    volume.handles.pop(handle).file.release()
+    file = volume.handles.pop(handle).file
+    file.release()
+    if file.writes:
+        volume.changed()
 
 
 async def fsync(volume: Volume, handle: int) -> None:

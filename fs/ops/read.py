@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from fs.hydrate.plan import ChunkMap
 from fs.ops.volume import OpenHandle, Volume
+from fs.tree.model import Invalidation
 from fs.work.stack import BasePiece, LocalPiece
 from sync.core.errors import Integrity
 
@@ -30,6 +31,9 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
             return found
         with volume.invalidations.request(open_handle.ino):
             inline |= await volume.client.fetch(found.version, found.indexes)
+        if not open_handle.has_fetched:
+            open_handle.has_fetched = True
+            volume.invalidations.add([Invalidation(0, "", open_handle.ino, "attr")])  # st_blocks: it is local now
     raise Integrity("what was fetched is not in the cache", hint="is something else emptying the cache folder?")
 
 

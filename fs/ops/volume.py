@@ -1,7 +1,7 @@
 """What every operation works on, and the two small helpers that all of them need."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fs.client import Client
@@ -19,15 +19,20 @@ class OpenHandle:
 
     ino: int
     file: OpenFile
+    has_fetched: bool = False
     readahead: Readahead = field(default_factory=Readahead)
 
 
 @dataclass(slots=True)
 class OpenFolder:
-    """One open directory. names: those handed out, in order; the cookie behind names[n - 1] is n."""
+    """One open directory. names: those handed out, in order; the cookie behind names[n - 1] is n.
+
+    end: the cookie behind the last name, once the listing has come to its end.
+    """
 
     ino: int
     names: list[str] = field(default_factory=list)
+    end: int | None = None
 
 
 @dataclass(slots=True)
@@ -48,6 +53,14 @@ class Volume:
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     opened_with: dict[int, int] = field(default_factory=dict)
     last_handle: int = 0
+
+    def inodes_of(self, versions: Iterable[str]) -> Iterator[int]:
+        """The numbers under which these versions are told now; those not shown any more are left out."""
+        state = self.tree.state
+        for version in versions:
+            row = state.view.resolve_path(state.view.manifest(version).rel_path)
+            if row is not None and row.version is not None and state.view.identity(row.version) == version:
+                yield state.inodes.number(row.id)
 
     def new_handle(self) -> int:
         """A file handle number; never used twice."""
