@@ -96,10 +96,13 @@ def test_damage_that_no_file_needs_names_no_file(two: Two) -> None:
 
 
 def test_a_chunk_with_another_whole_place_is_no_loss(two: Two) -> None:
-    """A pack of bates holds it again: missing is the first, and no path."""
-    two.bates.db.known_chunks = lambda chunks: set()  # type: ignore[method-assign]
+    """A pack of bates holds it again, written before it knew of the first: that one is missing, and no path with it."""
+    before, db = two.keys("packs/"), two.bates.db
+    db.known_chunk = lambda chunk: False  # type: ignore[method-assign]
+    db.known_chunks = lambda chunks: set()  # type: ignore[method-assign]
     two.bates.write("docs/f1", bytes([1]) * 700 + b"end")
     two.do(two.bates.push("docs/f1", to="copy"))
+    assert len(two.keys("packs/")) == len(before) + 1
     two.do(two.yoga.learner.learn())
     first = two.yoga.db.heads("docs/f1")[0].manifest.chunks[0]
     chunk = ChunkId(bytes.fromhex(first))
