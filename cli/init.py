@@ -66,7 +66,7 @@ def become_member(
 
 def show_phrase(app: App, joined: "Joined") -> None:
     """Once, and on a terminal only: it is the key to everything."""
-    if app.out.as_json or not sys.stderr.isatty():
+    if app.out.as_json or not is_terminal():
         app.out.say(
             f"the key is in {joined.paths.key_file}; 'tcfs key show --phrase' shows it as 24 words: keep a copy"
         )
@@ -77,6 +77,10 @@ def show_phrase(app: App, joined: "Joined") -> None:
     )
     for start in range(0, len(words), 6):
         app.out.say("    " + " ".join(words[start : start + 6]))
+
+
+def is_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 def _root(key_file: Path | None, phrase_stdin: bool) -> bytes | None:

@@ -76,6 +76,11 @@ def run(args: list[str], **extra: Any) -> int:
         return done.exit_code
     except click.exceptions.Abort:
         return out.fail("interrupted", "interrupted", exit_code=130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        if not out.as_json:
+            out.say(error.format_message())
+            return 64
+        return out.fail("usage", "no verb is given", "see 'tcfs --help'", exit_code=64)
     except click.ClickException as error:
         return out.fail("usage", error.format_message(), _usage_hint(error), exit_code=64)
     except TcfsError as error:

@@ -29,9 +29,10 @@ class Out:
         for line in lines:
             click.echo(printable(line))
 
-    def say(self, line: str) -> None:
+    def say(self, text: str) -> None:
         """A note on stderr: never data."""
-        click.echo(printable(line), err=True)
+        for line in text.splitlines():
+            click.echo(printable(line), err=True)
 
     def failed(self, error: TcfsError, data: Any = None, lines: Iterable[str] = ()) -> int:
         """The failure of a verb, after what it could say; returns the exit code."""
@@ -49,7 +50,8 @@ class Out:
                 shape["data"] = data
             click.echo(_json(shape))
         else:
-            self.say(f"tcfs: {message}" + (f" ({hint})" if hint else ""))
+            # one line, whatever a path in it holds
+            self.say(printable(f"tcfs: {message}" + (f" ({hint})" if hint else "")))
         return exit_code
 
 

@@ -1,0 +1,74 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cli import main
+from sync.ours import VERSION
+
+
+def test_every_verb_loads_and_has_help(yoga):
+    for name in main.VERBS:
+        done = yoga(name, "--help")
+        assert done.code == 0, name
+        assert "Usage: tcfs" in done.out
+
+
+def test_help_lists_the_verbs(yoga):
+    text = yoga.ok("--help")
+    assert all(f"\n  {name} " in text for name in main.VERBS.keys() - main.HIDDEN)
+    assert "unsync" not in text
+
+
+def test_no_verb_is_a_usage_error(yoga):
+    done = yoga()
+    assert (done.code, done.out) == (64, "")
+    assert "Usage: tcfs" in done.err
+
+
+@pytest.mark.parametrize("args", [["nonsense"], ["push"], ["wait", "--timeout", "x"], ["ls", "--nonsense"], ["key"]])
+def test_usage_errors(yoga, args):
+    done = yoga(*args)
+    assert (done.code, done.out) == (64, "")
+    as_json = yoga("--json", *args)
+    assert (as_json.code, as_json.json["ok"], as_json.json["error"]["code"]) == (64, False, "usage")
+
+
+def test_version(yoga):
+    assert yoga.ok("version") == f"tcfs {VERSION}\n"
+    assert yoga("version", "--json").json == {"ok": True, "data": {"version": VERSION}}
+
+
+def test_a_bug_is_a_traceback(yoga, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("cli.app.App.settings", property(broken))
+    with pytest.raises(ZeroDivisionError):
+        yoga("config", "show")
+
+
+def test_settings_and_their_origin(yoga, monkeypatch):
+    (yoga.home / "config").mkdir(parents=True)
+    (yoga.home / "config" / "config.toml").write_text('cache_quota = "1 GiB"\n')
+    monkeypatch.setenv("TCFS_LOG_LEVEL", "debug")
+    shown = yoga("config", "show", "--origin", "--json").json["data"]
+    assert shown["cache_quota"] == {"value": 2**30, "origin": str(yoga.home / "config" / "config.toml")}
+    assert shown["log_level"] == {"value": "debug", "origin": "TCFS_LOG_LEVEL"}
+    assert shown["sync_git"] == {"value": "off", "origin": "default"}
+    (yoga.home / "config" / "config.toml").write_text("nonsense = 1\n")
+    assert yoga("config", "show").code == 1
+
+
+def test_the_program_itself(yoga):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "cli.main", "--json", "ls"],
+        env=yoga.environ(),
+        cwd=yoga.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (5, "")
+    assert json.loads(done.stdout)["error"]["code"] == "not-found"

@@ -1,0 +1,173 @@
+"""tcfsd as a process of its own, without a mount."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sync.machines import fuse
+from sync.machines.lock import is_held
+
+TCFSD = str(Path(sys.executable).parent / "tcfsd")
+
+
+class Daemon:
+    def __init__(self, shell):
+        self.shell = shell
+        self.lock = next(shell.home.glob("state/*")) / "engine.lock"
+        self.log = self.lock.parent / "log" / "tcfsd.log"
+
+    def start(self, *args):
+        return subprocess.run(
+            [TCFSD, "--background", *args], env=self.shell.environ(), capture_output=True, text=True, check=False
+        )
+
+    @property
+    def pid(self):
+        return int(self.lock.read_text())
+
+    def stop(self, number=signal.SIGTERM):
+        if is_held(self.lock):
+            os.kill(self.pid, number)
+            until = time.monotonic() + 10
+            while is_held(self.lock):
+                assert time.monotonic() < until, "tcfsd does not end"
+                time.sleep(0.005)
+
+
+@pytest.fixture
+def daemon(fleet):
+    daemon = Daemon(fleet[0])
+    yield daemon
+    daemon.stop(signal.SIGKILL)
+
+
+def test_a_daemon_serves_in_the_background(fleet, daemon):
+    yoga, bates = fleet
+    assert daemon.start().returncode == 0
+    command = Path(f"/proc/{daemon.pid}/cmdline").read_bytes()
+    assert b"tcfsd" in command
+    assert f"TCFS_HOME={yoga.home}".encode() in Path(f"/proc/{daemon.pid}/environ").read_bytes().split(b"\0")
+    assert os.getsid(daemon.pid) != os.getsid(0)
+    assert os.readlink(f"/proc/{daemon.pid}/cwd") == "/"
+    assert os.readlink(f"/proc/{daemon.pid}/fd/0") == os.devnull
+    for fd in (1, 2):
+        assert str(yoga.home) in os.readlink(f"/proc/{daemon.pid}/fd/{fd}")
+
+    yoga.write("f", "through the daemon")
+    yoga.ok("push", "f")
+    bates.ok("pull", "f")
+    assert bates.read("f") == "through the daemon"
+    said = yoga("status", "--json").json["data"]
+    assert said["running"]["engine"] is True
+    assert said["engine"]["pid"] == daemon.pid
+    assert said["engine"]["store"]["packs"]["puts"] == 1
+    refused = yoga("pull", "nothing")
+    assert (refused.code, refused.err.count("\n")) == (5, 1)
+
+    pid = daemon.pid
+    assert daemon.start().returncode == 0
+    assert daemon.pid == pid
+    daemon.stop()
+    assert "stops" in daemon.log.read_text()
+    assert "Traceback" not in daemon.log.read_text()
+    assert not list(yoga.home.glob("run/*/socket"))
+
+
+def test_a_daemon_that_was_killed_leaves_nothing_in_the_way(fleet, daemon):
+    yoga, _ = fleet
+    daemon.start()
+    daemon.stop(signal.SIGKILL)
+    assert list(yoga.home.glob("run/*/socket"))
+    yoga.write("f", "without it")
+    yoga.ok("push", "f")
+    assert daemon.start().returncode == 0
+    yoga.write("g", "with it")
+    yoga.ok("push", "g")
+    assert yoga.ok("ls").split() == ["f", "g"]
+
+
+def test_up_and_down_without_fuse(fleet, daemon, monkeypatch):
+    yoga, _ = fleet
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "there is no FUSE here")
+    up = yoga("up")
+    assert up.code == 0
+    assert "push" in up.err and "pull" in up.err and "there is no FUSE here" in up.err
+    assert up.err.count("\n") == 1
+    assert is_held(daemon.lock)
+    assert yoga("mount").code == 1
+    assert yoga("up").code == 0
+    assert yoga("down").code == 0
+    assert not is_held(daemon.lock)
+    assert yoga("down").code == 0
+
+
+def test_up_makes_a_fleet_if_there_is_none(yoga, monkeypatch):
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "there is no FUSE here")
+    up = yoga("up", "--json")
+    daemon = Daemon(yoga)
+    try:
+        assert up.json["data"]["store"] == (yoga.home / "store").as_uri()
+        assert (yoga.home / "store" / "fleet.json").exists()
+        assert yoga("up").code == 0
+    finally:
+        assert yoga("down").code == 0
+        daemon.stop(signal.SIGKILL)
+
+
+def test_a_mount_point_that_holds_something_is_refused(fleet, daemon, monkeypatch):
+    yoga, _ = fleet
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+    (yoga.home / "fleet").mkdir()
+    (yoga.home / "fleet" / "photo.jpg").touch()
+    up = yoga("up")
+    assert up.code == 1
+    assert "not empty" in up.err
+    assert not is_held(daemon.lock)
+
+
+def test_a_daemon_that_cannot_start_says_why(fleet, daemon):
+    yoga, _ = fleet
+    yoga.key_file.write_text("nonsense\n")
+    done = daemon.start()
+    assert done.returncode == 1
+    assert "fleet.key" in done.stderr
+    assert yoga("up").code == 1
+
+
+def test_a_daemon_of_no_fleet(yoga):
+    done = subprocess.run([TCFSD, "--background"], env=yoga.environ(), capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("tcfsd: this machine is in no fleet")
+
+
+def test_in_the_foreground_it_logs_to_stderr_and_ends_on_sigterm(fleet, daemon):
+    yoga, _ = fleet
+    process = subprocess.Popen([TCFSD], env=yoga.environ(), stderr=subprocess.PIPE, text=True)
+    assert "serves fleet default" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    assert "stops" in process.stderr.read()
+    assert process.wait(10) == 0
+    process.stderr.close()
+
+
+def test_doctor(fleet, daemon, tmp_path, caplog):
+    yoga, _ = fleet
+    found = {one["subject"]: one for one in yoga("doctor", "--json").json["data"]["findings"]}
+    assert found["store"]["ok"] and found["key"]["ok"] and found["packages"]["ok"]
+    assert not found["daemon"]["ok"]
+    assert "tcfs up" in found["daemon"]["remedy"]
+    daemon.start()
+    (tmp_path / "store").rename(tmp_path / "gone")
+    yoga.key_file.chmod(0o644)
+    done = yoga("doctor", "--json")
+    assert done.code == 1
+    found = {one["subject"]: one for one in done.json["data"]["findings"]}
+    assert found["daemon"]["ok"]
+    for subject in ("store", "key"):
+        assert not found[subject]["ok"]
+        assert found[subject]["remedy"]

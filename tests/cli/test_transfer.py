@@ -1,0 +1,137 @@
+import os
+
+
+def test_smoke(fleet):
+    yoga, bates = fleet
+    yoga.write("f", "fleet sync test\n")
+    assert yoga.ok("push", "f") == "1 file published, 16 B, 0 unchanged\n"
+    bates.ok("pull", "tcfs/default/f", "out")
+    assert bates.read("out") == "fleet sync test\n"
+    assert yoga.ok("push", "f") == "0 files published, 1 unchanged\n"
+
+
+def test_conflict_drill(fleet):
+    yoga, bates = fleet
+    yoga.write("f", "from yoga")
+    bates.write("f", "from bates")
+    yoga.ok("push", "f")
+    second = bates("push", "f")
+    assert second.code == 6
+    assert "f has another version" in second.err
+    assert bates.ok("ls").split() == ["f", "f.yoga.conflict"]
+    yoga.ok("pull", "f", "mine")
+    yoga.ok("pull", "f.bates.conflict", "theirs")
+    assert (yoga.read("mine"), yoga.read("theirs")) == ("from yoga", "from bates")
+    assert yoga.ok("ls").split() == ["f", "f.bates.conflict"]
+    assert yoga.ok("conflicts").splitlines()[0] == "f"
+    conflicts = yoga("conflicts", "--json").json["data"]["conflicts"]
+    assert [{"yoga", "bates"}] == [{version["machine"] for version in one["versions"]} for one in conflicts]
+    assert "1 conflict" in yoga.ok("status")
+    assert yoga("fsck").code == bates("fsck").code == 0
+
+
+def test_force_supersedes(fleet):
+    yoga, bates = fleet
+    yoga.write("f", "from yoga")
+    bates.write("f", "from bates")
+    yoga.ok("push", "f")
+    bates.ok("push", "--force", "f")
+    yoga.ok("pull", "--force", "f")
+    assert yoga.read("f") == "from bates"
+    assert yoga.ok("conflicts") == ""
+
+
+def test_a_local_change_is_not_overwritten(fleet):
+    yoga, bates = fleet
+    yoga.write("f", "one")
+    yoga.ok("push", "f")
+    bates.ok("pull", "f", "out")
+    bates.write("out", "changed here")
+    refused = bates("pull", "f", "out")
+    assert refused.code == 6
+    assert "out" in refused.err
+    assert bates.read("out") == "changed here"
+    bates.ok("pull", "f", "out", "--force")
+    assert bates.read("out") == "one"
+
+
+def test_json_has_one_shape(fleet):
+    yoga, bates = fleet
+    yoga.write("f", "12345")
+    done = yoga("push", "f", "--json").json
+    assert done["ok"] is True
+    assert {"files": 1, "unchanged": 0, "bytes": 5, "conflicts": [], "skipped": [], "failures": []}.items() <= done[
+        "data"
+    ].items()
+    bates.write("f", "other")
+    failed = bates("--json", "push", "f").json
+    assert failed["ok"] is False
+    assert failed["error"]["code"] == "conflict"
+    assert failed["error"]["message"] and failed["error"]["hint"]
+    assert failed["data"]["conflicts"] == ["f"]
+    missing = bates("pull", "nothing", "--json")
+    assert (missing.code, missing.json["error"]["code"]) == (5, "not-found")
+
+
+def test_names_are_those_of_cp(fleet):
+    yoga, bates = fleet
+    yoga.write("tree/sub/a", "a")
+    yoga.write("tree/b", "b")
+    os.symlink("b", yoga.folder / "tree" / "link")
+    yoga.ok("push", "tree", "--to", "docs")
+    assert yoga.ok("ls", "docs/tree").split() == ["b", "link", "sub"]
+    assert "link -> b" in yoga.ok("ls", "-l", "default:docs/tree")
+    (bates.folder / "here").mkdir()
+    bates.ok("pull", "/docs/tree", "here")
+    assert bates.read("here/tree/sub/a") == "a"
+    assert os.readlink(bates.folder / "here/tree/link") == "b"
+
+
+def test_nothing_of_that_name(fleet):
+    yoga, _ = fleet
+    for args in (
+        ["push", "nothing"],
+        ["pull", "nothing"],
+        ["ls", "nothing"],
+        ["log", "nothing"],
+        ["hydrate", "nothing"],
+    ):
+        done = yoga(*args)
+        assert (done.code, done.out) == (5, ""), args
+        assert done.err.startswith("tcfs: ") and "nothing" in done.err
+        assert done.err.count("\n") == 1
+
+
+def test_a_store_that_is_away(fleet, tmp_path, caplog):
+    yoga, _ = fleet
+    yoga.write("f", "one")
+    yoga.ok("push", "f")
+    (tmp_path / "store").rename(tmp_path / "gone")
+    yoga.write("f", "two")
+    for args in (["push", "f"], ["pull", "f", "out"]):
+        done = yoga(*args)
+        assert done.code == 2, done
+        assert "away" in done.err
+    assert yoga.ok("ls").split() == ["f"]
+    assert yoga.ok("log", "f").count("\n") == 1
+    assert "everything is in the store" in yoga.ok("status")
+    (tmp_path / "gone").rename(tmp_path / "store")
+    yoga.ok("push", "f")
+    assert yoga.ok("log", "f").count("\n") == 2
+
+
+def test_content_comes_and_goes(fleet):
+    yoga, bates = fleet
+    yoga.write("d/a", "x" * 1000)
+    yoga.ok("push", "d")
+    bates.ok("pull", "d")
+    assert "1 file here" in bates.ok("hydrate", "d/a")
+    assert list(bates.home.glob("cache/*/chunks/*/*"))
+    assert "1 file dehydrated" in bates.ok("unsync", "d")
+    assert not list(bates.home.glob("cache/*/chunks/*/*"))
+
+
+def test_wait_with_nothing_to_wait_for(fleet):
+    yoga, _ = fleet
+    assert yoga.ok("wait") == ""
+    assert yoga("wait", "--json").json == {"ok": True, "data": {"interrupted": [], "left": []}}
