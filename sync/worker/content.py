@@ -1,5 +1,6 @@
 """From bytes on this machine to chunks in packs: whole files, many small files at a time, and layers over a base."""
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from sync.core.errors import NotFound, NotYet
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
 from sync.env import Env
 from sync.worker.change import Content
+from sync.worker.threads import run_to_end
 
 GROUP_BYTES: Final = 8 << 20  # plain bytes that one hop to a thread brings back
 GROUP_FILES: Final = 256
@@ -171,13 +173,18 @@ class FileIngest:
     ) -> Content:
         builder = ContentBuilder(self._keys)
         file_hash = ""
-        while (group := await self._env.run(next, groups, None)) is not None:
-            chunks, file_hash = group
-            for chunk, data in chunks:
-                builder.add(chunk, len(data))
-            await sink.add(chunks)
-            if progress is not None:
-                progress(sum(len(data) for _, data in chunks))
+        coming = asyncio.ensure_future(run_to_end(self._env, next, groups, None))
+        try:
+            while (group := await coming) is not None:
+                coming = asyncio.ensure_future(run_to_end(self._env, next, groups, None))  # read while these are packed
+                chunks, file_hash = group
+                for chunk, data in chunks:
+                    builder.add(chunk, len(data))
+                await sink.add(chunks)
+                if progress is not None:
+                    progress(sum(len(data) for _, data in chunks))
+        finally:
+            await asyncio.gather(coming, return_exceptions=True)  # a thread may be reading, and the file is closed next
         return await builder.finish_into(sink, file_hash or blake3().hexdigest())
 
 

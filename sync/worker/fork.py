@@ -32,6 +32,7 @@ from sync.worker.chunks import reading
 from sync.worker.commit import Committer
 from sync.worker.context import Context, ProblemKind
 from sync.worker.journals import JournalReader
+from sync.worker.threads import run_to_end
 
 FORK_TO = "fork_to"  # meta: the machine_id being taken; a crash on the way does not take another one
 
@@ -61,7 +62,7 @@ async def take_new_identity(context: Context, journals: JournalReader, chunks: C
     context.env.fault("fork.after_machine_put")
     packs = await repack(context, chunks, new, lost.packs)
     context.env.fault("fork.before_commit")
-    await context.env.run(_commit, context, old, info, lost, packs)
+    await run_to_end(context.env, _commit, context, old, info, lost, packs)
     context.env.fault("fork.after_commit")
     message = f"another machine went on as {old}; this one is {new} now, {len(lost.versions)} versions go out again"
     context.problems.report(ProblemKind.FORK, old, f"{message} ({reason})")

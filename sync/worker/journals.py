@@ -22,6 +22,7 @@ from sync.core.journal import (
 from sync.core.ranges import RangeSet
 from sync.worker.apply import Applied, ReadSegment, apply_group, joined, reach_of, read_segment, release_whole
 from sync.worker.context import Context, ProblemKind
+from sync.worker.threads import run_to_end
 
 BATCH_PATIENCE: Final = 60.0  # seconds that a batch behind a hole waits before its creations are applied
 WAITING_RECORDS: Final = 20_000  # read but not applied, before the next segment is asked for
@@ -240,9 +241,9 @@ class JournalReader:
             available.add(segment.first, segment.last + 1)
         for group in list(joined(journal.waiting)):
             if self._is_ready(group, available):
-                versions += self._report(await self._context.env.run(apply_group, db, group, available))
+                versions += self._report(await run_to_end(self._context.env, apply_group, db, group, available))
                 journal.waiting = [segment for segment in journal.waiting if segment not in group]
-        return versions + self._report(await self._context.env.run(release_whole, db, journal.machine_id))
+        return versions + self._report(await run_to_end(self._context.env, release_whole, db, journal.machine_id))
 
     def _is_ready(self, group: Sequence[ReadSegment], available: RangeSet) -> bool:
         start, end = reach_of(group)

@@ -14,6 +14,7 @@ from sync.core.ranges import RangeSet
 from sync.env import Env
 from sync.worker.change import Content, LayerSource
 from sync.worker.content import GROUP_BYTES, GROUP_FILES, BaseReader, Chunks, ContentBuilder, Sink, open_file
+from sync.worker.threads import run_to_end
 
 
 class LayerIngest:
@@ -59,7 +60,7 @@ class LayerIngest:
         hasher: blake3 | None = blake3()  # None once a chunk was not read
         position = 0
         while position < source.size:
-            steps = await self._env.run(self._recut_steps, source, composite, sizes, position, hasher)
+            steps = await run_to_end(self._env, self._recut_steps, source, composite, sizes, position, hasher)
             for step in steps:
                 if isinstance(step, int):
                     hasher = None

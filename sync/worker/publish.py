@@ -23,6 +23,7 @@ from sync.worker.fork import repack, take_new_identity
 from sync.worker.journals import JournalReader
 from sync.worker.layers import LayerIngest
 from sync.worker.ownjournal import OwnJournal
+from sync.worker.threads import run_to_end
 
 Note = Callable[[Transaction, Sequence[Sequence[Answer]]], None]
 
@@ -91,7 +92,7 @@ class Publisher:
                 packs, packed_as = await self._pack_again(machine_id, packs, packed_as), machine_id
             context.env.fault("publish.before_outbox")
             try:
-                answers = await context.env.run(self._commit, packs, batches, note)
+                answers = await run_to_end(context.env, self._commit, packs, batches, note)
             except MissingChunks as missing:
                 packs = [*packs, *await self._bring(machine_id, missing.chunks)]
                 continue

@@ -35,6 +35,7 @@ from sync.worker.learn import Learner
 from sync.worker.plain import known_at, plain_of, real_place
 from sync.worker.report import ProgressCallback, TransferReport
 from sync.worker.target import TEMP_SUFFIX, TargetDir, TargetFile, sync_tree
+from sync.worker.threads import run_to_end
 
 EXAMINED_AT_ONCE: Final = 96  # items: each may hold an open folder
 WINDOW_BYTES: Final = 16 << 20  # plain bytes in memory for one step of writing; the next one is read meanwhile
@@ -164,7 +165,7 @@ class _Run:
         """Steps in order, as much content in each window as may be in memory."""
         window = _Window()
         while group := list(islice(items, EXAMINED_AT_ONCE)):
-            for step in await self._context.env.run_io(self._examiner.examine, group):
+            for step in await run_to_end(self._context.env, self._examiner.examine, group, io=True):
                 async for piece, size in self._pieces(step):
                     window.pieces.append(piece)
                     window.size += size
@@ -223,7 +224,7 @@ class _Run:
 
     async def _write(self, window: _Window, loaded: _Loaded) -> None:
         temps = [f".{self._context.env.random_bytes(8).hex()}{TEMP_SUFFIX}" for _ in window.pieces]
-        for done in await self._context.env.run_io(self._write_pieces, window.pieces, loaded, temps):
+        for done in await run_to_end(self._context.env, self._write_pieces, window.pieces, loaded, temps, io=True):
             self._count(done)
         if len(self._plain) >= PLAIN_EVERY:
             await self._remember()
@@ -318,7 +319,7 @@ class _Run:
         done, self._plain = self._plain, []
         if not done:
             return
-        await self._context.env.run_io(sync_tree, self._root.descriptor)
+        await run_to_end(self._context.env, sync_tree, self._root.descriptor, io=True)
         with self._context.db.transaction() as txn:
             for item in done:
                 local = str(item.path)
