@@ -120,7 +120,7 @@ def _comes_from(head: Version, known: Collection[VersionId], versions: Versions)
     version: Version | None = head
     for _ in range(MOVES_MAX):
         origin = version.manifest.moved_from if version is not None else None
-        if origin is None:
+        if origin is None or not origin.version:
             return False
         version = versions.find(origin.version)
         if version is None or version.manifest.value != head.manifest.value:
