@@ -1,0 +1,199 @@
+"""Random schedules of whole machines, checked against a history of what each user did and had seen.
+
+After everything has settled: all machines agree; a content that was written and never knowingly replaced or removed stands, under
+NAME or as a sibling; one that was knowingly replaced or removed stands nowhere; nothing is left dirty; every invariant holds.
+"""
+
+import contextlib
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from worldkit import World, WorldMachine
+
+from sync.core.errors import TcfsError
+from sync.env import Crash
+
+pytestmark = pytest.mark.logs_trouble
+
+PATHS = ["a", "b", "d/x", "d/y", "e/x", "e/y"]
+DIRS = ["d", "e"]
+POINTS = ["publish.before_outbox", "publish.after_outbox", "publish.after_segment_put", "publish.after_head_put"]
+
+
+@dataclass
+class History:
+    """Per path, contents by their texts (each is written once); below[t] = the texts whose writer t had seen."""
+
+    written: dict[str, set[str]] = field(default_factory=dict)
+    replaced: dict[str, set[str]] = field(default_factory=dict)
+    below: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    maybe: set[tuple[str, str]] = field(default_factory=set)  # by a directory rename: replaced only as far as it was known
+
+    def write(self, path: str, text: str, over: str | None) -> None:
+        self.written.setdefault(path, set()).add(text)
+        self.below[path, text] = self._closure(path, over)
+        self.replaced.setdefault(path, set()).update(self.below[path, text])
+
+    def remove(self, path: str, over: str | None) -> None:
+        self.replaced.setdefault(path, set()).update(self._closure(path, over))
+
+    def _closure(self, path: str, text: str | None) -> set[str]:
+        return set() if text is None else {text} | self.below.get((path, text), set())
+
+
+class Schedule:
+    def __init__(self, root: Path, seed: int) -> None:
+        self.rnd = random.Random(seed)
+        self.world = World(root)
+        self.machines = [self.world.machine(name) for name in ("yoga", "bates", "cole")[: self.rnd.choice((2, 2, 3))]]
+        for machine in self.machines:
+            for folder in DIRS:
+                if not machine.exists(folder):
+                    machine.mkdir(folder)
+        self.world.settle()
+        self.history = History()
+        self.paths = self.rnd.choice((PATHS, ["a"], ["a", "b"], ["a", "d/x"]))
+        self.serial = 0
+        self.trace: list[str] = []
+
+    def text(self) -> str:
+        self.serial += 1
+        return f"text {self.serial} " + "." * self.rnd.choice((0, 0, 300, 3000))
+
+    # ---- users
+
+    def op_put(self, m: WorldMachine) -> None:
+        path = self.rnd.choice(self.paths)
+        over, text = m.text(path), self.text()
+        m.write(path, text.encode())
+        self.history.write(path, text, over)
+
+    def op_save_by_rename(self, m: WorldMachine) -> None:
+        path = self.rnd.choice(self.paths)
+        over, text = m.text(path), self.text()
+        m.write(f"{path}.new", text.encode())
+        m.rename(f"{path}.new", path)
+        self.history.write(path, text, over)
+
+    def op_unlink(self, m: WorldMachine) -> None:
+        path = self.rnd.choice(self.paths)
+        over = m.text(path)
+        if over is not None:
+            m.unlink(path)
+            self.history.remove(path, over)
+
+    def op_rename(self, m: WorldMachine) -> None:
+        old, new = self.rnd.choice(self.paths), self.rnd.choice(self.paths)
+        text, over = m.text(old), m.text(new)
+        if text is None or old == new:
+            return
+        m.rename(old, new)
+        fresh = self.text()  # so that every content is written once
+        self.history.write(new, text, over)
+        self.history.remove(old, text)
+        m.write(new, fresh.encode())
+        self.history.write(new, fresh, text)
+
+    def op_hold(self, m: WorldMachine) -> None:
+        path = self.rnd.choice(self.paths)
+        if m.exists(path):
+            m.open(path, write=True)
+
+    def op_release(self, m: WorldMachine) -> None:
+        if m.files:
+            m.release(self.rnd.choice(m.files))
+
+    def op_remove_sibling(self, m: WorldMachine) -> None:
+        path = self.rnd.choice(self.paths)
+        for name in self.siblings(m, path)[:1]:
+            text, kept = m.text(name), m.text(path)
+            m.unlink(name)
+            self.history.remove(path, text)
+            if kept is not None and text is not None:
+                self.history.below.setdefault((path, kept), set()).update({text} | self.history.below[path, text])
+
+    # ---- processes
+
+    def op_seal(self, m: WorldMachine) -> None:
+        m.seal()
+
+    def op_work(self, m: WorldMachine) -> None:
+        m.work()
+
+    def op_note(self, m: WorldMachine) -> None:
+        m.note()
+
+    def op_learn(self, m: WorldMachine) -> None:
+        m.learn()
+
+    def op_feed(self, m: WorldMachine) -> None:
+        m.feed()
+
+    def op_crash_engine(self, m: WorldMachine) -> None:
+        with contextlib.suppress(AssertionError), m.crash_at(self.rnd.choice(POINTS)):
+            m.work()
+        m._env.hooks.clear()
+
+    def op_crash_mount(self, m: WorldMachine) -> None:
+        m.tree.commit()
+        m.crash_mount()
+
+    def siblings(self, m: WorldMachine, path: str) -> list[str]:
+        folder, _, name = path.rpartition("/")
+        if folder and not m.exists(folder):
+            return []
+        prefix = f"{folder}/" if folder else ""
+        return [prefix + n for n in m.names(folder) if n.startswith(f"{name}.") and n.endswith(".conflict")]
+
+    def run(self, steps: int) -> None:
+        weights = {
+            "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2, "remove_sibling": 3,
+            "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
+        }  # fmt: skip
+        names = list(weights)
+        for _ in range(steps):
+            machine = self.rnd.choice(self.machines)
+            name = self.rnd.choices(names, [weights[n] for n in names])[0]
+            self.trace.append(f"{machine.name} {name}")
+            getattr(self, f"op_{name}")(machine)
+
+    def verify(self) -> None:
+        self.world.settle()
+        self.world.verify()
+        for path in self.paths:
+            written = self.history.written.get(path, set())
+            replaced = self.history.replaced.get(path, set())
+            for machine in self.machines:
+                found = {machine.text(path), *(machine.text(n) for n in self.siblings(machine, path))} - {None}
+                lost = written - replaced - found
+                back = found & replaced
+                assert not lost, f"lost on {machine.name} at {path}: {lost}"
+                assert not back, f"came back on {machine.name} at {path}: {back}"
+
+    def close(self) -> None:
+        self.world.close()
+
+
+def run_seed(root: Path, seed: int, steps: int) -> None:
+    schedule = Schedule(root / str(seed), seed)
+    try:
+        schedule.run(steps)
+        schedule.verify()
+    except (AssertionError, TcfsError, OSError, Crash) as error:
+        raise AssertionError(f"seed {seed}: {error}\n" + "\n".join(schedule.trace[-60:])) from error
+    finally:
+        schedule.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_random_schedule(tmp_path: Path, seed: int) -> None:
+    run_seed(tmp_path, seed, 60)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_random_schedules(tmp_path: Path) -> None:
+    for seed in range(1000, 1300):
+        run_seed(tmp_path, seed, 120)
