@@ -1,0 +1,137 @@
+import errno
+import stat
+
+import pytest
+from treekit import Machine
+
+from fs.ops import directory, link, lookup, rename, xattr
+from fs.ops import open as open_ops
+from fs.ops.volume import Volume
+from sync.core.errors import AlreadyExists, NotFound
+
+ROOT = 1
+
+
+def listing(volume: Volume, handle: int, cookie: int = 0, take: int = 10_000) -> list[directory.Listed]:
+    found = []
+    for listed in directory.read_dir(volume, handle, cookie):
+        if len(found) == take:
+            break
+        directory.listed(volume, listed)
+        found.append(listed)
+    return found
+
+
+def test_a_listing_in_steps_is_the_whole_listing(volume: Volume, yoga: Machine) -> None:
+    names = [f"n{n:04d}" for n in range(1000)]
+    for name in names:
+        directory.mkdir(volume, ROOT, name.encode(), 0o755, 0, 0)
+    handle = directory.opendir(volume, ROOT)
+    found: list[bytes] = []
+    cookie = 0
+    while step := listing(volume, handle, cookie, 73):
+        found += [listed.name for listed in step]
+        cookie = step[-1].cookie
+    assert found == [name.encode() for name in names]
+    directory.releasedir(volume, handle)
+    assert not volume.folders
+
+
+def test_what_stays_comes_once_whatever_comes_and_goes(volume: Volume) -> None:
+    for n in range(500):
+        directory.mkdir(volume, ROOT, b"s%04d" % n, 0o755, 0, 0)
+    handle = directory.opendir(volume, ROOT)
+    first = listing(volume, handle, 0, 250)
+    for n in range(0, 500, 7):
+        directory.rmdir(volume, ROOT, b"s%04d" % n)
+    for n in range(100):
+        directory.mkdir(volume, ROOT, b"a%04d" % n, 0o755, 0, 0)  # sorts before what was listed
+    rest = listing(volume, handle, first[-1].cookie)
+    names = [listed.name for listed in (*first, *rest)]
+    assert len(names) == len(set(names))
+    assert {b"s%04d" % n for n in range(500) if n % 7} <= set(names)
+
+
+def test_a_listing_starts_again_from_cookie_0_and_from_an_old_one(volume: Volume) -> None:
+    for n in range(10):
+        directory.mkdir(volume, ROOT, b"n%d" % n, 0o755, 0, 0)
+    handle = directory.opendir(volume, ROOT)
+    first = listing(volume, handle)
+    assert listing(volume, handle, first[-1].cookie) == []
+    assert [listed.name for listed in listing(volume, handle, first[4].cookie)] == [b"n%d" % n for n in range(5, 10)]
+    directory.mkdir(volume, ROOT, b"new", 0o755, 0, 0)
+    assert b"new" in [listed.name for listed in listing(volume, handle, 0)]
+
+
+def test_a_listing_counts_as_lookups(volume: Volume, yoga: Machine) -> None:
+    ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
+    listing(volume, directory.opendir(volume, ROOT))
+    lookup.forget(volume, [(ino, 1)])
+    assert yoga.tree.is_known(ino)
+    lookup.forget(volume, [(ino, 1)])
+    assert not yoga.tree.is_known(ino)
+
+
+def test_absent_names_are_none(volume: Volume) -> None:
+    assert lookup.lookup(volume, ROOT, b"absent") is None
+
+
+@pytest.mark.parametrize("name, number", [(b"n" * 256, errno.ENAMETOOLONG), ("ü".encode() * 128, errno.ENAMETOOLONG)])
+def test_long_names(volume: Volume, name: bytes, number: int) -> None:
+    for call in (
+        lambda: lookup.lookup(volume, ROOT, name),
+        lambda: directory.mkdir(volume, ROOT, name, 0o755, 0, 0),
+        lambda: link.symlink(volume, ROOT, name, b"x", 0, 0),
+    ):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno == number
+
+
+def test_names_that_are_not_utf8(volume: Volume) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        lookup.lookup(volume, ROOT, b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        link.symlink(volume, ROOT, b"name", b"\xff", 0, 0)
+
+
+def test_a_set_group_id_folder_gives_its_group(volume: Volume) -> None:
+    parent = directory.mkdir(volume, ROOT, b"d", 0o2775, 5, 77).ino
+    below = directory.mkdir(volume, parent, b"sub", 0o755, 5, 6)
+    assert (below.gid, below.mode) == (77, 0o755 | stat.S_ISGID)
+    _, file = open_ops.create(volume, parent, b"f", 0o644, 1, 5, 6)
+    assert (file.gid, file.mode) == (77, 0o644)
+
+
+def test_flags_of_rename(volume: Volume) -> None:
+    directory.mkdir(volume, ROOT, b"a", 0o755, 0, 0)
+    directory.mkdir(volume, ROOT, b"b", 0o755, 0, 0)
+    with pytest.raises(AlreadyExists):
+        rename.rename(volume, ROOT, b"a", ROOT, b"b", rename.RENAME_NOREPLACE)
+    with pytest.raises(OSError) as caught:
+        rename.rename(volume, ROOT, b"a", ROOT, b"b", 2)
+    assert caught.value.errno == errno.EINVAL
+    rename.rename(volume, ROOT, b"a", ROOT, b"b", 0)
+    with pytest.raises(NotFound):
+        directory.rmdir(volume, ROOT, b"a")
+
+
+def test_extended_attributes(volume: Volume) -> None:
+    ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
+    assert not xattr.is_kept(b"security.capability")
+    assert xattr.getxattr(volume, ino, b"user.a") is None
+    xattr.setxattr(volume, ino, b"user.a", b"1")
+    assert xattr.getxattr(volume, ino, b"user.a") == b"1"
+    assert xattr.listxattr(volume, ino) == [b"user.a"]
+    for name, value, number in (
+        (b"trusted.a", b"1", errno.EOPNOTSUPP),
+        (b"user." + b"n" * 255, b"1", errno.ERANGE),
+        (b"user.b", b"1" * 65_537, errno.E2BIG),
+    ):
+        with pytest.raises(OSError) as caught:
+            xattr.setxattr(volume, ino, name, value)
+        assert caught.value.errno == number
+    xattr.removexattr(volume, ino, b"user.a")
+    with pytest.raises(OSError) as caught:
+        xattr.removexattr(volume, ino, b"user.a")
+    assert caught.value.errno == errno.ENODATA

@@ -1,0 +1,169 @@
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from treekit import Machine
+
+from fs.ops import open as open_ops
+from fs.ops import read as read_ops
+from fs.ops import write as write_ops
+from fs.ops.volume import Volume
+from sync.core.errors import AlreadyExists, Integrity, Stale
+
+ROOT = 1
+DATA = b"the content of another machine"
+
+
+def run(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def guarded() -> Any:
+        with trio.fail_after(30):
+            return await function(*args)
+
+    return trio.run(guarded)
+
+
+@pytest.fixture
+def shown(bates: Machine, yoga: Machine) -> Machine:
+    """bates has written /a, yoga has learned it."""
+    bates.write("a", DATA)
+    bates.cycle()
+    yoga.learn()
+    return yoga
+
+
+def open_path(volume: Volume, yoga: Machine, path: str, flags: int = os.O_RDONLY) -> int:
+    parent, name = yoga.place(path)
+    return open_ops.open_file(volume, yoga.tree.lookup(parent, name).ino, flags).handle
+
+
+def test_what_is_absent_is_fetched_once(volume: Volume, shown: Machine, client: Any) -> None:
+    handle = open_path(volume, shown, "a")
+    assert run(read_ops.read, volume, handle, 4, 7) == DATA[4:11]
+    assert run(read_ops.read, volume, handle, 0, 4096) == DATA
+    assert run(read_ops.read, volume, handle, len(DATA), 10) == b""
+    assert len(client.fetched) == 1
+    assert volume.reader.cached.take_used()
+
+
+def test_inline_chunks_are_read(volume: Volume, shown: Machine, client: Any) -> None:
+    client.inline = True
+    assert run(read_ops.read, volume, open_path(volume, shown, "a"), 0, 100) == DATA
+
+
+def test_a_cache_that_loses_everything_is_an_error_and_not_a_loop(volume: Volume, shown: Machine, client: Any) -> None:
+    client.lose = True
+    with pytest.raises(Integrity):
+        run(read_ops.read, volume, open_path(volume, shown, "a"), 0, 100)
+    assert len(client.fetched) == read_ops.ATTEMPTS
+
+
+def test_what_is_written_while_a_fetch_waits_is_read(volume: Volume, shown: Machine, client: Any) -> None:
+    handle = open_path(volume, shown, "a", os.O_RDWR)
+    client.before = lambda: write_ops.write(volume, handle, 4, b"CONTENT")
+    assert run(read_ops.read, volume, handle, 0, 100) == b"the CONTENT" + DATA[11:]
+
+
+def test_local_bytes_over_the_base(volume: Volume, shown: Machine, client: Any) -> None:
+    handle = open_path(volume, shown, "a", os.O_RDWR)
+    assert write_ops.write(volume, handle, len(DATA) + 5, b"end") == 3
+    assert run(read_ops.read, volume, handle, len(DATA), 100) == b"\0" * 5 + b"end"
+    assert client.fetched == []
+    assert run(read_ops.read, volume, handle, 0, 100) == DATA + b"\0" * 5 + b"end"
+
+
+def test_a_file_cut_behind_our_back_is_an_error(volume: Volume, yoga: Machine) -> None:
+    opened, _ = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
+    write_ops.write(volume, opened.handle, 0, b"0123456789")
+    work = volume.handles[opened.handle].file.node.work
+    assert work is not None
+    os.truncate(work.path, 4)
+    with pytest.raises(Integrity):
+        run(read_ops.read, volume, opened.handle, 0, 10)
+
+
+def test_an_open_of_moved_content_is_stale_and_then_new(volume: Volume, shown: Machine, bates: Machine) -> None:
+    ino = shown.tree.lookup(ROOT, "a").ino
+    bates.write("a", b"another length")
+    bates.cycle()
+    shown.learn()
+    with pytest.raises(Stale):
+        open_ops.open_file(volume, ino, os.O_RDONLY)
+    assert run(read_ops.read, volume, open_path(volume, shown, "a"), 0, 100) == b"another length"
+
+
+def test_pages_are_kept_only_if_they_are_of_this_content(volume: Volume, shown: Machine, bates: Machine) -> None:
+    def opened() -> open_ops.Opened:
+        return open_ops.open_file(volume, shown.tree.lookup(ROOT, "a").ino, os.O_RDONLY)
+
+    assert opened().keep_cache and opened().keep_cache
+    for handle in list(volume.handles):
+        open_ops.release(volume, handle)
+    bates.write("a", b"another length")
+    bates.cycle()
+    shown.learn()
+    assert not opened().keep_cache
+    assert opened().keep_cache
+
+
+def test_create_of_a_name_that_came_meanwhile_opens_it(volume: Volume, shown: Machine) -> None:
+    opened, attr = open_ops.create(volume, ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT, 0, 0)
+    assert attr.size == len(DATA)
+    assert run(read_ops.read, volume, opened.handle, 0, 100) == DATA
+    with pytest.raises(AlreadyExists):
+        open_ops.create(volume, ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0, 0)
+    _, attr = open_ops.create(volume, ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0, 0)
+    assert attr.size == 0
+
+
+def test_create_over_a_folder_that_came_meanwhile(volume: Volume, yoga: Machine) -> None:
+    yoga.mkdir("d")
+    with pytest.raises(OSError) as caught:
+        open_ops.create(volume, ROOT, b"d", 0o644, os.O_RDWR | os.O_CREAT, 0, 0)
+    assert caught.value.errno == errno.EISDIR
+
+
+def test_a_full_disk_says_so_and_what_came_before_stays(
+    volume: Volume, yoga: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
+    pwrite, room = os.pwrite, [6]
+
+    def cramped(fd: int, data: bytes, offset: int) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "full")
+        taken = min(room[0], len(data))
+        room[0] -= taken
+        return pwrite(fd, bytes(data)[:taken], offset)
+
+    monkeypatch.setattr(os, "pwrite", cramped)
+    with pytest.raises(OSError) as caught:
+        write_ops.write(volume, opened.handle, 0, b"0123456789")
+    assert caught.value.errno == errno.ENOSPC
+    room[0] = 100
+    assert write_ops.write(volume, opened.handle, 6, b"6789") == 4
+    assert run(read_ops.read, volume, opened.handle, 0, 100) == b"0123456789"
+
+
+def test_fsync_holds_invalidations_back_and_returns(volume: Volume, yoga: Machine) -> None:
+    opened, _ = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
+    write_ops.write(volume, opened.handle, 0, b"x")
+    run(open_ops.fsync, volume, opened.handle)
+    run(open_ops.fsync, volume, opened.handle)
+    run(open_ops.fsyncdir, volume)
+
+
+def test_changes_are_reported_and_reading_is_none(volume: Volume, shown: Machine) -> None:
+    seen: list[str] = []
+    volume.changed = lambda: seen.append("changed")
+    handle = open_path(volume, shown, "a")
+    run(read_ops.read, volume, handle, 0, 10)
+    open_ops.flush(volume, handle)
+    open_ops.release(volume, handle)
+    assert seen == []
+    handle = open_path(volume, shown, "a", os.O_WRONLY)
+    open_ops.flush(volume, handle)
+    open_ops.release(volume, handle)
+    assert seen
