@@ -39,6 +39,8 @@ class OpenFile:
     def write(self, offset: int, data: Buffer) -> int:
         """Bytes written, all of them unless the disk gave out in between; the next call says why."""
         st, node = self._st, self.node
+        if not len(data):
+            return 0
         make_writable(st, node)
         if not self._is_busy:
             self._is_busy = True
@@ -191,6 +193,7 @@ def work_of(st: State, node: Node) -> WorkFile:
     """The file that takes the node's writes. Of an unlinked node it has no rows."""
     if node.work is None:
         node.work = st.overlay.new_file(node, node.size)
+        node.work.fd()  # the file is there before any row says so
         node.synced = False
     if node.stored:
         st.overlay.put_file(node.work)
@@ -210,6 +213,8 @@ def truncate(st: State, node: Node, size: int) -> None:
     make_writable(st, node)
     if size != node.size:
         set_size(st, node, size)
+    if not node.handles:
+        node.close_files()
     if node.busy:
         node.unflushed = True
 

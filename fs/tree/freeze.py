@@ -95,7 +95,9 @@ class Freezer:
         """True if the un-noted seal froze the entry at the place where it is now."""
         seal_id = entry.seal_id if entry.seal_id is not None else node.seal_id if node is not None else None
         ref = self._st.overlay.seals.get(seal_id) if seal_id is not None else None
-        return ref is not None and entry.key in ref.keys and ref.path == self._st.path_at(entry.key)
+        if ref is None or entry.key not in ref.keys or ref.node != entry.node:
+            return False
+        return ref.path == self._st.path_at(entry.key)
 
     def _dir_ready(self, dir_id: int) -> bool:
         """True if the engine will know the folder at its present path when it comes to this round's next row."""

@@ -81,11 +81,13 @@ def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Att
         rows = [] if shown_all else st.view.children(ino, after, min(PAGE, limit))
         shown_all = len(rows) < min(PAGE, limit)
         horizon = None if shown_all else rows[-1].name
-        merged: dict[str, Attr] = {row.name: st.row_attr(row, st.told_number(row)) for row in rows}
+        hidden = folder.entries if folder is not None else {}
+        merged: dict[str, Attr] = {
+            row.name: st.row_attr(row, st.told_number(row)) for row in rows if row.name not in hidden
+        }
         while position < len(own) and (horizon is None or own[position] <= horizon):
             name = own[position]
             position += 1
-            merged.pop(name, None)
             entry = st.overlay.entry(ino, name)
             if entry is not None and entry.node is not None:
                 merged[name] = st.node_attr(node_behind(st, entry))
