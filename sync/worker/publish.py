@@ -64,7 +64,9 @@ class Publisher:
             await self._drain_locked()
 
     async def check(self) -> None:
-        """Look for a fork of our journal, and deal with it. StoreAway."""
+        """Look for a fork of our journal, and deal with it. StoreAway. A publication under way looks itself."""
+        if self.context.journal_lock.locked():
+            return
         async with self.context.journal_lock:
             await self._check_locked()
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from sync.cas.cache import ChunkCache
 from sync.cas.reader import ChunkReader
-from sync.core.errors import Integrity, NotFound, TcfsError, Unsupported
+from sync.core.errors import Conflict, Integrity, NotFound, TcfsError, Unsupported
 from sync.core.manifest import ChunkId, Kind
 from sync.core.paths import join_path, split_path
 from sync.state.view import DIR, ShownRow
@@ -304,6 +304,8 @@ class _Run:
         self.report.moved_bytes += done.moved
         if done.error is not None:
             self.report.failures.append(done.error)
+            if isinstance(done.error, Conflict):
+                self.report.conflicts.append(done.error.path)
         elif done.entry is not None:
             if done.is_same:
                 self.report.unchanged += 1

@@ -64,6 +64,8 @@ class SealWorker:
             except (*_UNPUBLISHABLE, FileNotFoundError):
                 changes = await self._one_by_one(step, publication)
             published = await publication.commit([changes])
+        for answer in published.answers[0]:
+            self._context.problems.clear(ProblemKind.REFUSED, answer.path)
         return len(published.answers[0])
 
     async def _one_by_one(self, step: Sequence[Seal], publication: Publication) -> list[Change]:

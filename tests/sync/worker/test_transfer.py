@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from workerkit import Fleet, Machine, run
 
-from sync.core.errors import Conflict, Integrity, NotFound, StoreAway
+from sync.core.errors import Conflict, Integrity, NotFound, StoreAway, TcfsError
 
 
 def big(size: int, seed: int = 1) -> bytes:
@@ -272,5 +272,137 @@ def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:
         yoga.write("f", "three")
         await yoga.push("f")
         assert list(yoga.shown()) == ["f"]
+
+    run(go(), fleet.clock)
+
+
+def test_names_as_cp_gives_them(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.write("a/b/f", "x")
+
+    async def go() -> None:
+        monkeypatch.chdir(yoga.home / "a")
+        await yoga.pusher.run([Path("b")])
+        await yoga.pusher.run([Path("b/f")], "to/here")
+        await yoga.pusher.run([Path()], "dot")
+        monkeypatch.chdir(yoga.home / "a/b")
+        await yoga.pusher.run([Path("..")], "up")
+        files = [path for path, kind in yoga.shown().items() if kind != "dir"]
+        assert files == ["b/f", "dot/b/f", "to/here/f", "up/b/f"]
+        bates = fleet.machine("bates")
+        (bates.home / "there").mkdir()
+        await bates.pull("dot/b", "there")
+        await bates.pull("dot/b", "new")
+        await bates.pull("dot/b/f", "g")
+        await bates.pull("", ".")
+        found = sorted(str(path.relative_to(bates.home)) for path in bates.home.rglob("*") if path.is_file())
+        assert found == ["b/f", "dot/b/f", "g", "new/f", "there/b/f", "to/here/f", "up/b/f"]
+
+    run(go(), fleet.clock)
+
+
+def test_a_file_where_the_fleet_has_a_folder(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "inside")
+    bates.write("n", "a file")
+
+    async def go() -> None:
+        await yoga.push("f", to="n")
+        assert isinstance((await bates.push("n")).error(), Conflict)
+        assert await bates.content("n/f") == b"inside"
+        assert b"a file" in [await bates.content(path) for path in bates.shown() if path != "n"]
+        (yoga.home / "n").write_bytes(b"local")
+        error = (await yoga.pull("n", "n2")).error()
+        assert error is None
+        with pytest.raises(TcfsError, match="Not a directory"):
+            await yoga.pull("n/f", "n2/f/f")
+
+    run(go(), fleet.clock)
+
+
+def test_a_version_without_a_hash_is_compared_by_its_chunks(fleet: Fleet) -> None:
+    from workerkit import Mount
+
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    mount = Mount(yoga)
+    old = big(60_000)
+    new = old[:30_000] + b"!" + old[30_001:]
+
+    async def go() -> None:
+        with mount.round():
+            mount.put_file("f", old, node=3)
+        await yoga.sealer.run_once()
+        mount.note()
+        base = yoga.db.heads("f")[0].id
+        layer = mount.layer([(30_000, b"!")])
+        with mount.round():
+            mount.seal("put", "f", kind=1, mode=0o644, size=len(new), mtime_ns=2, base=base, layer=layer,
+                       limit_below=len(new), seen=[base], last=base)  # fmt: skip
+        await yoga.sealer.run_once()
+        bates.write("f", new)
+        assert (await bates.pull("f", "f")).unchanged == 1
+        bates.write("g", old)
+        assert isinstance((await bates.pull("f", "g")).error(), Conflict)
+        assert (await bates.pull("f", "h")).error() is None
+        assert (bates.home / "h").read_bytes() == new
+
+    run(go(), fleet.clock)
+    mount.close()
+
+
+def test_chunks_of_a_condemned_pack_are_packed_again(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    file = yoga.write("f", big(20_000))
+
+    async def go() -> None:
+        await yoga.push("f")
+        (pack,) = yoga.db.pack_ids(yoga.db.machine_id)
+        with yoga.db.transaction() as txn:
+            txn.condemn(yoga.db.machine_id, pack)
+        file.chmod(0o600)
+        assert (await yoga.push("f")).files == 1  # no byte of the file was read for it
+        packs = yoga.db.pack_ids(yoga.db.machine_id) - {pack}
+        assert len(packs) == 1
+        del fleet.memory.objects[f"packs/{yoga.db.machine_id}/{pack[:2]}/{pack}"]
+        assert (await bates.pull("f", "f")).error() is None
+
+    run(go(), fleet.clock)
+    assert (bates.home / "f").read_bytes() == file.read_bytes()
+
+
+def test_xattrs_travel(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    file = yoga.write("f", "x")
+    try:
+        os.setxattr(file, "user.note", b"\0\xff")
+    except OSError:
+        pytest.skip("no user xattrs here")
+
+    async def go() -> None:
+        await yoga.push("f")
+        await bates.pull("f", "f")
+
+    run(go(), fleet.clock)
+    assert os.getxattr(bates.home / "f", "user.note") == b"\0\xff"
+
+
+def test_the_store_goes_away_behind_the_outbox(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "x")
+    original = fleet.memory.put_if_absent
+
+    async def away(key: str, data: object) -> bool:
+        raise StoreAway("gone")
+
+    async def go() -> None:
+        fleet.memory.put_if_absent = away  # type: ignore[method-assign]
+        with pytest.raises(StoreAway, match="queued"):
+            await yoga.push("f")
+        assert len(yoga.db.outbox()) == 1
+        fleet.memory.put_if_absent = original  # type: ignore[method-assign]
+        await yoga.publisher.drain()
+        await bates.learner.poll()
+        assert list(bates.shown()) == ["f"]
+        assert (await yoga.push("f")).unchanged == 1
 
     run(go(), fleet.clock)
