@@ -67,8 +67,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(args: list[str], **extra: Any) -> int:
     """One verb; its exit code. Expected failures are one line on stderr, bugs a traceback."""
-    from sync.core.errors import TcfsError
-
     out = Out("--json" in args)
     try:
         code = tcfs.main(args=args, prog_name="tcfs", standalone_mode=False, **extra)
@@ -83,12 +81,17 @@ def run(args: list[str], **extra: Any) -> int:
         return out.fail("usage", "no verb is given", "see 'tcfs --help'", exit_code=64)
     except click.ClickException as error:
         return out.fail("usage", error.format_message(), _usage_hint(error), exit_code=64)
-    except TcfsError as error:
-        return out.failed(error)
     except BrokenPipeError:
         # the reader of stdout has gone: nothing is left to say, and flushing at exit would only fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        from sync.machines.trouble import expected
+
+        known = expected(error)
+        if known is None:
+            raise
+        return out.failed(known)
     return code if isinstance(code, int) else 0
 
 

@@ -12,6 +12,6 @@ from cli.render import plural, size_text
 @click.option("--force", is_flag=True, help="Overwrite local files that differ.")
 def command(app: App, remote: str, local: str, force: bool) -> int:
     """Fetch REMOTE to LOCAL (default: here), as 'cp -r' would."""
-    data = app.call("pull", remote=remote, local=local, cwd=app.cwd, force=force)
+    data = app.call("pull", remote=remote, local=local, cwd=app.cwd, force=force, totals=app.out.shows_progress)
     line = f"{plural(data['files'], 'file')} fetched, {size_text(data['bytes'])}, {data['unchanged']} unchanged"
     return finish(app, data, [line])

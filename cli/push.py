@@ -12,7 +12,7 @@ from cli.render import plural, size_text
 @click.option("--force", is_flag=True, help="Supersede what stands there, whatever it is.")
 def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:
     """Publish files and folders, named as 'cp -r' would name them. In the mount: publish them now."""
-    data = app.call("push", paths=list(paths), cwd=app.cwd, to=to, force=force)
+    data = app.call("push", paths=list(paths), cwd=app.cwd, to=to, force=force, totals=app.out.shows_progress)
     for skipped in data["skipped"]:
         app.out.say(f"left out: {skipped['path']}: {skipped['reason']}")
     moved = f", {size_text(data['bytes'])}" if data["bytes"] else ""

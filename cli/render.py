@@ -21,6 +21,10 @@ class Out:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
+    @property
+    def shows_progress(self) -> bool:
+        return not self.as_json and sys.stderr.isatty()
+
     def data(self, data: Any, lines: Iterable[str] = ()) -> None:
         """The result: `data` for programs, `lines` for people."""
         if self.as_json:
@@ -64,7 +68,7 @@ class ProgressLine:
     def __init__(self, env: "Env", out: Out, verb: str) -> None:
         self._env = env
         self._verb = verb
-        self._shows = not out.as_json and sys.stderr.isatty()
+        self._shows = out.shows_progress
         self._began = env.monotonic()
         self._drawn = 0.0
         self._width = 0

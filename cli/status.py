@@ -14,12 +14,12 @@ ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases
 @click.argument("paths", nargs=-1, metavar="[PATH…]", type=click.Path())
 def command(app: App, paths: tuple[str, ...]) -> None:
     """Say what is not safe in the store yet, why, and what to do."""
-    from sync.machines.places import meanings
+    from sync.machines.places import find_place, meanings
     from sync.reports.status import status
 
     engine = app.run(_ask(app))
     with app.state() as state:
-        places = [_place(state, meanings(state.config, path, app.cwd)) for path in paths]
+        places = [find_place(meanings(state.config, path, app.cwd), path, state.is_here) for path in paths]
         data = status(state, [place for place in places if place], engine)
     app.out.data(data, _lines(data))
 
@@ -33,11 +33,6 @@ async def _ask(app: App) -> dict[str, Any] | None:
             return await call_daemon(app.env, app.fleet, "engine", {})
     except (TcfsError, TimeoutError):
         return None
-
-
-def _place(state: Any, forms: list[str]) -> str:
-    """Of several meanings the first that is known; a file that is only in the mount is known to nobody else."""
-    return next((form for form in forms if state.is_known_path(form)), forms[0])
 
 
 def _lines(data: dict[str, Any]) -> list[str]:

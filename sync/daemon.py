@@ -18,6 +18,7 @@ from sync.env import Env, RealEnv
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines.keeper import MountKeeper
+from sync.machines.trouble import expected
 from sync.ours import foreign_packages
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
@@ -47,8 +48,11 @@ def main(argv: list[str] | None = None) -> None:
         paths = home.fleet(settings.fleet)
         paths.make_dirs()
         paths.read_key()
-    except TcfsError as error:
-        sys.exit(_told(error))
+    except (TcfsError, OSError) as error:
+        known = expected(error)
+        if known is None:
+            raise
+        sys.exit(_told(known))
     if options.background:
         _start_in_background(paths, settings, environ)
     _log_to(paths, settings, [logging.StreamHandler(sys.stderr)])
@@ -66,10 +70,13 @@ def run(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, s
     """Serve until SIGTERM, SIGINT or `tcfs down`; the exit code. 0 if another tcfsd serves this fleet already."""
     try:
         asyncio.run(_serve(env, paths, settings, environ, ready))
-    except TcfsError as error:
-        _log.error("%s", error)
-        ready.failed(error)
-        return error.exit_code
+    except Exception as error:
+        known = expected(error)
+        if known is None:
+            raise
+        _log.error("%s", known)
+        ready.failed(known)
+        return known.exit_code
     finally:
         env.close()
     return 0

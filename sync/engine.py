@@ -47,12 +47,12 @@ from sync.worker.fetch import Fetcher, Priority
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
 from sync.worker.publish import Publisher
-from sync.worker.pull import Pull
-from sync.worker.push import Push
 from sync.worker.seals import SealWorker
 
 if TYPE_CHECKING:
     from sync.machines.keeper import MountKeeper
+    from sync.worker.pull import Pull
+    from sync.worker.push import Push
 
 T = TypeVar("T")
 TICK_S: Final = 1.0  # between two looks at tree.db, the outbox and the uses of the cache without a hint
@@ -252,10 +252,14 @@ class Engine:
 
     # ---- for the verbs
 
-    def pusher(self) -> Push:
+    def pusher(self) -> "Push":
+        from sync.worker.push import Push  # here: a verb that pulls starts without it
+
         return Push(self.context, self.learner, self.publisher, sorted(mountpoints(self.config)))
 
-    def puller(self) -> Pull:
+    def puller(self) -> "Pull":
+        from sync.worker.pull import Pull
+
         return Pull(self.context, self.learner, self.fetcher, self.cache, self.reader)
 
     def is_shown(self, path: str) -> bool:

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from sync.core.errors import BadFormat, NoDaemon, TcfsError, TimedOut, Unsupported
+from sync.core.errors import BadFormat, NoDaemon, TimedOut, Unsupported
 from sync.env import Env
 from sync.ipc import frames
 from sync.ipc.frames import Hello, Message, failed_of
 from sync.ipc.stream import MessageReader, check_hello
+from sync.machines.trouble import expected
 
 HELLO_S = 5.0  # a connection that has not said Hello by then is closed
 PROGRESS_S = 1.0  # between two progress frames of a fetch
@@ -169,9 +170,11 @@ class Link:
     async def _answer(self, request_id: int, work: Awaitable[Message]) -> None:
         try:
             self.send(await work)
-        except TcfsError as error:
-            self.send(failed_of(request_id, error))
         except Exception as error:
+            known = expected(error)
+            if known is not None:
+                self.send(failed_of(request_id, known))
+                return
             _log.exception("a request failed for a reason that is a bug")
             self.send(frames.Failed(request_id, "internal", f"internal error: {error!r}", "see the log of tcfsd"))
 

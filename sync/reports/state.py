@@ -3,6 +3,7 @@
 import contextlib
 
 from sync.core.errors import NotFound
+from sync.core.paths import is_below
 from sync.env import Env
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
@@ -35,6 +36,11 @@ class LocalState:
     def is_known_path(self, path: str) -> bool:
         """True if any version of this path is known, dead or alive, or something is shown there."""
         return bool(self.db.query("SELECT 1 FROM version WHERE path = ? LIMIT 1", path)) or self.is_shown(path)
+
+    def is_here(self, path: str) -> bool:
+        """True if the path, or something below it, is known or is only in the mount yet."""
+        here = [item.path for item in self.tree.dirty(self.view.path_of)] + self.tree.local_only(self.view.path_of)
+        return self.is_known_path(path) or any(item == path or is_below(item, path) for item in here)
 
     def is_shown(self, path: str) -> bool:
         return self.view.resolve_path(path) is not None

@@ -109,7 +109,9 @@ class FleetDb:
         return cls(env, connection)
 
     def close(self) -> None:
-        self._connection.close()
+        """Waits for whoever reads or writes in another thread: SQLite's statements must not go while they run."""
+        with self._lock:
+            self._connection.close()
 
     @contextlib.contextmanager
     def transaction(self, full: bool = False) -> Iterator[Transaction]:

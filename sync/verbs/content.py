@@ -29,7 +29,9 @@ class PathsArgs(msgspec.Struct, forbid_unknown_fields=True):
     cwd: str
 
 
-class _File(msgspec.Struct, frozen=True):
+class ShownFile(msgspec.Struct, frozen=True):
+    """size in bytes."""
+
     path: str
     version: str
     size: int
@@ -37,7 +39,7 @@ class _File(msgspec.Struct, frozen=True):
 
 async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Bring all content of these files, and of all below folders, into the cache. Files that fail are named."""
-    files = [file for place in _places(engine, args) for file in _files_below(engine, place)]
+    files = [file for place in await _places(engine, args) for file in files_below(engine, place)]
     total = sum(file.size for file in files)
     failures: list[TcfsError] = []
     done = moved = 0
@@ -52,7 +54,7 @@ async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress)
     return with_error(data, failures[0] if failures else None)
 
 
-async def _hydrate_one(engine: "Engine", file: _File) -> int:
+async def _hydrate_one(engine: "Engine", file: ShownFile) -> int:
     """Bytes of the file; NoSpace if the cache cannot keep them."""
     manifest = engine.context.db.view.manifest(file.version)
     if engine.cache.has_whole(manifest.content_id):
@@ -74,7 +76,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     Refused files keep theirs; all others lose it.
     """
     ballast.give_up(engine.paths.ballast)
-    places = _places(engine, args)
+    places = await _places(engine, args)
     unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
     packs: dict[str, bool] = {}
     freed: list[str] = []
@@ -84,7 +86,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         for path in sorted(unsafe)
         if is_among(path, places)
     ]
-    files = [file for place in places for file in _files_below(engine, place) if file.path not in unsafe]
+    files = [file for place in places for file in files_below(engine, place) if file.path not in unsafe]
     for done, file in enumerate(files, 1):
         try:
             freed_bytes += await _dehydrate_one(engine, file, packs)
@@ -98,7 +100,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     return with_error(data, refused[0] if refused else None)
 
 
-async def _dehydrate_one(engine: "Engine", file: _File, packs: dict[str, bool]) -> int:
+async def _dehydrate_one(engine: "Engine", file: ShownFile, packs: dict[str, bool]) -> int:
     """Bytes freed. `packs` remembers which packs the store was seen to hold whole."""
     manifest = engine.context.db.view.manifest(file.version)
     ids, _ = await engine.fetcher.chunk_list(file.version)
@@ -132,12 +134,19 @@ async def _is_whole(engine: "Engine", key: str, pack_id: str) -> bool:
         return False
 
 
-def _places(engine: "Engine", args: dict[str, object]) -> list[str]:
+async def _places(engine: "Engine", args: dict[str, object]) -> list[str]:
+    """The places that are meant; a file that is only in the mount yet is one too."""
     asked = parse_args(args, PathsArgs)
-    return [find_place(meanings(engine.config, path, asked.cwd), path, engine.is_shown) for path in asked.paths]
+    only_here = [item.path for item in await engine.dirty()]
+
+    def exists(path: str) -> bool:
+        return engine.is_shown(path) or any(is_among(item, [path]) for item in only_here)
+
+    return [find_place(meanings(engine.config, path, asked.cwd), path, exists) for path in asked.paths]
 
 
-def _files_below(engine: "Engine", place: str) -> Iterator[_File]:
+def files_below(engine: "Engine", place: str) -> Iterator[ShownFile]:
+    """The regular files shown at or below a rel_path ('' = all)."""
     view = engine.context.db.view
     row = view.resolve_path(place)
     if row is not None and row.kind == FILE and row.version is not None:
@@ -156,6 +165,6 @@ def _files_below(engine: "Engine", place: str) -> Iterator[_File]:
                     yield _file(engine, path, child)
 
 
-def _file(engine: "Engine", path: str, row: ShownRow) -> _File:
+def _file(engine: "Engine", path: str, row: ShownRow) -> ShownFile:
     version = engine.context.db.view.identity(row.version) if row.version is not None else ""
-    return _File(path, version, row.size)
+    return ShownFile(path, version, row.size)

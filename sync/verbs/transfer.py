@@ -1,5 +1,8 @@
 """push and pull of plain folders; a LOCAL inside the mount is published as it is now."""
 
+import os
+import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,8 +10,9 @@ import msgspec
 
 from sync.core.errors import BadInput
 from sync.machines.mounts import InMount
-from sync.machines.places import find_place, local_place, meanings, remote_forms
+from sync.machines.places import find_place, local_place, meanings, mountpoints, remote_forms
 from sync.verbs import Progress, described, parse_args, with_error
+from sync.verbs.content import files_below
 from sync.verbs.wait import publish_now
 from sync.worker.report import Progress as Moved
 from sync.worker.report import ProgressCallback, TransferReport
@@ -24,6 +28,7 @@ class PushArgs(msgspec.Struct, forbid_unknown_fields=True):
     cwd: str
     to: str = ""
     force: bool = False
+    totals: bool = False  # count beforehand what there is: somebody watches the progress
 
 
 class PullArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,6 +36,7 @@ class PullArgs(msgspec.Struct, forbid_unknown_fields=True):
     local: str
     cwd: str
     force: bool = False
+    totals: bool = False
 
 
 async def push(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
@@ -42,7 +48,8 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
     report = TransferReport()
     if plain:
         to = _folder(engine, asked.to)
-        report = await engine.pusher().run(plain, to, force=asked.force, progress=_told(progress))
+        totals = await engine.env.run_io(_count_local, plain, mountpoints(engine.config)) if asked.totals else {}
+        report = await engine.pusher().run(plain, to, force=asked.force, progress=_told(progress, totals))
     if inside:
         published = await publish_now(engine, inside)
         report.files += published.files
@@ -59,7 +66,8 @@ async def pull(engine: "Engine", args: dict[str, object], progress: Progress) ->
     local = local_place(engine.config, asked.local, asked.cwd)
     if isinstance(local, InMount):
         raise BadInput(f"{asked.local} is in the mount, where {remote} can be read", hint="copy it with cp")
-    report = await engine.puller().run(remote, Path(local), force=asked.force, progress=_told(progress))
+    totals = _count_remote(engine, remote) if asked.totals else {}
+    report = await engine.puller().run(remote, Path(local), force=asked.force, progress=_told(progress, totals))
     return with_error(_data(report), report.error())
 
 
@@ -69,11 +77,35 @@ def _folder(engine: "Engine", text: str) -> str:
     return next((form for form in forms if engine.is_shown(form)), forms[-1])
 
 
-def _told(progress: Progress) -> ProgressCallback:
+def _told(progress: Progress, totals: dict[str, object]) -> ProgressCallback:
     def tell(moved: Moved) -> None:
-        progress({"files": moved.files, "bytes": moved.moved_bytes})
+        progress({"files": moved.files, "bytes": moved.moved_bytes, **totals})
 
     return tell
+
+
+def _count_local(paths: list[Path], mounts: Collection[str]) -> dict[str, object]:
+    """Files and bytes below these paths, mounts left out; about right is enough."""
+    files = size = 0
+    waiting = [str(path) for path in paths]
+    while waiting:
+        place = waiting.pop()
+        if place in mounts:
+            continue
+        try:
+            about = os.lstat(place)
+            if stat.S_ISDIR(about.st_mode):
+                waiting += [entry.path for entry in os.scandir(place)]
+        except OSError:
+            continue  # the push itself tells of it
+        files += 1
+        size += about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return {"files_total": files, "bytes_total": size}
+
+
+def _count_remote(engine: "Engine", remote: str) -> dict[str, object]:
+    sizes = [file.size for file in files_below(engine, remote)]
+    return {"files_total": len(sizes), "bytes_total": sum(sizes)}
 
 
 def _data(report: TransferReport) -> dict[str, object]:

@@ -102,9 +102,11 @@ class TreeReader:
         self._owned = connection is None
 
     def close(self) -> None:
-        if self._owned and self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """For good, after whoever reads in another thread; what is asked later finds nothing."""
+        with self._lock:
+            if self._owned and self._connection is not None:
+                self._connection.close()
+            self._connection, self._owned = None, False
 
     def seals(self, known: Collection[bytes] = ()) -> list[Seal]:
         """Seals in the order they are to be published, without those whose seal_id is in `known` (answered already)."""

@@ -1,0 +1,51 @@
+"""Errors of the operating system and of SQLite that are no bugs, as errors that a person can do something about."""
+
+import errno
+import sqlite3
+
+from sync.core.errors import Integrity, NoSpace, NotAuthorised, NotYet, TcfsError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_DISK = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN})
+_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_HINT_FULL = "free some space on that disk"
+
+
+def expected(error: BaseException) -> TcfsError | None:
+    """What a full, closed or failing disk means; None for an error that is a bug."""
+    if isinstance(error, TcfsError):
+        return error
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, sqlite3.Error):
+        return _of_sqlite(error)
+    return None
+
+
+def _of_system(error: OSError) -> TcfsError | None:
+    path = str(error.filename) if isinstance(error.filename, str) else ""
+    text = error.strerror or str(error)
+    if error.errno in _FULL:
+        return NoSpace(text, path=path, hint=_HINT_FULL)
+    if error.errno in _REFUSED:
+        return NotAuthorised(text, path=path)
+    if error.errno in _DISK:
+        return TcfsError(text, path=path, hint="see 'tcfs doctor'")
+    return None
+
+
+def _of_sqlite(error: sqlite3.Error) -> TcfsError | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else None  # the rest tells where, not what
+    if primary == sqlite3.SQLITE_FULL:
+        return NoSpace(f"a database cannot be written: {error}", hint=_HINT_FULL)
+    if primary in _BROKEN:
+        return Integrity(f"a database is damaged: {error}", hint="'tcfs fsck' tells which")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return NotAuthorised(f"a database cannot be opened: {error}")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return NotYet(f"a database is busy: {error}", hint="try again in a moment")
+    if primary == sqlite3.SQLITE_IOERR:
+        return TcfsError(f"a database cannot be read or written: {error}", hint="see 'tcfs doctor'")
+    return None
