@@ -439,6 +439,33 @@ def test_mount_dies_between_its_steps(world: World, yoga: WorldMachine, bates: W
     end(world, {"a": "two"})
 
 
+def test_what_was_closed_goes_out_though_another_handle_was_open(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    share(world, yoga, "a", "base")
+    yoga.open("a", write=True)
+    put(yoga, "a", "closed")
+    yoga.crash_mount()
+    end(world, {"a": "closed"})
+
+
+def test_what_was_interrupted_stays_here_until_it_is_asked_for(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    share(world, yoga, "a", "base")
+    yoga.open("a", write=True).write(0, b"half")
+    yoga.tree.commit()
+    yoga.crash_mount()
+    assert yoga.text("a") == "half"
+    assert yoga.tree.seal_begin(None).interrupted == ["a"]
+    world.settle()
+    assert bates.text("a") == "base"
+    seal_round = yoga.tree.seal_begin(["a"], include_busy=True)
+    seal_round.sync()
+    yoga.tree.seal_finish(seal_round)
+    end(world, {"a": "half"})
+
+
 @pytest.mark.parametrize("point", ["note.before_rename", "note.after_rename", "note.before_commit", "note.after_commit"])
 def test_mount_dies_while_taking_note(world: World, yoga: WorldMachine, bates: WorldMachine, point: str) -> None:
     put(yoga, "a", "one")

@@ -29,7 +29,7 @@ class History:
     written: dict[str, set[str]] = field(default_factory=dict)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     below: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    maybe: set[tuple[str, str]] = field(default_factory=set)  # by a directory rename: replaced only as far as it was known
+    kept: set[tuple[str, str]] = field(default_factory=set)  # said again by removing its sibling: it may stand after all
 
     def write(self, path: str, text: str, over: str | None) -> None:
         self.written.setdefault(path, set()).add(text)
@@ -60,7 +60,7 @@ class Schedule:
 
     def text(self) -> str:
         self.serial += 1
-        return f"text {self.serial} " + "." * self.rnd.choice((0, 0, 300, 3000))
+        return f"text {self.serial} " + str(self.serial % 10) * self.rnd.choice((0, 0, 300, 3000))
 
     # ---- users
 
@@ -112,6 +112,7 @@ class Schedule:
             m.unlink(name)
             self.history.remove(path, text)
             if kept is not None and text is not None:
+                self.history.kept.add((path, kept))
                 self.history.below.setdefault((path, kept), set()).update({text} | self.history.below[path, text])
 
     # ---- processes
@@ -164,16 +165,21 @@ class Schedule:
         self.world.verify()
         for path in self.paths:
             written = self.history.written.get(path, set())
-            replaced = self.history.replaced.get(path, set())
+            replaced = set(self.history.replaced.get(path, set()))
+            replaced -= {text for text in replaced if (path, text) in self.history.kept}
             for machine in self.machines:
                 found = {machine.text(path), *(machine.text(n) for n in self.siblings(machine, path))} - {None}
-                lost = written - replaced - found
+                lost = written - self.history.replaced.get(path, set()) - found
                 back = found & replaced
-                assert not lost, f"lost on {machine.name} at {path}: {lost}"
-                assert not back, f"came back on {machine.name} at {path}: {back}"
+                assert not lost, f"lost on {machine.name} at {path}: {_short(lost)}"
+                assert not back, f"came back on {machine.name} at {path}: {_short(back)}"
 
     def close(self) -> None:
         self.world.close()
+
+
+def _short(texts: set[str]) -> list[str]:
+    return sorted(text[:12] for text in texts)
 
 
 def run_seed(root: Path, seed: int, steps: int) -> None:

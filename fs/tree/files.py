@@ -20,7 +20,7 @@ Buffer = bytes | bytearray | memoryview
 class OpenFile:
     """One handle. Handles of one node share it; what one writes the others read."""
 
-    __slots__ = ("_is_busy", "_is_open", "_st", "node", "writes")
+    __slots__ = ("_has_written", "_is_busy", "_is_open", "_st", "node", "writes")
 
     def __init__(self, st: State, node: Node, *, write: bool) -> None:
         self._st = st
@@ -28,6 +28,7 @@ class OpenFile:
         self.writes = write
         self._is_open = True
         self._is_busy = write
+        self._has_written = False
         node.handles += 1
         node.busy += write
 
@@ -48,12 +49,27 @@ class OpenFile:
         file = work_of(st, node)
         done = file.write(offset, data)
         note_write(st, node, offset + done)
-        node.unflushed = True
+        self.has_begun()
         return done
 
+    def has_begun(self) -> None:
+        """What this handle writes, or is about to write anew, is not whole before its next flush."""
+        if not self._has_written:
+            self._has_written = True
+            self.node.writers += 1
+        self.node.unflushed = True
+
     def flush(self) -> None:
-        """A descriptor is closed. What was written is committed; the file counts as closed when no handle is busy."""
+        """A descriptor is closed. What was written is committed; the file counts as closed when no handle is busy, and as
+        whole when no handle has written since its own last flush.
+        """
         st, node = self._st, self.node
+        if self._has_written:
+            self._has_written = False
+            node.writers -= 1
+            if not node.writers and node.stored:
+                node.unflushed = False
+                st.overlay.put_node(node)
         if self._is_busy:
             self._is_busy = False
             node.busy -= 1
@@ -133,9 +149,11 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
             if node.size or not node.fresh:
                 set_size(st, node, 0)
             node.fresh = True
-            node.unflushed = write
+            if write:
+                file.has_begun()
         elif write and node.stored and node.base is None and node.layer is None and node.work is None:
-            node.fresh = node.unflushed = True  # new, and about to be written
+            node.fresh = True  # new, and about to be written
+            file.has_begun()
             st.overlay.put_node(node)
     except BaseException:
         file.release()
@@ -241,7 +259,7 @@ def _closed(st: State, node: Node) -> None:
 def last_close(st: State, node: Node) -> None:
     """The last handle is gone: a node that only lived by it goes too."""
     node.close_files()
-    node.busy = 0
+    node.busy = node.writers = 0
     if node.stored:
         return
     if node.unlinked:

@@ -81,6 +81,7 @@ class Node:
     seen: tuple[str, ...] = ()  # what NAME showed when a clean node was opened
     nameless: bool = False  # no name leads here any more
     unlinked: bool = False  # ... by the user's will: nothing of it is published
+    writers: int = 0  # handles that have written since their own last flush
     fresh: bool = False  # new, or truncated, by a handle that is still open
     interrupted: bool = False  # the mount died between a write and the flush
     first_write: float = 0.0  # monotonic s, of this dirty stretch
