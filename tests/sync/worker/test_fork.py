@@ -50,6 +50,28 @@ def test_an_idle_clone_notices(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
+def test_an_idle_clone_notices_a_segment_without_its_head(fleet: Fleet) -> None:
+    """The original died between the two PUTs: only the journal's keys tell."""
+    yoga = fleet.machine("yoga")
+    yoga.write("f", "one")
+
+    async def go() -> None:
+        await yoga.push("f")
+        clone = clone_of(yoga)
+        old = yoga.db.machine_id
+        yoga.write("g", "two")
+        yoga.env.arm("publish.after_segment_put")
+        with pytest.raises(Crash):
+            await yoga.push("g")
+        await clone.learner.poll()
+        assert clone.db.machine_id != old
+        yoga.reopen()
+        await yoga.learner.poll()
+        assert yoga.db.machine_id == old
+
+    run(go(), fleet.clock)
+
+
 @pytest.mark.parametrize("point", [None, "fork.after_machine_put", "fork.before_commit", "fork.after_commit"])
 def test_both_write_after_the_copy(fleet: Fleet, point: str | None) -> None:
     yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
@@ -81,7 +103,12 @@ def test_both_write_after_the_copy(fleet: Fleet, point: str | None) -> None:
         for machine in (yoga, clone, bates):
             contents = {await machine.content(path) for path in machine.shown()}
             assert contents == {b"of the original", b"of the clone"}, machine.name
+        heads = {machine.name: [head.id for head in machine.db.heads("f")] for machine in (yoga, clone, bates)}
+        assert heads["yoga"] == heads["bates"] == heads["yoga-clone"]
         # The clone's memory of the folder knows the version by its new name.
+        remembered = clone.db.plain(str(clone.home / "f"), "f")
+        assert remembered is not None
+        assert clone.db.resolve(remembered.version) in heads["bates"]
         assert (await clone.push("f")).unchanged == 1
         clone.write("f", "resolved")
         assert (await clone.push("f", force=True)).error() is None
