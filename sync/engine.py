@@ -26,11 +26,11 @@ from sync.events.poll import PollEvents
 from sync.ipc import frames
 from sync.ipc.frames import Hello
 from sync.ipc.server import Link, Server
-from sync.machines import ballast
 from sync.machines.identity import remember_fleet, remembered_fleet
 from sync.machines.lock import FileLock
 from sync.machines.places import mountpoints
 from sync.reports.status import queued_paths, refused_seals
+from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths
 from sync.state.migrate import schema_version

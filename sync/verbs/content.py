@@ -9,7 +9,6 @@ from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, TcfsErro
 from sync.core.manifest import ChunkId
 from sync.core.paths import join_path
 from sync.ipc.frames import ContentDropped
-from sync.machines import ballast
 from sync.machines.places import find_place, meanings
 from sync.reports.status import is_among
 from sync.state.rows import DIR, FILE, ShownRow
@@ -75,7 +74,6 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
 
     Refused files keep theirs; all others lose it.
     """
-    ballast.give_up(engine.paths.ballast)
     places = await _places(engine, args)
     unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
     packs: dict[str, bool] = {}
@@ -95,7 +93,6 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
             refused.append(NotYet(f"kept: {error.message}", path=file.path, hint="'tcfs fsck' tells more"))
         progress({"files": done, "files_total": len(files)})
     engine.server.hint(ContentDropped(freed))
-    ballast.keep(engine.paths.ballast)
     data = {"files": len(freed), "bytes": freed_bytes, "refused": [described(error) for error in refused]}
     return with_error(data, refused[0] if refused else None)
 

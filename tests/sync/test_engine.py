@@ -7,7 +7,7 @@ from enginekit import Machine, MountEnd, Tree, call, until
 from sync.core.errors import NotAuthorised
 from sync.engine import EngineBusy
 from sync.ipc import frames
-from sync.machines import ballast
+from sync.state import ballast
 
 
 @pytest.fixture
