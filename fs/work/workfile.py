@@ -122,7 +122,8 @@ class WorkFile:
         self.stored = True
         self.rewrite = False
         self._touched = None
-        self._rows = len(rows) if all_rows else self._rows + len(rows)
+        kept = 0 if all_rows else self._rows - (1 if rows and self._tail[1] and rows[0][1] == self._tail[0] else 0)
+        self._rows = kept + len(rows)
         self._tail = rows[-1][1:] if rows else (0, 0)
 
 

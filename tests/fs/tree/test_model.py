@@ -14,6 +14,8 @@ from fs.tree.model import DIR
 from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
 
+# An example takes a tenth of a second; exploring takes as many as it is told.
+EXAMPLES = 25 if settings().max_examples <= 100 else settings().max_examples
 SHM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # databases that sync often
 NAMES = ["a", "b", "c.swp"]
 FOLDERS = ["", "d", "e", "d/f"]
@@ -228,4 +230,4 @@ class TreeMachine(RuleBasedStateMachine):
 
 
 TestTree = TreeMachine.TestCase
-TestTree.settings = settings(stateful_step_count=40)
+TestTree.settings = settings(stateful_step_count=40, max_examples=EXAMPLES)

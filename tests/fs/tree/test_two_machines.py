@@ -14,6 +14,8 @@ from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound, ReadOnly, Stale
 from sync.core.paths import is_below
 
+# An example takes a tenth of a second; exploring takes as many as it is told.
+EXAMPLES = 25 if settings().max_examples <= 100 else settings().max_examples
 SHM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # databases that sync often
 PATHS = ["a", "b", "d/a", "d/b", "e/a", "d/f/a"]
 FOLDERS = ["d", "e", "d/f"]
@@ -233,6 +235,6 @@ class InTurns(TwoMachines):
 
 
 TestInTurns = InTurns.TestCase
-TestInTurns.settings = settings(stateful_step_count=40)
+TestInTurns.settings = settings(stateful_step_count=40, max_examples=EXAMPLES)
 TestTwoMachines = TwoMachines.TestCase
-TestTwoMachines.settings = settings(stateful_step_count=40)
+TestTwoMachines.settings = settings(stateful_step_count=40, max_examples=EXAMPLES)

@@ -1,0 +1,324 @@
+"""Open files keep what they opened, whatever happens to the name."""
+
+import os
+
+import pytest
+from treekit import Fleet, Machine
+
+from fs.tree.model import ROOT_ID
+from fs.work.stack import BasePiece, LocalPiece
+from sync.core.errors import NotFound, Stale
+
+
+@pytest.fixture
+def pair(fleet: Fleet) -> tuple[Machine, Machine]:
+    """yoga and bates, both showing a = one."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("a", b"one")
+    yoga.cycle()
+    bates.learn()
+    bates.note()
+    return yoga, bates
+
+
+def change(writer: Machine, reader: Machine, data: bytes = b"second") -> None:
+    """`writer` changes a, `reader` has learned it and not read its feed."""
+    writer.fleet.clock.elapsed += 5
+    writer.write("a", data)
+    writer.cycle()
+    reader.learn()
+
+
+def test_an_open_file_keeps_its_content_and_its_number(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    old = bates.open("a")
+    number = bates.ino("a")
+    change(yoga, bates)
+    new = bates.open("a")
+    assert (bates.bytes_of(old), bates.bytes_of(new)) == (b"one", b"second")
+    assert (old.node.id, bates.tree.attr(number).size) == (number, 3)
+    assert new.node.id != number
+    assert new.node.id % 2 == 1
+    bates.release(old)
+    bates.release(new)
+    assert bates.read("a") == b"second"
+
+
+def test_a_file_that_nobody_has_open_keeps_its_number(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    number = bates.ino("a")
+    change(yoga, bates)
+    assert bates.ino("a") == number
+    assert bates.read("a") == b"second"
+
+
+def test_new_content_of_the_same_size_and_mtime_gets_another_number(pair: tuple[Machine, Machine]) -> None:
+    """The kernel could not notice that its pages are old."""
+    yoga, bates = pair
+    attr = bates.tree.lookup(ROOT_ID, "a")
+    yoga.write("a", b"two")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=attr.mtime_ns)
+    yoga.cycle()
+    bates.learn()
+    with pytest.raises(Stale):
+        bates.tree.open(attr.ino, write=False)
+    again = bates.tree.lookup(ROOT_ID, "a")
+    assert (again.size, again.mtime_ns) == (attr.size, attr.mtime_ns)
+    assert again.ino != attr.ino
+    assert bates.read("a") == b"two"
+
+
+def test_an_inode_that_has_moved_on_is_stale_until_it_is_looked_up(pair: tuple[Machine, Machine]) -> None:
+    """(!) So correctness never depends on when the feed is read."""
+    yoga, bates = pair
+    number = bates.tree.lookup(ROOT_ID, "a").ino
+    change(yoga, bates)
+    for call in (
+        lambda: bates.tree.open(number, write=False),
+        lambda: bates.tree.open(number, write=True),
+        lambda: bates.tree.setattr(number, mode=0o600),
+        lambda: bates.tree.setattr(number, size=0),
+        lambda: bates.tree.setxattr(number, "user.x", b"1"),
+    ):
+        with pytest.raises(Stale):
+            call()
+    assert bates.tree.lookup(ROOT_ID, "a").ino == number
+    bates.tree.setattr(number, mode=0o600)
+    assert bates.attr("a").mode == 0o600
+    bates.cycle()
+
+
+def test_a_removed_inode_is_stale_for_changes_and_not_found_for_stat(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    number = bates.tree.lookup(ROOT_ID, "a").ino
+    yoga.unlink("a")
+    yoga.cycle()
+    bates.learn()
+    with pytest.raises(Stale):
+        bates.tree.open(number, write=False)
+    with pytest.raises(NotFound):
+        bates.tree.attr(number)
+
+
+def test_a_change_of_mode_only_makes_nothing_stale(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    number = bates.tree.lookup(ROOT_ID, "a").ino
+    yoga.tree.setattr(yoga.ino("a"), mode=0o600)
+    yoga.cycle()
+    bates.learn()
+    file = bates.tree.open(number, write=False)
+    assert bates.tree.attr(number).mode == 0o600
+    file.release()
+
+
+def test_writing_through_an_old_handle_makes_a_concurrent_version(pair: tuple[Machine, Machine]) -> None:
+    """(!) What it wrote is based on what it had opened: both stay."""
+    yoga, bates = pair
+    handle = bates.open("a", write=True)
+    change(yoga, bates)
+    handle.write(0, b"O")
+    assert bates.read("a") == b"second"
+    assert bates.bytes_of(handle) == b"One"
+    bates.release(handle)
+    bates.cycle()
+    assert bates.walk() == {"a": b"One", "a.yoga.conflict": b"second"}
+    yoga.learn()
+    assert yoga.walk() == {"a": b"second", "a.bates.conflict": b"One"}
+    assert bates.tree.state.overlay.all_nodes() == []
+
+
+def test_writing_through_an_old_handle_again_supersedes_what_it_wrote_before(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    handle = bates.open("a", write=True)
+    change(yoga, bates)
+    handle.write(0, b"O")
+    handle.flush()
+    bates.seal()
+    handle.write(1, b"N")
+    handle.flush()
+    bates.cycle()
+    handle.write(2, b"E")
+    bates.release(handle)
+    bates.cycle()
+    assert bates.walk() == {"a": b"ONE", "a.yoga.conflict": b"second"}
+
+
+def test_a_write_before_the_hint_is_checked_against_what_name_shows_in_that_moment(
+    pair: tuple[Machine, Machine],
+) -> None:
+    """The remote version came between open and write, and the mount has not heard of it."""
+    yoga, bates = pair
+    handle = bates.open("a", write=True)
+    yoga.unlink("a")
+    yoga.cycle()
+    bates.learn()
+    handle.write(0, b"X")
+    bates.release(handle)
+    bates.cycle()
+    assert bates.walk() == {"a": b"Xne"}  # the removal had not seen it: it lives
+
+
+def test_a_write_after_a_remote_chmod_stays_with_the_name(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    handle = bates.open("a", write=True)
+    yoga.tree.setattr(yoga.ino("a"), mode=0o600)
+    yoga.cycle()
+    bates.learn()
+    handle.write(0, b"X")
+    bates.release(handle)
+    bates.cycle()
+    assert bates.walk() == {"a": b"Xne"}
+    assert bates.attr("a").mode == 0o600
+
+
+def test_an_unlinked_open_file_lives_until_it_is_closed(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    handle = yoga.open("a", write=True)
+    yoga.unlink("a")
+    handle.write(3, b" more")
+    assert yoga.bytes_of(handle) == b"one more"
+    assert yoga.tree.attr(handle.node.id).nlink == 0
+    yoga.cycle()
+    assert yoga.bytes_of(handle) == b"one more"
+    yoga.release(handle)
+    assert yoga.listing() == []
+    assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
+
+
+def test_a_dirty_file_that_is_replaced_while_open_is_not_published(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    handle = yoga.open("a", write=True)
+    handle.write(0, b"X")
+    yoga.write("b", b"new")
+    yoga.rename("b", "a")
+    handle.write(1, b"Y")
+    assert yoga.bytes_of(handle) == b"XYe"
+    yoga.release(handle)
+    yoga.cycle()
+    bates.learn()
+    assert bates.walk() == yoga.walk() == {"a": b"new"}
+
+
+def test_an_unlinked_file_with_a_seal_under_way_is_published_and_then_removed(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    yoga.write("b", b"bytes")
+    yoga.seal()
+    handle = yoga.open("b")
+    yoga.unlink("b")
+    yoga.publish()
+    yoga.note()
+    assert yoga.bytes_of(handle) == b"bytes"
+    yoga.release(handle)
+    yoga.cycle()
+    bates.learn()
+    assert bates.walk() == yoga.walk() == {"a": b"one"}
+
+
+def test_truncate_and_regrow_show_zeros_and_are_published(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    yoga.tree.setattr(yoga.ino("a"), size=1)
+    yoga.tree.setattr(yoga.ino("a"), size=3)
+    assert yoga.read("a") == b"o\0\0"
+    yoga.cycle()
+    bates.learn()
+    assert bates.read("a") == b"o\0\0"
+
+
+def test_a_write_needs_only_its_own_bytes(pair: tuple[Machine, Machine]) -> None:
+    _, bates = pair
+    handle = bates.open("a", write=True)
+    handle.write(1, b"X")
+    found = handle.pieces(0, 100)
+    assert [type(piece) for piece in found] == [BasePiece, LocalPiece, BasePiece]
+    bates.release(handle)
+    seal = bates.seal()[0]
+    assert (seal.size, seal.limit_below, seal.base) == (3, 3, bates.tree.state.overlay.all_nodes()[0].base)
+    bates.cycle()
+    assert bates.read("a") == b"oXe"
+
+
+def test_writes_after_a_seal_go_above_its_layer(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    handle = yoga.open("a", write=True)
+    handle.write(0, b"O")
+    handle.flush()
+    seal = yoga.seal()[0]
+    handle.write(1, b"N")
+    assert yoga.bytes_of(handle) == b"ONe"
+    yoga.publish()
+    assert yoga.fleet.contents[yoga.db.view.manifest(yoga.db.heads("a")[0].id).content_id] == b"One"
+    yoga.note()
+    assert seal.layer is not None
+    assert yoga.bytes_of(handle) == b"ONe"
+    yoga.release(handle)
+    yoga.cycle()
+    assert yoga.read("a") == b"ONe"
+
+
+def test_sync_prepare_commits_and_names_what_to_sync(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    handle = yoga.create("new")
+    handle.write(0, b"precious")
+    sync = handle.sync_prepare()
+    assert sync is not None
+    assert not yoga.tree.has_open_group
+    sync()
+    yoga.files.remove(handle)
+    yoga.restart()
+    assert yoga.read("new") == b"precious"
+    assert not yoga.tree.state.overlay.node(yoga.ino("new")).interrupted
+    yoga.cycle()
+
+
+def test_a_clean_file_has_nothing_to_sync(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    handle = yoga.open("a")
+    assert handle.sync_prepare() is None
+    yoga.release(handle)
+
+
+def test_a_close_that_returned_survives_a_kill(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    yoga.mkdir("d")
+    yoga.write("d/new", b"bytes")
+    yoga.write("d/empty", b"")
+    yoga.restart()
+    assert yoga.walk() == {"a": b"one", "d": None, "d/new": b"bytes", "d/empty": b""}
+    yoga.cycle()
+
+
+def test_blocks_tell_what_is_local(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    yoga.write("empty", b"")
+    yoga.write("big", bytes(1000))
+    assert [yoga.attr(name).blocks for name in ("empty", "big")] == [0, 2]
+    yoga.cycle()
+    bates.learn()
+    assert [yoga.attr(name).blocks for name in ("empty", "big")] == [0, 2]
+    assert [bates.attr(name).blocks for name in ("empty", "big")] == [0, 1]
+    bates.tree.set_local_probe(lambda row: row.name == "big")
+    assert bates.attr("big").blocks == 2
+
+
+def test_descriptors_are_given_back(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        yoga.write(f"f{number}", b"bytes")
+    yoga.cycle()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_numbers_of_ours_go_when_they_are_forgotten(pair: tuple[Machine, Machine]) -> None:
+    yoga, bates = pair
+    first = bates.tree.lookup(ROOT_ID, "a").ino
+    old = bates.tree.open(first, write=False)
+    change(yoga, bates)
+    second = bates.tree.lookup(ROOT_ID, "a").ino
+    assert second != first
+    old.flush()
+    old.release()
+    bates.tree.forget(first, 1)
+    bates.tree.forget(second, 1)
+    assert bates.ino("a") == first
+    assert bates.tree.state.inodes.known == {}
