@@ -9,6 +9,7 @@ import errno
 import functools
 import logging
 import os
+import sqlite3
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -23,12 +24,14 @@ from fs.ops import directory, link, lookup, read, rename, statfs, write, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
 from fs.tree.model import DIR, FILE, SYMLINK, Attr
+from sync.core.errors import TcfsError
 
 FOREVER_S = 10.0 * 365 * 86_400  # every change is told to the kernel, so it may believe what it knows
 BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
 
 _TYPE_BITS = {FILE: stat.S_IFREG, DIR: stat.S_IFDIR, SYMLINK: stat.S_IFLNK}
 _PERMISSIONS = 0o7777
+_BY_HANDLE = frozenset({"read", "write", "flush", "release", "fsync"})
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +260,7 @@ class Adapter(pyfuse3.Operations):
         outcome = outcome_of(error)
         self._requests_failed += 1
         if log.isEnabledFor(outcome.level):
-            where = " ".join(_brief(arg) for arg in args if isinstance(arg, int | bytes))
+            where = " ".join([*map(_brief, args), self._path(operation, args[0])])
             kind = (operation, type(error).__name__)
             log.log(
                 outcome.level,
@@ -273,10 +276,21 @@ class Adapter(pyfuse3.Operations):
                 self._bugs_seen.add(kind)
         raise FUSEError(outcome.errno) from None
 
+    def _path(self, operation: str, number: int) -> str:
+        """The rel_path of an inode, or of the file behind a handle; '?' if no name leads there."""
+        try:
+            ino = self._volume.handles[number].ino if operation in _BY_HANDLE else number
+            return repr(self._volume.tree.path_of(ino))
+        except (TcfsError, sqlite3.Error, KeyError):
+            return "?"  # what is being logged is another failure
+
 
 def _file_info(opened: open_ops.Opened) -> FileInfo:
     return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
 
-def _brief(arg: int | bytes) -> str:
-    return repr(arg[:300]) if isinstance(arg, bytes) else str(arg)
+def _brief(arg: object) -> str:
+    """Of an argument what a line of the log needs."""
+    if isinstance(arg, bytes):
+        return repr(arg[:300])
+    return str(arg) if isinstance(arg, int) else "-"

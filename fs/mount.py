@@ -126,17 +126,18 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
     """Mount, run the request loop, unmount."""
     quick = loop.install(env)
     pyfuse3.init(Adapter(volume), str(options.mountpoint), mount_options())
-    try:
+    with contextlib.ExitStack() as mounted:
+        mounted.callback(pyfuse3.close, unmount=True)
         mountpoint.tune(options.mountpoint)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
         log.info("mounted at %s", options.mountpoint)
-        trio.run(_run, volume, callbacks, quick)
-    except BaseException:
-        pyfuse3.close(unmount=True)
-        raise
+        trio.run(_run, volume, callbacks, quick, mounted)
 
 
-async def _run(volume: Volume, callbacks: Callbacks, quick: loop.QuickTrio | None) -> None:
+async def _run(
+    volume: Volume, callbacks: Callbacks, quick: loop.QuickTrio | None, mounted: contextlib.ExitStack
+) -> None:
+    """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
     tasks = Tasks(volume, lambda: _stop(requests))
     volume.changed = tasks.changed
@@ -153,7 +154,7 @@ async def _run(volume: Volume, callbacks: Callbacks, quick: loop.QuickTrio | Non
         if quick is not None and not quick.was_reached:
             log.warning("pyfuse3 did not use the quick request loop")
         # First the mount goes, so that nothing changes any more; then all that is closed is sealed.
-        pyfuse3.close(unmount=True)
+        mounted.close()
         await tasks.finish()
         nursery.cancel_scope.cancel()
     log.info("unmounted")

@@ -10,6 +10,7 @@ from functools import partial
 
 import trio
 
+from fs.errno import outcome_of
 from fs.ops.volume import Volume
 from fs.tree.model import Invalidation
 from fs.tree.tree import SealRound
@@ -63,6 +64,7 @@ class Tasks:
         self._disk_thread = trio.CapacityLimiter(1)
         self._kernel_thread = trio.CapacityLimiter(1)
         self._said_taken = (0, 0)
+        self._trouble: dict[str, str] = {}  # task -> what was said last
 
     # ---- called in between, from the same thread
 
@@ -115,11 +117,17 @@ class Tasks:
         while True:
             try:
                 await task()
-            except TcfsError as error:
-                log.error("%s: %s", task.__name__, error)
-            except Exception:
-                log.exception("%s failed", task.__name__)
+            except Exception as error:
+                self._complain(task.__name__.strip("_"), error)
             await trio.sleep(RETRY_S)
+
+    def _complain(self, task: str, error: Exception) -> None:
+        """Log a failure once, not at every retry."""
+        text = f"{task}: {error or type(error).__name__}"
+        if text != self._trouble.get(task):
+            self._trouble[task] = text
+            outcome = outcome_of(error)
+            log.log(max(outcome.level, logging.WARNING), "%s", text, exc_info=error if outcome.traceback else None)
 
     async def _commit(self) -> None:
         """Group what operations leave open, and commit it a few milliseconds later."""

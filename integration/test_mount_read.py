@@ -173,6 +173,7 @@ def test_what_the_engine_reports_is_what_the_program_sees(yoga: Fleet, code: str
     with pytest.raises(OSError) as caught:
         (root / "f").read_bytes()
     assert caught.value.errno == number
+    assert "read(" in yoga.log() and "'f'" in yoga.log()
 
 
 def test_while_a_read_waits_everything_else_goes_on(yoga: Fleet) -> None:

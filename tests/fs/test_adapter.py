@@ -23,13 +23,20 @@ ATTR = Attr(5, 1, 0o640, 1, 7, 8, 1000, 1_000_000_001, 2_000_000_002, 3_000_000_
 
 
 class Broken:
-    """A volume on which everything fails with the same error."""
+    """A volume on which everything fails with the same error, but for what the log asks."""
 
     def __init__(self, error: BaseException) -> None:
-        object.__setattr__(self, "_error", error)
+        self._error = error
 
     def __getattr__(self, name: str) -> Any:
-        raise object.__getattribute__(self, "_error")
+        if name in ("tree", "handles") and inspect.stack()[1].function == "_path":
+            return self
+        if name == "path_of":
+            return lambda ino: f"path/{ino}"
+        raise self._error
+
+    def __getitem__(self, handle: int) -> Any:
+        raise KeyError(handle)
 
 
 def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -20,7 +20,7 @@ class FakeKernel:
 
 
 class FakeClient:
-    """Answers fetches from the fleet's contents: into the cache folder, or inline. `before` runs while a fetch waits."""
+    """Answers fetches from the fleet's contents: into the cache folder, or inline. `before` runs while one waits."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
