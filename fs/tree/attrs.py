@@ -40,7 +40,7 @@ def setattr_of(
     if mtime_ns is not None:
         node.mtime_ns = mtime_ns
         if node.kind == DIR:
-            st.dir_times.pop(ino, None)
+            st.local_times.pop(ino, None)
     node.ctime_ns = st.env.now_ns()
     if (mode, uid, gid, size, mtime_ns) != (None,) * 5:
         st.touch_node(node)
@@ -110,6 +110,8 @@ def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
     """None removes it; OSError ENODATA if there is none. Stale and ReadOnly as setattr."""
     if value is None and name not in xattrs_of(st, ino):
         raise OSError(61, "no such attribute")
+    if value is not None:
+        st.overlay.room.need()
     node = writable_node(st, ino, content=False)
     xattrs = dict(node.xattrs or {})
     if value is None:

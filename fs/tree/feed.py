@@ -47,6 +47,8 @@ def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
     if entry is not None:
         return  # ours stands there, whatever is below
     row = st.view.lookup(item.parent, item.name)
+    if item.id in st.overlay.owners and (row is None or row.id != item.id) and st.view.row(item.id) is None:
+        st.overlay.set_owner(item.id, None)
     if row is None:
         if item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known:
             found.setdefault(Invalidation(item.parent, item.name, st.inodes.number(item.id), "gone"))

@@ -195,7 +195,7 @@ class Freezer:
         layer = node.layer
         seal_id = st.env.random_bytes(16)
         node.seal_id, node.sealed_gen = seal_id, node.gen
-        node.first_write, node.last_seal = 0.0, st.env.monotonic()
+        node.first_write, node.last_seal = None, st.env.monotonic()
         node.interrupted = node.unflushed = False
         st.overlay.put_node(node)
         last = entry.last if entry is not None else node.base

@@ -178,6 +178,8 @@ class _Note:
         st.overlay.drop_node(node)
         if row is not None and row.kind == node.kind != DIR and row.id != node.id:
             st.inodes.renumber(row.id, node.id)
+        if row is not None:
+            self._keep_owner(node, row)
         known = st.inodes.known.get(node.id)
         if known is not None:
             known.told, known.size, known.mtime_ns = value, node.size if node.kind != DIR else 0, node.mtime_ns
@@ -209,11 +211,19 @@ class _Note:
     def _leave_dir(self, node: Node, row: ShownRow | None) -> None:
         """A directory without a row of its own: its times stay as they were, its rows below still find their path."""
         st = self._st
-        st.dir_times[node.id] = (node.mtime_ns, node.ctime_ns)
+        st.keep_times(node.id, node.mtime_ns, node.ctime_ns)
         if row is not None and st.overlay.has_rows(row.id):
             st.overlay.set_attach(row.id, st.view.path_of(row.id))
         elif not st.overlay.has_rows(node.id):
             st.overlay.set_attach(node.id, None)
+
+    def _keep_owner(self, node: Node, row: ShownRow) -> None:
+        """What was nothing to publish shown does not know either: the owner, and when that was changed."""
+        st = self._st
+        owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
+        st.overlay.set_owner(row.id, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
+        if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:
+            st.keep_times(node.id, node.mtime_ns, node.ctime_ns)
 
     def _settle_lost(self, node: Node) -> None:
         """A nameless node that was published: it stays only as long as it is open."""

@@ -58,6 +58,7 @@ class Overlay:
         self.folders: dict[int, Folder] = {}
         self.seals: dict[bytes, SealRef] = {}
         self.attach: dict[int, str] = {}
+        self.owners: dict[int, tuple[int, int]] = {}
         self._meta: dict[str, Any] = {}
         self._complete = False  # all rows are in memory
         self._nodes_changed: dict[int, Node | None] = {}
@@ -66,6 +67,7 @@ class Overlay:
         self._files_gone: dict[int, Path | None] = {}
         self._meta_changed: dict[str, Any] = {}
         self._attach_changed: set[int] = set()
+        self._owners_changed: set[int] = set()
         self._seals_new: list[tuple[Any, ...]] = []
         self._seals_gone: list[bytes] = []
         self._seals_moved: list[tuple[int | None, str, bytes]] = []
@@ -124,6 +126,7 @@ class Overlay:
             or self._seals_gone
             or self._files_gone
             or self._attach_changed
+            or self._owners_changed
         )
 
     def all_entries(self) -> list[Entry]:
@@ -214,6 +217,15 @@ class Overlay:
             else:
                 self.attach[dir_id] = path
             self._attach_changed.add(dir_id)
+
+    def set_owner(self, row_id: int, owner: tuple[int, int] | None) -> None:
+        """(uid, gid) of a shown row that only we know; None: shown knows better."""
+        if self.owners.get(row_id) != owner:
+            if owner is None:
+                self.owners.pop(row_id, None)
+            else:
+                self.owners[row_id] = owner
+            self._owners_changed.add(row_id)
 
     def put_seal(self, row: tuple[Any, ...], ref: SealRef) -> None:
         """`row` in the order of SEAL_COLUMNS."""
@@ -318,6 +330,10 @@ class Overlay:
             gone = [(dir_id,) for dir_id in self._attach_changed if dir_id not in self.attach]
             many("DELETE FROM attach WHERE dir_id = ?", gone)
             many("INSERT OR REPLACE INTO attach (dir_id, path) VALUES (?, ?)", kept)
+        if self._owners_changed:
+            owners = [(row_id, *self.owners[row_id]) for row_id in self._owners_changed if row_id in self.owners]
+            many("DELETE FROM owner WHERE id = ?", [(row_id,) for row_id in self._owners_changed])
+            many("INSERT INTO owner (id, uid, gid) VALUES (?, ?, ?)", owners)
 
     def _clear_changes(self) -> None:
         self._nodes_changed = {}
@@ -326,6 +342,7 @@ class Overlay:
         self._files_gone = {}
         self._meta_changed = {}
         self._attach_changed = set()
+        self._owners_changed = set()
         self._seals_new = []
         self._seals_gone = []
         self._seals_moved = []
@@ -338,6 +355,7 @@ class Overlay:
         self._meta.setdefault("next_ino", 3)
         self._meta.setdefault("next_work", 1)
         self.attach = dict(db.execute("SELECT dir_id, path FROM attach"))
+        self.owners = {row_id: (uid, gid) for row_id, uid, gid in db.execute("SELECT id, uid, gid FROM owner")}
         for seal_id, number, path, op, layer, last, size, from_path, moved_from in db.execute(
             "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from FROM seal ORDER BY ord"
         ):

@@ -189,9 +189,10 @@ def _due_at(st: State, key: Pending, changed_at: float) -> float | None:
 def _open_due_at(st: State, node: Node) -> float:
     entry = st.overlay.entry_of(node)
     is_published = node.lost_path is not None or (entry is not None and entry.last is not None)
+    since = node.first_write if node.first_write is not None else st.env.monotonic()
     if is_published and not node.fresh:
-        return max(node.last_seal, node.first_write) + OPEN_PUBLISHED
-    return min(max(node.last_write, node.first_write) + OPEN_NEW_QUIET, node.first_write + OPEN_NEW_MAX)
+        return max(node.last_seal, since) + OPEN_PUBLISHED
+    return min(max(node.last_write, since) + OPEN_NEW_QUIET, since + OPEN_NEW_MAX)
 
 
 def _is_open_due(st: State, node: Node, now: float) -> bool:

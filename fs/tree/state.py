@@ -15,7 +15,7 @@ from sync.state.rows import ShownRow
 from sync.state.view import ShownView
 
 PATHS_KEPT = 20_000
-DIR_TIMES_KEPT = 100_000
+LOCAL_TIMES_KEPT = 100_000
 LOCAL_KEPT = 100_000
 RECENT_SECONDS = 2.0  # what was published so short ago waits for quiet
 
@@ -43,7 +43,7 @@ class State:
         self.keepers: set[Key] = set()
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
         self.noted_at: dict[Pending, float] = {}
-        self.dir_times: dict[int, tuple[int, int]] = {}  # directory -> (mtime_ns, ctime_ns) that only we know
+        self.local_times: dict[int, tuple[int, int]] = {}  # (mtime_ns, ctime_ns) of shown rows that only we know
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
         self._paths: dict[int, str] = {ROOT_ID: ""}
@@ -63,16 +63,17 @@ class State:
     def row_attr(self, row: ShownRow, ino: int) -> Attr:
         """A shown row under the number `ino`."""
         mtime_ns, ctime_ns, blocks = row.mtime_ns, row.ctime_ns, 0
-        if row.kind == DIR:
-            local = self.dir_times.get(ino)
-            if local is not None:
-                mtime_ns, ctime_ns = max(mtime_ns, local[0]), max(ctime_ns, local[1])
-        elif row.kind == FILE and row.size:
+        uid, gid = self.overlay.owners.get(row.id) or (row.uid, row.gid)
+        local = self.local_times.get(ino)
+        if local is not None:
+            ctime_ns = max(ctime_ns, local[1])
+            mtime_ns = max(mtime_ns, local[0]) if row.kind == DIR else mtime_ns
+        if row.kind == FILE and row.size:
             is_local = row.value in self._local_values or self.is_local(row)
             blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
         return Attr(
             ino, row.kind, row.mode & MODE_BITS, 1,
-            self.uid if row.uid is None else row.uid, self.gid if row.gid is None else row.gid,
+            self.uid if uid is None else uid, self.gid if gid is None else gid,
             row.size, mtime_ns, mtime_ns, ctime_ns, blocks, row.value,
         )  # fmt: skip
 
@@ -260,10 +261,14 @@ class State:
             node.mtime_ns = node.ctime_ns = now_ns
             self.overlay.put_node(node)
             return
-        if len(self.dir_times) >= DIR_TIMES_KEPT:
-            for old in list(itertools.islice(self.dir_times, DIR_TIMES_KEPT // 2)):
-                del self.dir_times[old]
-        self.dir_times[dir_id] = (now_ns, now_ns)
+        self.keep_times(dir_id, now_ns, now_ns)
+
+    def keep_times(self, ino: int, mtime_ns: int, ctime_ns: int) -> None:
+        """Times of a shown row that only we know, as long as there is room for them."""
+        if len(self.local_times) >= LOCAL_TIMES_KEPT:
+            for old in list(itertools.islice(self.local_times, LOCAL_TIMES_KEPT // 2)):
+                del self.local_times[old]
+        self.local_times[ino] = (mtime_ns, ctime_ns)
 
     def is_local_folder(self, dir_id: int) -> bool:
         node = self.overlay.node(dir_id)

@@ -65,6 +65,7 @@ class Machine:
         number = len(fleet.machines) + 1
         self.machine_id = f"0000000{number}-0000-4000-8000-000000000000"
         self.env = FakeEnv(number, fleet.clock)
+        self.engine_env = FakeEnv(100 + number, fleet.clock)
         self.paths: FleetPaths = Home.from_environ({"TCFS_HOME": str(fleet.root / name)}).new_fleet(FLEET)
         self.db = self._new_db()
         self.learned = 0
@@ -73,7 +74,7 @@ class Machine:
         self.told: list[Invalidation] = []
 
     def _new_db(self) -> FleetDb:
-        return FleetDb.create(self.env, self.paths.fleet_db, FLEET, self.machine_id, self.name, mode=self.mode)
+        return FleetDb.create(self.engine_env, self.paths.fleet_db, FLEET, self.machine_id, self.name, mode=self.mode)
 
     def close(self) -> None:
         self.tree.abandon()
@@ -229,7 +230,7 @@ class Machine:
         return self.seals()
 
     def seals(self) -> list[Seal]:
-        reader = TreeReader(self.env, self.paths.tree_db)
+        reader = TreeReader(self.engine_env, self.paths.tree_db)
         try:
             return reader.seals()
         finally:
@@ -250,7 +251,7 @@ class Machine:
 
     def publish(self) -> list[str]:
         """The engine's part: answers to all seals that have none."""
-        reader = TreeReader(self.env, self.paths.tree_db)
+        reader = TreeReader(self.engine_env, self.paths.tree_db)
         answers: list[str] = []
         try:
             seals = [seal for seal in reader.seals() if self.db.view.answer(seal.seal_id) is None]
@@ -334,7 +335,7 @@ class Machine:
             vclock=Clocks(clock),
             written_by=self.machine_id,
             machine_name=self.name,
-            written_at=int(self.env.now()),
+            written_at=int(self.engine_env.now()),
             mode=change.mode,
             mtime_ns=change.mtime_ns,
             xattrs=dict(change.xattrs),

@@ -1,0 +1,327 @@
+"""When changes are sealed, in which order, and what the seals say."""
+
+import pytest
+from treekit import Machine
+
+from fs.tree.model import ROOT_ID
+from sync.env import Crash
+
+
+def due(machine: Machine, after: float = 0.0) -> int:
+    machine.fleet.clock.elapsed += after
+    return machine.tree.seal_due(machine.env.monotonic()).ready
+
+
+def ops(machine: Machine, **how: bool) -> list[tuple[str, str]]:
+    return [(seal.op, seal.path) for seal in machine.seal(**how)]
+
+
+# ---- when
+
+
+def test_a_closed_file_waits_20_ms(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    assert due(yoga, 0.019) == 0
+    assert yoga.tree.seal_due(yoga.env.monotonic()).next == pytest.approx(0.02)
+    assert due(yoga, 0.002) == 1
+    yoga.seal(only_due=True)
+    assert yoga.tree.seal_due(yoga.env.monotonic()) == (0, None)
+
+
+def test_nothing_changed_nothing_is_due(yoga: Machine) -> None:
+    assert yoga.tree.seal_due(1e9) == (0, None)
+    assert not yoga.tree.seal_begin()
+
+
+def test_a_new_open_file_waits_for_its_close_or_30_s_without_a_write(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"x")
+    assert due(yoga, 29.0) == 0
+    handle.write(1, b"y")
+    assert due(yoga, 29.0) == 0
+    assert due(yoga, 1.1) == 1
+    assert ops(yoga, only_due=True) == [("put", "a")]
+    yoga.release(handle)
+    yoga.cycle()
+
+
+def test_a_new_file_written_to_all_the_time_is_sealed_after_5_minutes(yoga: Machine) -> None:
+    """(!)"""
+    handle = yoga.create("a")
+    for number in range(29):
+        handle.write(number, b"x")
+        assert due(yoga, 10.0) == 0
+    handle.write(29, b"x")
+    assert due(yoga, 10.1) == 1
+    yoga.seal(only_due=True)
+    assert yoga.seals()[0].size == 30
+    handle.write(30, b"y")
+    yoga.publish()
+    yoga.note()
+    yoga.release(handle)
+    yoga.cycle()
+    assert yoga.read("a") == b"x" * 30 + b"y"
+
+
+def test_a_published_open_file_is_sealed_every_30_s(yoga: Machine) -> None:
+    """(!)"""
+    yoga.write("a", b"x")
+    yoga.cycle()
+    handle = yoga.open("a", write=True)
+    handle.write(0, b"1")
+    assert due(yoga, 29.0) == 0
+    handle.write(0, b"2")
+    assert due(yoga, 1.1) == 1
+    yoga.seal(only_due=True)
+    yoga.publish()
+    yoga.note()
+    handle.write(0, b"3")
+    assert due(yoga, 28.0) == 0
+    assert due(yoga, 2.1) == 1
+    yoga.release(handle)
+    yoga.cycle()
+
+
+def test_a_file_truncated_on_open_is_like_a_new_one(yoga: Machine) -> None:
+    yoga.write("a", b"old content")
+    yoga.cycle()
+    handle = yoga.open("a", write=True, truncate=True)
+    for number in range(4):
+        handle.write(number, b"x")
+        assert due(yoga, 9.0) == 0
+    assert due(yoga, 21.1) == 1
+    yoga.release(handle)
+    yoga.cycle()
+
+
+def test_what_was_published_a_moment_ago_waits_for_quiet(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.cycle()
+    yoga.write("a", b"2")
+    assert due(yoga, 0.4) == 0
+    yoga.write("a", b"3")
+    assert due(yoga, 0.4) == 0
+    assert due(yoga, 0.1) == 1
+    yoga.seal(only_due=True)
+    yoga.cycle()
+    yoga.fleet.clock.elapsed += 2
+    yoga.write("a", b"4")
+    assert due(yoga, 0.021) == 1
+    yoga.cycle()
+
+
+def test_a_file_counts_as_closed_from_the_flush_of_its_last_writing_handle(yoga: Machine) -> None:
+    """(!) RELEASE comes later."""
+    first, second = yoga.create("a"), yoga.open("a", write=True)
+    first.write(0, b"x")
+    first.flush()
+    assert due(yoga, 1.0) == 0
+    second.flush()
+    assert due(yoga, 0.021) == 1
+    first.write(1, b"y")  # a descriptor was duplicated
+    assert due(yoga, 1.0) == 0
+    first.flush()
+    assert due(yoga, 0.021) == 1
+    yoga.release(first)
+    yoga.release(second)
+    yoga.cycle()
+
+
+def test_temporary_files_that_come_and_go_are_never_sealed(yoga: Machine) -> None:
+    yoga.write("tmp", b"x")
+    yoga.unlink("tmp")
+    yoga.write("t1", b"x")
+    yoga.rename("t1", "t2")
+    yoga.unlink("t2")
+    assert yoga.seal() == []
+    assert yoga.tree.state.overlay.all_entries() == []
+
+
+# ---- on request
+
+
+def test_wait_leaves_out_what_is_open_for_writing_and_names_it(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    handle = yoga.create("b")
+    handle.write(0, b"y")
+    seal_round = yoga.tree.seal_begin()
+    assert [item.ref.path for item in seal_round.items] == ["a"]
+    assert (seal_round.busy, seal_round.interrupted, seal_round.missing) == (["b"], [], [])
+    seal_round.sync()
+    yoga.tree.seal_finish(seal_round)
+    yoga.release(handle)
+    yoga.cycle()
+
+
+def test_a_push_seals_a_busy_file_as_it_is_now(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"now")
+    yoga.write("b", b"other")
+    seals = yoga.seal(["a"], include_busy=True)
+    assert [seal.path for seal in seals] == ["a"]
+    handle.write(3, b" later")
+    yoga.publish()
+    assert yoga.fleet.contents[yoga.db.heads("a")[0].manifest.content_id] == b"now"
+    yoga.release(handle)
+    yoga.cycle()
+    assert yoga.read("a") == b"now later"
+
+
+def test_a_path_that_is_not_there_is_missing(yoga: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/a", b"")
+    yoga.cycle()
+    yoga.unlink("d/a")
+    seal_round = yoga.tree.seal_begin(["nothing", "d", "d/a", "d/b"])
+    assert seal_round.missing == ["nothing", "d/b"]
+    assert [(item.ref.op, item.ref.path) for item in seal_round.items] == [("remove", "d/a")]
+    seal_round.sync()
+    yoga.tree.seal_finish(seal_round)
+    yoga.cycle()
+
+
+def test_an_entry_has_one_seal_at_most_and_later_changes_wait(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.seal()
+    yoga.write("a", b"2")
+    seal_round = yoga.tree.seal_begin()
+    assert (len(seal_round.items), seal_round.waiting) == (0, ["a"])
+    yoga.publish()
+    yoga.note()
+    assert ops(yoga) == [("put", "a")]
+    yoga.cycle()
+    assert yoga.read("a") == b"2"
+
+
+# ---- order and content
+
+
+def test_folders_come_before_what_is_in_them_and_removals_last(yoga: Machine) -> None:
+    yoga.mkdir("old")
+    yoga.write("old/x", b"")
+    yoga.cycle()
+    yoga.unlink("old/x")
+    yoga.rmdir("old")
+    yoga.write("z", b"")
+    yoga.mkdir("d")
+    yoga.mkdir("d/e")
+    yoga.write("d/e/a", b"")
+    sealed = ops(yoga)
+    assert sealed[-2:] == [("remove", "old/x"), ("remove", "old")]
+    assert sealed.index(("put", "d")) < sealed.index(("put", "d/e")) < sealed.index(("put", "d/e/a"))
+    yoga.cycle()
+
+
+def test_a_child_asked_for_brings_its_folders(yoga: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.mkdir("d/e")
+    yoga.write("d/e/a", b"")
+    yoga.write("d/b", b"")
+    seals = yoga.seal(["d/e/a"])
+    assert [seal.path for seal in seals] == ["d", "d/e", "d/e/a"]
+    assert list(seals[2].dir_ids) == [yoga.ino("d"), yoga.ino("d/e")]
+    yoga.cycle()
+
+
+def test_a_seal_says_all_that_publishing_needs(yoga: Machine) -> None:
+    yoga.write("a", b"hello")
+    yoga.tree.setattr(yoga.ino("a"), mode=0o640, mtime_ns=5)
+    yoga.tree.setxattr(yoga.ino("a"), "user.k", b"v")
+    seal = yoga.seal()[0]
+    assert (seal.op, seal.kind, seal.mode, seal.size, seal.mtime_ns) == ("put", 1, 0o640, 5, 5)
+    assert (seal.uid, seal.gid, seal.xattrs) == (None, None, {"user.k": "dg=="})
+    assert (seal.base, seal.limit_below, seal.last, seal.seen) == (None, 0, None, [])
+    yoga.publish()
+    version = yoga.db.heads("a")[0].id
+    yoga.note()
+    yoga.tree.setattr(yoga.ino("a"), mode=0o600, uid=0)
+    seal = yoga.seal()[0]
+    assert (seal.layer, seal.base, seal.last, seal.seen, seal.uid) == (None, version, version, [version], 0)
+    yoga.cycle()
+
+
+def test_an_absent_name_has_seen_its_tombstones(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.cycle()
+    yoga.unlink("a")
+    yoga.cycle()
+    tombstone = yoga.db.heads("a")[0]
+    assert not tombstone.is_live
+    yoga.write("a", b"2")
+    seal = yoga.seal()[0]
+    assert (seal.seen, seal.last) == ([tombstone.id], None)
+    yoga.cycle()
+    assert len(yoga.db.heads("a")) == 1
+
+
+def test_the_disk_refuses_and_the_round_is_taken_back(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.mkdir("d")
+    before = yoga.walk()
+    seal_round = yoga.tree.seal_begin()
+    handle = yoga.open("a", write=True)
+    handle.write(1, b"2")
+    yoga.tree.seal_abort(seal_round)
+    yoga.release(handle)
+    assert yoga.walk() == before | {"a": b"12"}
+    assert yoga.seals() == []
+    yoga.check()
+    yoga.cycle()
+    assert yoga.read("a") == b"12"
+
+
+def test_many_files_are_synced_at_once(yoga: Machine) -> None:
+    for number in range(20):
+        yoga.write(f"f{number}", b"x")
+    assert len(yoga.seal()) == 20
+    yoga.cycle()
+
+
+def test_a_commit_between_begin_and_finish_promises_nothing(yoga: Machine) -> None:
+    """The mount dies after freezing: all is dirty again."""
+    yoga.write("a", b"1")
+    yoga.tree.seal_begin()
+    yoga.write("b", b"2")
+    yoga.restart()
+    assert yoga.seals() == []
+    assert yoga.walk() == {"a": b"1", "b": b"2"}
+    yoga.check()
+    yoga.cycle()
+
+
+@pytest.mark.parametrize("point", ["tree.before_commit", "tree.before_seal_commit", "tree.after_seal_commit"])
+def test_a_kill_while_sealing(yoga: Machine, point: str) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/a", b"bytes")
+    yoga.env.arm(point)
+    seal_round = yoga.tree.seal_begin()
+    seal_round.sync()
+    with pytest.raises(Crash):
+        yoga.tree.seal_finish(seal_round)
+    yoga.restart()
+    assert len(yoga.seals()) == (2 if point == "tree.after_seal_commit" else 0)
+    assert yoga.walk() == {"d": None, "d/a": b"bytes"}
+    yoga.check()
+    yoga.cycle()
+    assert yoga.tree.state.overlay.all_entries() == []
+
+
+def test_the_root_is_never_published(yoga: Machine) -> None:
+    yoga.tree.setattr(ROOT_ID, mode=0o700, mtime_ns=7)
+    assert yoga.seal() == []
+    yoga.tree.commit()
+    yoga.restart()
+    assert yoga.attr("").mode == 0o700
+
+
+def test_an_owner_that_only_we_know_stays(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.cycle()
+    yoga.tree.setattr(yoga.ino("a"), uid=33, gid=44)
+    yoga.cycle()
+    yoga.restart()
+    assert (yoga.attr("a").uid, yoga.attr("a").gid) == (33, 44)
+    yoga.write("a", b"2")
+    yoga.cycle()
+    assert (yoga.attr("a").uid, yoga.attr("a").gid) == (33, 44)
+    assert yoga.tree.state.overlay.owners == {}
