@@ -355,6 +355,28 @@ def test_a_new_file_in_a_directory_removed_elsewhere(world: World, yoga: WorldMa
     end(world, {"d/new": "mine", "d/x": None})
 
 
+def test_a_folder_that_got_another_number_keeps_what_was_written_under_both(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    yoga.mkdir("e")
+    share(world, yoga, "e/x", "one")
+    number = yoga.ino("e")
+    put(yoga, "e/y", "under the old number")
+    bates.rename("e", "f")
+    bates.publish()
+    yoga.learn()
+    put(bates, "e", "")
+    bates.unlink("e")
+    bates.mkdir("e")
+    put(bates, "e/z", "three")
+    bates.publish()
+    yoga.learn()  # the mount has not read the feed
+    assert yoga.ino("e") != number
+    put(yoga, "e/y", "under the new number")
+    yoga.feed()
+    both_kept_in(world, "e", "y", {"under the old number", "under the new number"})
+
+
 # ---- bytes
 
 

@@ -5,6 +5,7 @@ NAME or as a sibling; one that was knowingly replaced or removed stands nowhere;
 """
 
 import contextlib
+import errno
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ class History:
     written: dict[str, set[str]] = field(default_factory=dict)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     below: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)  # paths below a renamed folder: what came meanwhile has moved as well
     kept: set[tuple[str, str]] = field(default_factory=set)  # said again by removing its sibling: it may stand after all
 
     def write(self, path: str, text: str, over: str | None) -> None:
@@ -64,28 +66,54 @@ class Schedule:
 
     # ---- users
 
-    def op_put(self, m: WorldMachine) -> None:
+    def path(self, m: WorldMachine) -> str:
+        """A path whose folder is there."""
         path = self.rnd.choice(self.paths)
+        folder = path.rpartition("/")[0]
+        if folder and not m.exists(folder):
+            m.mkdir(folder)
+        return path
+
+    def op_move_folder(self, m: WorldMachine) -> None:
+        """What lies below moves as it is shown; it was written at its new place and removed from the old."""
+        old, new = self.rnd.sample(DIRS, 2)
+        if not m.exists(old) or (m.exists(new) and m.names(new)):
+            return
+        moved = {name: text for name in "xy" if (text := m.text(f"{old}/{name}")) is not None}
+        try:
+            m.rename(old, new)
+        except OSError as error:  # two folders that swap their names have to wait for the first move
+            assert error.errno == errno.EXDEV
+            return
+        # What the engine learns before it publishes the move goes along.
+        self.history.moved |= {f"{folder}/{name}" for folder in DIRS for name in "xy"}
+        for name, text in moved.items():
+            self.history.kept.add((f"{new}/{name}", text))
+            self.history.write(f"{new}/{name}", text, None)
+            self.history.remove(f"{old}/{name}", text)
+
+    def op_put(self, m: WorldMachine) -> None:
+        path = self.path(m)
         over, text = m.text(path), self.text()
         m.write(path, text.encode())
         self.history.write(path, text, over)
 
     def op_save_by_rename(self, m: WorldMachine) -> None:
-        path = self.rnd.choice(self.paths)
+        path = self.path(m)
         over, text = m.text(path), self.text()
         m.write(f"{path}.new", text.encode())
         m.rename(f"{path}.new", path)
         self.history.write(path, text, over)
 
     def op_unlink(self, m: WorldMachine) -> None:
-        path = self.rnd.choice(self.paths)
+        path = self.path(m)
         over = m.text(path)
         if over is not None:
             m.unlink(path)
             self.history.remove(path, over)
 
     def op_rename(self, m: WorldMachine) -> None:
-        old, new = self.rnd.choice(self.paths), self.rnd.choice(self.paths)
+        old, new = self.path(m), self.path(m)
         text, over = m.text(old), m.text(new)
         if text is None or old == new:
             return
@@ -97,7 +125,7 @@ class Schedule:
         self.history.write(new, fresh, text)
 
     def op_hold(self, m: WorldMachine) -> None:
-        path = self.rnd.choice(self.paths)
+        path = self.path(m)
         if m.exists(path):
             m.open(path, write=True)
 
@@ -106,7 +134,7 @@ class Schedule:
             m.release(self.rnd.choice(m.files))
 
     def op_remove_sibling(self, m: WorldMachine) -> None:
-        path = self.rnd.choice(self.paths)
+        path = self.path(m)
         for name in self.siblings(m, path)[:1]:
             text, kept = m.text(name), m.text(path)
             m.unlink(name)
@@ -150,7 +178,7 @@ class Schedule:
 
     def run(self, steps: int) -> None:
         weights = {
-            "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2, "remove_sibling": 3,
+            "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2, "remove_sibling": 3, "move_folder": 2,
             "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
         }  # fmt: skip
         names = list(weights)
@@ -168,11 +196,17 @@ class Schedule:
             replaced = set(self.history.replaced.get(path, set()))
             replaced -= {text for text in replaced if (path, text) in self.history.kept}
             for machine in self.machines:
-                found = {machine.text(path), *(machine.text(n) for n in self.siblings(machine, path))} - {None}
+                found = self.found(machine, path)
+                if path in self.history.moved:
+                    other = path.translate({ord("d"): "e", ord("e"): "d"})
+                    found |= self.found(machine, other) | self.history.replaced.get(other, set())
                 lost = written - self.history.replaced.get(path, set()) - found
-                back = found & replaced
+                back = found & replaced if path not in self.history.moved else set()
                 assert not lost, f"lost on {machine.name} at {path}: {_short(lost)}"
                 assert not back, f"came back on {machine.name} at {path}: {_short(back)}"
+
+    def found(self, machine: WorldMachine, path: str) -> set[str | None]:
+        return {machine.text(path), *(machine.text(n) for n in self.siblings(machine, path))} - {None}
 
     def close(self) -> None:
         self.world.close()

@@ -71,10 +71,14 @@ def drop_settled(st: State) -> list[Invalidation]:
 
 
 def rehang(st: State, old_id: int, new_id: int) -> None:
-    """The rows below a folder follow it to its new number; where both have one of a name, that of the new number stays."""
+    """The rows below a folder follow it to its new number. Where both have one of a name, that of the new number stands
+    there, and what was behind the other is published beside it.
+    """
     folder = st.overlay.folder(old_id)
     for entry in list(folder.entries.values()) if folder is not None else ():
-        if st.overlay.entry(new_id, entry.name) is not None:
+        other = st.overlay.entry(new_id, entry.name)
+        if other is not None:
+            _give_way(st, entry, other)
             continue
         waiting = st.pending.get(entry.key)
         is_keeper = entry.key in st.keepers
@@ -105,6 +109,33 @@ def rehang(st: State, old_id: int, new_id: int) -> None:
     st.overlay.set_attach(old_id, None)
     if st.overlay.has_rows(new_id) and st.overlay.node(new_id) is None:
         st.overlay.set_attach(new_id, st.path_of(new_id))
+
+
+def _give_way(st: State, entry: Entry, other: Entry) -> None:
+    """Nothing of `entry`, whose name `other` has taken, gets lost."""
+    node = st.overlay.node(entry.node) if entry.node is not None else None
+    path = st.path_at(other.key)
+    for ref in st.overlay.seals.values():
+        if entry.key in ref.keys:
+            ref.keys.remove(entry.key)
+    st.drop_entry(entry)
+    if node is None:
+        other.add_seen(entry.seen)  # removed here by the user, whatever number the folder had then
+        st.put_entry(other)
+    elif node.kind == DIR:
+        other_node = st.overlay.node(other.node) if other.node is not None else None
+        node.key = None
+        st.overlay.drop_node(node)
+        if other_node is not None and other_node.kind == DIR:
+            rehang(st, node.id, other_node.id)
+        elif st.overlay.has_rows(node.id):
+            st.overlay.set_attach(node.id, path)
+    else:
+        node.key = None
+        node.nameless = True
+        node.lost_path, node.lost_seen = path, entry.seen
+        st.overlay.put_node(node)
+        st.pending[node.id] = st.env.monotonic()
 
 
 def _has_life(st: State, dir_id: int) -> bool:
