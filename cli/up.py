@@ -13,7 +13,8 @@ def command(app: App, mountpoint: str | None) -> None:
     from cli.processes import call_running, ensure_daemon, mountpoint_of
     from sync.machines.fuse import why_no_fuse
 
-    if not app.home.fleets():
+    is_new = not app.home.fleets()
+    if is_new:
         created = become_member(app, None, app.settings.fleet, None, None)
         app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
         show_phrase(app, created)
@@ -27,4 +28,16 @@ def command(app: App, mountpoint: str | None) -> None:
         call_running(app, "mount", mountpoint=place)
     data = {"fleet": config.name, "machine": config.machine_name, "mountpoint": place, "store": config.store_url}
     where = f"is at {place}" if place else "is not mounted"
-    app.out.data(data, [f"fleet {config.name} {where}, this machine is {config.machine_name}"])
+    lines = [f"fleet {config.name} {where}, this machine is {config.machine_name}"]
+    app.out.data(data, lines + (_next_steps(app, place) if is_new else []))
+
+
+def _next_steps(app: App, place: str) -> list[str]:
+    """What a person who has just made a fleet does next."""
+    store, key = app.fleet.load().store_url, app.fleet.key_file
+    first = f"copy files into {place}" if place else "'tcfs push FOLDER' puts files into the fleet"
+    return [
+        f"next: {first}; 'tcfs status' tells what is not safe yet, 'tcfs wait' returns when all is",
+        f"another machine that reaches {store} joins with a copy of {key}:",
+        f"    tcfs init --store {store} --key-file COPY && tcfs up",
+    ]
