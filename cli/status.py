@@ -44,9 +44,12 @@ def _lines(data: dict[str, Any]) -> list[str]:
     ]
     if data["engine"] and data["engine"]["store_trouble"]:
         lines.append(data["engine"]["store_trouble"])
+    lines += [data["disk_trouble"]] if data["disk_trouble"] else []
+    if data["mount_trouble"]:
+        lines.append(f"the mount holds changes that it cannot save: {data['mount_trouble']}")
     if data["safe"]:
         lines.append("everything is in the store")
-    else:
+    elif data["unsafe"]:
         lines.append(f"{plural(len(data['unsafe']), 'path')} not in the store yet:")
         lines += table([["  " + item["path"], item["reason"], item["next"]] for item in data["unsafe"]])
     if data["local_only"]:

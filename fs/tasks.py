@@ -14,8 +14,9 @@ from fs.errno import outcome_of
 from fs.ops.volume import Volume
 from fs.tree.model import Invalidation
 from fs.tree.tree import SealRound
-from sync.core.errors import TcfsError
+from sync.core.errors import NoSpace, TcfsError
 from sync.ipc import frames
+from sync.state.ballast import is_full
 
 COMMIT_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
 SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
@@ -64,6 +65,7 @@ class Tasks:
         self._disk_thread = trio.CapacityLimiter(1)
         self._kernel_thread = trio.CapacityLimiter(1)
         self._said_taken = (0, 0)
+        self._said_trouble = ""
         self._trouble: dict[str, str] = {}  # task -> what was said last
 
     # ---- called in between, from the same thread
@@ -91,7 +93,8 @@ class Tasks:
             log.error("fleet.db is another one than at the start: the mount starts anew")
             self._stop()
             return
-        self._said_taken = (0, 0)
+        self._said_taken, self._said_trouble = (0, 0), ""
+        self._say_trouble()
         self._client.hint(frames.Sealed())
         self._looking.set()
 
@@ -132,8 +135,11 @@ class Tasks:
     async def _commit(self) -> None:
         """Group what operations leave open, and commit it a few milliseconds later."""
         while True:
-            if self._tree.has_open_group:
-                self._tree.commit()
+            try:
+                if self._tree.has_open_group:
+                    self._tree.commit()
+            finally:
+                self._say_trouble()
             self._sealing.set()
             await self._changed.wait()
             await trio.sleep(COMMIT_S)
@@ -146,6 +152,8 @@ class Tasks:
             started = trio.current_time()
             due = self._tree.seal_due(self._volume.env.monotonic())
             if due.ready:
+                if self._tree.trouble:
+                    self._tree.commit()  # what cannot even be committed need not be frozen
                 async with self._seal_lock:
                     await self._seal_round(self._tree.seal_begin(only_due=True))
                 # Under load larger rounds, not more of them: each holds the disk, and the loop for its commit.
@@ -160,6 +168,7 @@ class Tasks:
         """Seal what was asked for; what waits for an answer to an earlier seal is tried again when that has come."""
         include_busy = request.reason == "push"
         try:
+            self._tree.commit()  # whoever asks wants to know whether what was done is safe
             with trio.move_on_after(SEAL_NOW_S):
                 while True:
                     async with self._seal_lock:
@@ -171,9 +180,11 @@ class Tasks:
                         await self._noted.wait()
             self._client.hint(frames.SealResult(request.id, sealed.busy, sealed.interrupted, sealed.missing))
         except TcfsError as error:
+            self._say_trouble()
             self._client.hint(frames.failed_of(request.id, error))
         except OSError as error:
-            self._client.hint(frames.Failed(request.id, "error", f"cannot seal: {error}"))
+            code = NoSpace.code if is_full(error) else TcfsError.code
+            self._client.hint(frames.Failed(request.id, code, f"cannot seal: {error}"))
 
     async def _seal_round(self, sealed: SealRound) -> None:
         """Sync a round that has begun, and finish it; it is taken back if the disk refuses."""
@@ -219,6 +230,12 @@ class Tasks:
         if now[1] != self._said_taken[1]:
             self._client.hint(frames.Noted(now[1], durable=True))
         self._said_taken = now
+
+    def _say_trouble(self) -> None:
+        """Tell the engine, for `status`, while what is changed here cannot be committed."""
+        if self._tree.trouble != self._said_trouble:
+            self._said_trouble = self._tree.trouble
+            self._client.hint(frames.MountTrouble(self._said_trouble))
 
     async def _tell_kernel(self) -> None:
         """Deliver invalidations. What is held back for a request under way is tried again soon."""

@@ -6,7 +6,6 @@ engine serves the socket while it runs. Nothing here is global: a test may run m
 
 import asyncio
 import contextlib
-import functools
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,7 @@ import msgspec
 from sync.cas.cache import ChunkCache, default_quota
 from sync.cas.reader import ChunkReader
 from sync.core.codec import Keys
-from sync.core.errors import NoSpace, NotAuthorised, StoreAway, TcfsError
+from sync.core.errors import NotAuthorised, TcfsError
 from sync.core.journal import FLEET_KEY, FleetInfo, decode_fleet
 from sync.core.manifest import Kind
 from sync.core.sealed import SigningKey
@@ -29,6 +28,7 @@ from sync.ipc.server import Link, Server
 from sync.machines.identity import remember_fleet, remembered_fleet
 from sync.machines.lock import FileLock
 from sync.machines.places import mountpoints
+from sync.machines.trouble import expected
 from sync.reports.status import queued_paths, refused_seals
 from sync.state import ballast
 from sync.state.fleet import FleetDb
@@ -85,11 +85,7 @@ async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: cont
     meter = Meter()
     store = open_store(config.store_url, env, meter=meter)
     stack.push_async_callback(store.aclose)
-    # A lost fleet.db begins anew under the old machine_id: the fork rule then finds the old journal and takes a new id.
-    if paths.fleet_db.exists():
-        db = FleetDb.open(env, paths.fleet_db)
-    else:
-        db = FleetDb.create(env, paths.fleet_db, config.fleet_id, config.machine_id, config.machine_name)
+    db = ballast.with_ballast(paths.ballast, lambda: _open_db(env, paths, config))
     stack.callback(db.close)
     keys = Keys.from_root(paths.read_key())
     info = await _fleet_info(store, db, keys)
@@ -111,15 +107,25 @@ async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: cont
     return engine
 
 
+def _open_db(env: Env, paths: FleetPaths, config: FleetConfig) -> FleetDb:
+    """A lost fleet.db begins anew under the old machine_id: the fork rule finds the old journal and takes a new id."""
+    if paths.fleet_db.exists():
+        return FleetDb.open(env, paths.fleet_db, reserve=paths.ballast)
+    machine_id, name = config.machine_id, config.machine_name
+    return FleetDb.create(env, paths.fleet_db, config.fleet_id, machine_id, name, reserve=paths.ballast)
+
+
 async def _fleet_info(store: Store, db: FleetDb, keys: Keys) -> FleetInfo:
     """fleet.json, from the store once, later from fleet.db; NotAuthorised if our key is not its key."""
     known = remembered_fleet(db)
-    if known is not None:
-        return known
-    info = decode_fleet(await store.get(FLEET_KEY))
+    info = known if known is not None else decode_fleet(await store.get(FLEET_KEY))
     if not info.is_key(keys) or info.fleet_id != db.fleet_id:
-        raise NotAuthorised(f"{store.url} holds another fleet, or fleet.key is another fleet's key")
-    remember_fleet(db, info)
+        raise NotAuthorised(
+            f"{store.url} holds another fleet, or fleet.key is another fleet's key",
+            hint="copy fleet.key of another machine to its place",
+        )
+    if known is None:
+        remember_fleet(db, info)
     return info
 
 
@@ -159,7 +165,8 @@ class Engine:
         self._used: list[bytes] = []
         self._durable_upto = 0
         self._told = (0, 0)
-        self._trouble: dict[str, str] = {}
+        self._trouble: dict[str, TcfsError] = {}
+        self._unlearned: set[str] = set()
         self.log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
 
     # ---- background
@@ -183,7 +190,19 @@ class Engine:
 
     async def _learn_loop(self) -> None:
         async for grown in self.context.events.subscribe():
-            await self._attempt("learn", functools.partial(self.learner.poll, grown))
+            self._unlearned |= grown
+            await self._attempt("learn", self._learn)
+
+    async def _learn(self) -> None:
+        """Read the journals that have grown. Not on a full disk: what is left of it is for what goes out, and goes."""
+        if not ballast.keep(self.paths.ballast):
+            raise ballast.no_space(self.paths.ballast)
+        grown, self._unlearned = self._unlearned, set()
+        try:
+            await self.learner.poll(grown)
+        except BaseException:
+            self._unlearned |= grown
+            raise
 
     async def _publish_loop(self) -> None:
         while True:
@@ -198,8 +217,8 @@ class Engine:
         while True:
             if self.context.db.queued_seqs():
                 await self._attempt("drain", self.publisher.drain)
-            if self.context.db.holes():
-                await self._attempt("learn", lambda: self.learner.poll(()))
+            if self._unlearned or self.context.db.holes():
+                await self._attempt("learn", self._learn)
             if self._durable_upto:
                 await self._attempt("prune", self._prune)
             await self.env.sleep(TICK_S)
@@ -209,8 +228,18 @@ class Engine:
             used, self._used = self._used, []
             if used:
                 await self.env.run_io(self.cache.used, used)
-            await self._attempt("cache", lambda: self.env.run_io(self.cache.evict, 0))
+            await self._attempt("cache", lambda: self.env.run_io(self.cache.evict, self._missing_room()))
             await self.env.sleep(TICK_S)
+
+    def _missing_room(self) -> int:
+        """Bytes that the cache should give back to the disk of the state folder, if both are on one."""
+        if ballast.keep(self.paths.ballast):
+            return 0
+        try:
+            is_one_disk = self.paths.cache_dir.stat().st_dev == self.paths.state_dir.stat().st_dev
+        except FileNotFoundError:  # the cache may be deleted at any time
+            return 0
+        return ballast.SIZE + ballast.SPARE if is_one_disk else 0
 
     async def _prune(self) -> None:
         upto, self._durable_upto = self._durable_upto, 0
@@ -222,11 +251,11 @@ class Engine:
         try:
             await job()
         except (TcfsError, OSError, sqlite3.Error) as error:
-            if self._trouble.get(name) != str(error):
-                self.log.warning("%s: %s", name, error, exc_info=None if isinstance(error, TcfsError) else error)
-            self._trouble[name] = str(error)
-            if isinstance(error, NoSpace):
-                ballast.give_up(self.paths.ballast)
+            known = expected(error)
+            trouble = known if known is not None else TcfsError(str(error))
+            if str(self._trouble.get(name)) != str(trouble):
+                self.log.warning("%s: %s", name, trouble, exc_info=error if known is None else None)
+            self._trouble[name] = trouble
         else:
             if self._trouble.pop(name, None) is not None:
                 self.log.info("%s works again", name)
@@ -283,12 +312,16 @@ class Engine:
     def is_mount_wanted(self) -> bool:
         return self.keeper is not None and bool(self.keeper.state().wanted)
 
+    def store_error(self) -> TcfsError | None:
+        """Why nothing comes into the store or out of it; None while all is well."""
+        if self._events.away is not None:
+            return self._events.away
+        return next((self._trouble[name] for name in ("publish", "drain", "learn") if name in self._trouble), None)
+
     def store_trouble(self) -> str:
-        """Why nothing comes into the store or out of it; '' while all is well."""
-        away: StoreAway | None = self._events.away
-        if away is not None:
-            return away.message
-        return next((self._trouble[name] for name in ("publish", "drain", "learn") if name in self._trouble), "")
+        """The message of store_error, '' for none."""
+        error = self.store_error()
+        return error.message if error is not None else ""
 
     def save_config(self, config: FleetConfig) -> None:
         self.paths.save(config)

@@ -78,8 +78,12 @@ async def fsync(volume: Volume, handle: int) -> None:
     if sync is None:
         return
     # The tree may change while the disk works: sync_prepare has taken all that this call promises.
-    with volume.invalidations.request(open_handle.ino):
-        await trio.to_thread.run_sync(sync)
+    try:
+        with volume.invalidations.request(open_handle.ino):
+            await trio.to_thread.run_sync(sync)
+    except OSError:
+        open_handle.file.sync_failed()
+        raise
 
 
 async def fsyncdir(volume: Volume) -> None:

@@ -4,9 +4,5 @@ from fs.ops.volume import Volume
 
 
 def write(volume: Volume, handle: int, offset: int, data: bytes) -> int:
-    """Bytes written: all of them, or OSError (ENOSPC, EFBIG...); what came before the error stays written."""
-    file = volume.handles[handle].file
-    done = file.write(offset, data)
-    while done < len(data):  # the disk gave out in between: ask again for the reason
-        done += file.write(offset + done, memoryview(data)[done:])
-    return done
+    """Bytes written; fewer if the disk gave out in between, as write(2) has it: the next call says why (OSError)."""
+    return volume.handles[handle].file.write(offset, data)

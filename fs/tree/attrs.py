@@ -110,6 +110,8 @@ def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
     """None removes it; OSError ENODATA if there is none. Stale and ReadOnly as setattr."""
     if value is None and name not in xattrs_of(st, ino):
         raise OSError(61, "no such attribute")
+    if value is not None:
+        st.overlay.room.need()
     node = writable_node(st, ino, content=False)
     xattrs = dict(node.xattrs or {})
     if value is None:

@@ -57,7 +57,8 @@ def _check_node(st: State, node: Node, entry: Entry | None) -> list[str]:
         found.append(f"{name} has no name and is not to be published")
     if node.seal_id is not None and node.seal_id not in st.overlay.seals:
         found.append(f"{name} holds a seal that is not there")
-    if node.layer is not None and node.seal_id is None:
+    # A layer below a work file: the disk was too full to join them.
+    if node.layer is not None and node.seal_id is None and node.work is None:
         found.append(f"{name} has a layer that no seal holds")
     for file in node.files:
         if file.spans.end > node.size and file is node.work:

@@ -20,7 +20,7 @@ def has_more(st: State) -> bool:
 
 
 def feed(st: State, limit: int) -> list[Invalidation]:
-    """Read up to `limit` items and commit; each place once, as it is now."""
+    """Read up to `limit` items and commit, if the disk has room; each place once, as it is now."""
     items = st.view.feed_after(int(st.overlay.meta("feed_cursor") or 0), limit)
     if not items:
         return []
@@ -38,7 +38,7 @@ def feed(st: State, limit: int) -> list[Invalidation]:
     siblings.drop_settled(st)
     found |= dict.fromkeys(keepers.drop_settled(st))
     st.overlay.set_meta("feed_cursor", items[-1].n)
-    st.overlay.commit()
+    st.overlay.try_commit()
     return list(found)
 
 

@@ -38,10 +38,11 @@ class OpenFile:
         return pieces(node.files, node.base, offset, min(offset + size, node.size))
 
     def write(self, offset: int, data: Buffer) -> int:
-        """Bytes written, all of them unless the disk gave out in between; the next call says why."""
+        """Bytes written, all of them unless the disk gave out in between; the next call says why (OSError, NoSpace)."""
         st, node = self._st, self.node
         if not len(data):
             return 0
+        st.overlay.room.need()
         make_writable(st, node)
         if not self._is_busy:
             self._is_busy = True
@@ -87,11 +88,21 @@ class OpenFile:
         st, node = self._st, self.node
         if not node.stored:
             return None
-        node.unflushed = False
-        node.synced = True
+        was_unflushed = node.unflushed
+        node.unflushed, node.synced = False, True
         st.overlay.put_node(node)
-        st.overlay.commit()
+        try:
+            st.overlay.commit()
+        except BaseException:
+            node.unflushed, node.synced = was_unflushed, False
+            raise
         return FileSync([os.dup(file.fd()) for file in node.files if file.stored], st.overlay.wal_path)
+
+    def sync_failed(self) -> None:
+        """The disk refused what sync_prepare has promised the rows."""
+        if self.node.stored:
+            self.node.synced = False
+            self._st.overlay.put_node(self.node)
 
     def release(self) -> None:
         """The last descriptor is gone."""
@@ -99,11 +110,13 @@ class OpenFile:
             return
         self._is_open = False
         st, node = self._st, self.node
-        if self._is_busy:
-            self.flush()
-        node.handles -= 1
-        if not node.handles:
-            last_close(st, node)
+        try:
+            if self._is_busy:
+                self.flush()
+        finally:
+            node.handles -= 1
+            if not node.handles:
+                last_close(st, node)
 
 
 class FileSync:
@@ -145,6 +158,8 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
     file = OpenFile(st, node, write=write)
     try:
         if truncate:
+            if not node.files:
+                st.overlay.room.need()  # what it had stays: nothing new could take its place
             make_writable(st, node)
             if node.size or not node.fresh:
                 set_size(st, node, 0)
@@ -210,9 +225,9 @@ def make_dirty(st: State, node: Node) -> None:
 def work_of(st: State, node: Node) -> WorkFile:
     """The file that takes the node's writes. Of an unlinked node it has no rows."""
     if node.work is None:
-        node.work = st.overlay.new_file(node, node.size)
-        node.work.fd()  # the file is there before any row says so
-        node.synced = False
+        file = st.overlay.new_file(node, node.size)
+        file.fd()  # the file is there before any row says so
+        node.work, node.synced = file, False
     if node.stored:
         st.overlay.put_file(node.work)
     return node.work
@@ -228,6 +243,8 @@ def note_write(st: State, node: Node, end: int) -> None:
 
 def truncate(st: State, node: Node, size: int) -> None:
     """ftruncate, truncate: zeros behind the old end, nothing behind the new one."""
+    if not node.files:
+        st.overlay.room.need()
     make_writable(st, node)
     if size != node.size:
         set_size(st, node, size)

@@ -15,6 +15,7 @@ from fs.tree.state import Pending, State
 from fs.work.workfile import WorkFile, absorb
 from sync.core.errors import NotFound
 from sync.core.paths import is_below
+from sync.state.ballast import is_full
 
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
 
@@ -86,7 +87,7 @@ class Freezer:
         if node is None:
             self._removals.append((path, entry))
             return True
-        if node.kind == FILE and not self._allows(node):
+        if node.kind == FILE and not (self._allows(node) and unlayer(st, node)):
             return False
         self._freeze(path, entry, node)
         return True
@@ -132,7 +133,7 @@ class Freezer:
     def _freeze(self, path: str, entry: Entry, node: Node) -> None:
         from_path = self._from_path(path, node) if node.kind == DIR else None
         item = self._item(MOVEDIR if from_path is not None else PUT, path, entry, node, from_path)
-        entry.seal_id, entry.sealed_gen = item.ref.seal_id, entry.gen
+        entry.seal_id, entry.sealed_gen, entry.moved_to = item.ref.seal_id, entry.gen, None
         item.ref.keys.append(entry.key)
         self._st.overlay.put_entry(entry)
         self._st.pending.pop(entry.key, None)
@@ -162,21 +163,20 @@ class Freezer:
                 continue
             item.freed.append(key)
             if left.seal_id is not None:
-                left.moved_to = path
-                st.overlay.put_entry(left)
-            elif from_path is not None and st.path_at(key) == from_path:
+                continue
+            left.moved_to = path
+            if from_path is not None and st.path_at(key) == from_path:
                 left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
                 item.ref.keys.append(key)
-                st.overlay.put_entry(left)
                 if left.node is None:
                     st.pending.pop(key, None)
-            else:
-                left.moved_to = path
-                st.overlay.put_entry(left)
+            st.overlay.put_entry(left)
 
     def _add_lost(self, ino: int) -> None:
         node = self._st.overlay.node(ino)
-        if node is None or node.lost_path is None or node.seal_id is not None or not self._allows(node):
+        if node is None or node.lost_path is None or node.seal_id is not None:
+            return
+        if not (self._allows(node) and unlayer(self._st, node)):
             return
         self._item(PUT, node.lost_path, None, node, None)
         self._st.pending.pop(ino, None)
@@ -184,7 +184,6 @@ class Freezer:
     def _item(self, op: str, path: str, entry: Entry | None, node: Node, from_path: str | None) -> SealItem:
         """Freeze the node: its work file becomes the layer, later writes go to a new one."""
         st = self._st
-        unlayer(st, node)
         if node.work is not None:
             node.work.fd()
             node.layer, node.work = node.work, None
@@ -255,16 +254,26 @@ class Freezer:
         return ids[::-1]
 
 
-def unlayer(st: State, node: Node) -> None:
-    """A layer that no seal holds takes writes again: what is above it goes into it."""
+def unlayer(st: State, node: Node) -> bool:
+    """A layer that no seal holds takes writes again: what is above it goes into it.
+
+    False if the disk is too full for that: both stay, and show the same as before.
+    """
     layer = node.layer
     if layer is None or node.seal_id is not None:
-        return
+        return True
     layer.unseal()
     if node.work is not None:
-        absorb(layer, node.work)
+        try:
+            absorb(layer, node.work)
+        except OSError as error:
+            layer.seal()
+            if is_full(error):
+                return False
+            raise
         node.work.close()
         st.overlay.drop_file(node.work.id, remove=True)
     node.work, node.layer = layer, None
     st.overlay.put_file(layer)
     st.overlay.put_node(node)
+    return True

@@ -1,5 +1,7 @@
 """Names: looking up, listing, making and removing them."""
 
+from bisect import bisect_right
+
 from fs.tree import siblings
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Entry, Node
 from fs.tree.state import State
@@ -74,9 +76,9 @@ def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Att
     if st.dir_kind(ino) != DIR:
         raise NotADirectoryError(20, "not a directory")
     folder = st.overlay.folder(ino)
-    own = [name for name in folder.sorted_names() if name > after] if folder is not None else []
+    own = folder.sorted_names() if folder is not None else []
     found: list[tuple[str, Attr]] = []
-    position, shown_all = 0, False
+    position, shown_all = bisect_right(own, after), False
     while len(found) < limit and not (shown_all and position >= len(own)):
         rows = [] if shown_all else st.view.children(ino, after, min(PAGE, limit))
         shown_all = len(rows) < min(PAGE, limit)
@@ -85,12 +87,13 @@ def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Att
         merged: dict[str, Attr] = {
             row.name: st.row_attr(row, st.told_number(row)) for row in rows if row.name not in hidden
         }
-        while position < len(own) and (horizon is None or own[position] <= horizon):
-            name = own[position]
+        wanted = limit - len(found)
+        while wanted and position < len(own) and (horizon is None or own[position] <= horizon):
+            entry = hidden[own[position]]
             position += 1
-            entry = st.overlay.entry(ino, name)
-            if entry is not None and entry.node is not None:
-                merged[name] = st.node_attr(node_behind(st, entry))
+            if entry.node is not None:
+                merged[entry.name] = st.node_attr(node_behind(st, entry))
+                wanted -= 1
         found += sorted(merged.items())
         after = horizon if horizon is not None else after
     return found[:limit]
@@ -131,13 +134,14 @@ def check_parent(st: State, parent: int) -> None:
 def create(
     st: State, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = ""
 ) -> Attr:  # fmt: skip
-    """Make a file, directory or symlink; told to the kernel (counts as one lookup). AlreadyExists, BadPath."""
+    """Make a file, directory or symlink; told to the kernel (counts as one lookup). AlreadyExists, BadPath, NoSpace."""
     check_parent(st, parent)
     check_name(st, parent, name)
     entry = st.overlay.entry(parent, name)
     row = st.view.lookup(parent, name) if entry is None else None
     if row is not None or (entry is not None and entry.node is not None):
         raise AlreadyExists(f"the name is taken: {name!r}")
+    st.overlay.room.need()
     if entry is None:
         entry = st.new_entry(parent, name, None)
         entry.local_only = st.is_local_name(parent, name, kind == DIR)

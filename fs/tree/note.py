@@ -27,7 +27,7 @@ def has_answers(st: State) -> bool:
 
 
 def note(st: State, limit: int) -> list[Invalidation]:
-    """Take note of up to `limit` answers and commit. What the kernel has to forget."""
+    """Take note of up to `limit` answers and commit, if the disk has room. What the kernel has to forget."""
     answers = st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), limit)
     if not answers:
         return []
@@ -41,7 +41,7 @@ def note(st: State, limit: int) -> list[Invalidation]:
     found += keepers.drop_settled(st)
     _forget_old(st)
     st.env.fault("note.before_commit")
-    st.overlay.commit()
+    st.overlay.try_commit()  # else later: what is noted twice is noted once
     st.env.fault("note.after_commit")
     return found
 
@@ -124,7 +124,7 @@ class _Note:
             st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
             return self._stay(entry)
         st.noted_at[entry.key] = st.env.monotonic()
-        if ref.op == "movedir" and entry.node != ref.node:
+        if ref.op == "movedir" and entry.node != ref.node and entry.moved_to is not None:
             return self._settle_left(entry, is_as_sealed)
         if self._is_queued and version is not None:
             entry.add_seen([version])
@@ -133,7 +133,16 @@ class _Note:
             entry.moved_from = None
         if not is_as_sealed or (entry.node is not None and not self._is_node_as_sealed):
             return self._stay(entry)
+        if ref.op == "movedir" and self._differs_from_shown(entry):
+            return self._stay(entry)
         return self._drop(entry)
+
+    def _differs_from_shown(self, entry: Entry) -> bool:
+        """A renamed directory was published as shown had it: what was changed of itself goes out after that."""
+        node, row = self._node, self._st.view.lookup(*entry.key)
+        if node is None or row is None:
+            return False
+        return (node.mode, node.xattrs or {}) != (row.mode, self._st.view.xattrs(row))
 
     def _settle_left(self, entry: Entry, is_as_sealed: bool) -> list[Invalidation]:
         """The old name of a moved directory: what stands there now has seen that it went."""
@@ -141,6 +150,7 @@ class _Note:
         if entry.moved_node == ref.node:
             entry.moved_node = None
             st.left_by.get(ref.node or 0, set()).discard(entry.key)
+        entry.moved_to = None
         if is_as_sealed and entry.node is None:
             return self._drop(entry)
         dead = st.view.dead_heads(st.path_at(entry.key))

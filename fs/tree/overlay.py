@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fs.tree.model import Entry, Folder, Key, Node, SealRef
+from fs.tree.room import Room
 from fs.tree.rows import (
     ENTRY_COLUMNS,
     NODE_COLUMNS,
@@ -24,6 +25,7 @@ from fs.tree.rows import (
     node_values,
 )
 from fs.work.workfile import WorkFile
+from sync.core.errors import NoSpace
 from sync.env import Env
 from sync.state.tree.database import layer_path, open_tree
 
@@ -47,9 +49,13 @@ _PUT_NODE, _PUT_ENTRY, _PUT_SEAL = _put("node", NODE_COLUMNS), _put("entry", ENT
 class Overlay:
     """The only writer of tree.db. Not for several threads at once."""
 
-    def __init__(self, env: Env, tree_db: Path | str, work_dir: Path, *, keep: int = KEEP) -> None:
+    def __init__(
+        self, env: Env, tree_db: Path | str, work_dir: Path, *, keep: int = KEEP, ballast: Path | None = None
+    ) -> None:
+        """ballast: see Room. NoSpace if the disk is so full that tree.db cannot even be opened."""
         self._env = env
-        self._connection = open_tree(env, tree_db)
+        self.room = Room(ballast)
+        self._connection = self.room.commit(lambda: open_tree(env, tree_db))
         self.work_dir = work_dir
         self.durable_taken_upto = 0  # answers noted, as of the last full commit
         self.wal_path = "" if str(tree_db) == ":memory:" else f"{tree_db}-wal"
@@ -236,6 +242,11 @@ class Overlay:
         self.seals.pop(seal_id, None)
         self._seals_gone.append(seal_id)
 
+    def withdraw_seal(self, seal_id: bytes) -> None:
+        """A seal that was never committed is none."""
+        self.seals.pop(seal_id, None)
+        self._seals_new = [row for row in self._seals_new if row[0] != seal_id]
+
     def seal_numbers(self) -> list[tuple[bytes, int | None, str]]:
         """(seal_id, node, dir_ids as JSON) of every committed seal."""
         return self._connection.execute("SELECT seal_id, node, dir_ids FROM seal").fetchall()
@@ -247,14 +258,44 @@ class Overlay:
     # ---- the transaction
 
     def commit(self, *, full: bool = False) -> None:
-        """Write all changes in one transaction. full: it, and all before it, is on disk when this returns."""
+        """Write all changes in one transaction. full: it, and all before it, is on disk when this returns.
+
+        NoSpace if the disk is full, even without the ballast: the changes stay for the next try.
+        """
         if not self.has_changes and not full:
             return
+        if full:
+            self._meta_changed.setdefault("commits", None)
+            self._meta["commits"] = self._meta_changed["commits"] = int(self._meta.get("commits") or 0) + 1
+        written = self.room.commit(lambda: self._transact(full))
+        for file, all_rows, rows in written:
+            file.rows_written(all_rows, rows)
+        for path in self._files_gone.values():
+            if path is not None:
+                path.unlink(missing_ok=True)
+        if full:
+            self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
+        self._clear_changes()
+        self._shrink()
+
+    def try_commit(self) -> bool:
+        """As commit; False if the disk is full, which the next commit finds, too."""
+        try:
+            self.commit()
+        except NoSpace:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Without a commit. Descriptors of work files are given back."""
+        for node in self.nodes.values():
+            node.close_files()
+        self._connection.close()
+
+    def _transact(self, full: bool) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
         db = self._connection
         if full:
             db.execute("PRAGMA synchronous = FULL")
-            self._meta_changed.setdefault("commits", None)
-            self._meta["commits"] = self._meta_changed["commits"] = int(self._meta.get("commits") or 0) + 1
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -268,21 +309,7 @@ class Overlay:
         finally:
             if full:
                 db.execute("PRAGMA synchronous = NORMAL")
-        for file, all_rows, rows in written:
-            file.rows_written(all_rows, rows)
-        for path in self._files_gone.values():
-            if path is not None:
-                path.unlink(missing_ok=True)
-        if full:
-            self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
-        self._clear_changes()
-        self._shrink()
-
-    def close(self) -> None:
-        """Without a commit. Descriptors of work files are given back."""
-        for node in self.nodes.values():
-            node.close_files()
-        self._connection.close()
+        return written
 
     def _write(self) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
         many = self._connection.executemany

@@ -96,9 +96,14 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
     if paths is not None:
         chosen = [key for key in chosen if _is_meant(st, key, paths)]
         seal_round.missing = [path for path in paths if not _exists(st, path)]
-    for key in chosen:
-        freezer.add(key)
-    seal_round.items = freezer.finish()
+    try:
+        for key in chosen:
+            freezer.add(key)
+        freezer.finish()
+    except BaseException:
+        abort(st, SealRound(freezer.items))
+        raise
+    seal_round.items = freezer.items
     seal_round.files = [item.layer.path for item in seal_round.items if item.layer is not None]
     if not only_due:
         for key in chosen:
@@ -131,11 +136,12 @@ def finish(st: State, seal_round: SealRound) -> None:
 
 
 def abort(st: State, seal_round: SealRound) -> None:
-    """The disk refused: take the round back, its changes are dirty as before."""
+    """The disk refused: take the round back, its changes are dirty as before. Nothing of it was committed."""
     now = st.env.monotonic()
     for item in seal_round.items:
         ref = item.ref
-        st.overlay.seals.pop(ref.seal_id, None)
+        st.overlay.withdraw_seal(ref.seal_id)
+        _wait_again(st, item)
         for key in ref.keys:
             entry = st.overlay.entry(*key)
             if entry is not None and entry.seal_id == ref.seal_id:
@@ -152,6 +158,19 @@ def abort(st: State, seal_round: SealRound) -> None:
         elif item.layer is not None:
             st.overlay.drop_file(item.layer.id, remove=True)
     seal_round.items = []
+
+
+def _wait_again(st: State, item: SealItem) -> None:
+    """The whiteouts that `finish` let go wait for their node as before."""
+    node = item.ref.node
+    if node is None:
+        return
+    for key in item.freed:
+        left = st.overlay.entry(*key)
+        if left is not None and left.moved_node is None and key not in item.ref.keys:
+            left.moved_node = node
+            st.left_by.setdefault(node, set()).add(key)
+            st.overlay.put_entry(left)
 
 
 # ---- when

@@ -53,7 +53,7 @@ class Tree:
         """
         shown = view if view is not None else ShownView(env, paths.fleet_db)
         try:
-            overlay = Overlay(env, paths.tree_db, paths.work_dir, keep=keep)
+            overlay = Overlay(env, paths.tree_db, paths.work_dir, keep=keep, ballast=paths.ballast)
         except BaseException:
             if view is None:
                 shown.close()
@@ -70,9 +70,11 @@ class Tree:
         return tree
 
     def close(self) -> None:
-        """Commit and close."""
-        self.state.overlay.commit(full=True)
-        self.abandon()
+        """Commit and close. NoSpace: it is closed, but what was never committed is lost."""
+        try:
+            self.state.overlay.commit(full=True)
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Close without a commit, as a crash would."""
@@ -157,8 +159,13 @@ class Tree:
         return attrs.readlink(self.state, ino)
 
     def statfs(self) -> os.statvfs_result:
-        """Of the disk that holds what is written here."""
-        return os.statvfs(self._paths.state_dir)
+        """Of the disk that holds what is written here; nothing is available while writes are refused."""
+        disk = os.statvfs(self._paths.state_dir)
+        if not self.state.overlay.room.is_short:
+            return disk
+        fields = list(disk[:10])
+        fields[4] = 0  # f_bavail
+        return os.statvfs_result((*fields, disk.f_fsid))
 
     def open(self, ino: int, *, write: bool, truncate: bool = False) -> OpenFile:
         """Stale if the inode shows other content than was told; ReadOnly for writing to a sibling."""
@@ -175,8 +182,13 @@ class Tree:
         return self.state.overlay.has_changes
 
     def commit(self, *, full: bool = False) -> None:
-        """Write what is open. full: on disk when it returns, and the engine may prune answers up to taken_upto."""
+        """Write what is open; NoSpace. full: on disk when it returns, and the engine may prune up to taken_upto."""
         self.state.overlay.commit(full=full)
+
+    @property
+    def trouble(self) -> str:
+        """Why what is open cannot be committed; '' while it can."""
+        return self.state.overlay.room.trouble
 
     # ---- publishing
 
@@ -200,7 +212,7 @@ class Tree:
         sealing.abort(self.state, seal_round)
 
     def note(self, limit: int = note.NOTES_MAX) -> list[Invalidation]:
-        """Take note of up to `limit` answers; what the kernel has to forget. Committed when it returns."""
+        """Take note of up to `limit` answers; what the kernel has to forget. Committed, unless the disk is full."""
         return note.note(self.state, limit)
 
     @property
@@ -209,7 +221,7 @@ class Tree:
 
     @property
     def taken_upto(self) -> int:
-        """The last answer noted and committed."""
+        """The last answer noted."""
         return int(self.state.overlay.meta("taken_upto") or 0)
 
     @property
@@ -218,7 +230,7 @@ class Tree:
         return self.state.overlay.durable_taken_upto
 
     def feed(self, limit: int = feed.ITEMS_MAX) -> list[Invalidation]:
-        """Read up to `limit` items of the feed; what the kernel has to forget. Committed when it returns."""
+        """Read up to `limit` items of the feed; what the kernel has to forget. Committed, unless the disk is full."""
         return feed.feed(self.state, limit)
 
     @property

@@ -7,7 +7,7 @@
 Fields that hold their default are left out. Unknown fields are skipped, an unknown name is BadFormat: a new message
 needs a new PROTOCOL. Both sides begin with Hello and say Bye before they close on purpose.
 
-Who sends what: the mount Fetch, Sealed, Noted, Used, SealResult, Pong; a CLI Call; the engine all else.
+Who sends what: the mount Fetch, Sealed, Noted, Used, MountTrouble, SealResult, Pong; a CLI Call; the engine all else.
 """
 
 import struct
@@ -93,6 +93,12 @@ class Used(_Message, frozen=True, tag="used"):
     chunks: list[bytes]
 
 
+class MountTrouble(_Message, frozen=True, tag="mount-trouble"):
+    """Why the mount cannot commit what is changed in it; '' once it can again, and until told otherwise."""
+
+    message: str = ""
+
+
 class FeedMoved(_Message, frozen=True, tag="feed-moved"):
     """Hint of the engine: the feed has entries up to n."""
 
@@ -169,6 +175,7 @@ Message = (
     | Sealed
     | Noted
     | Used
+    | MountTrouble
     | FeedMoved
     | TakenMoved
     | ContentDropped

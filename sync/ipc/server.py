@@ -44,6 +44,7 @@ class Link:
 
     def __init__(self, env: Env, peer: Hello, writer: asyncio.StreamWriter) -> None:
         self.peer = peer
+        self.trouble = ""  # of a mount, as it last said
         self._env = env
         self._writer = writer
         self._next_id = 1
@@ -136,6 +137,8 @@ class Link:
                 service.noted(message.taken_upto, message.durable)
             case frames.Used():
                 service.used(message.chunks)
+            case frames.MountTrouble():
+                self.trouble = message.message
             case frames.SealResult() | frames.Pong() | frames.Failed():
                 self.answered(message)
             case _:

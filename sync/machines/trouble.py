@@ -4,12 +4,11 @@ import errno
 import sqlite3
 
 from sync.core.errors import Integrity, NoSpace, NotAuthorised, NotYet, TcfsError
+from sync.state.ballast import HINT, is_full
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _DISK = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN})
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_HINT_FULL = "free some space on that disk"
 
 
 def expected(error: BaseException) -> TcfsError | None:
@@ -26,8 +25,8 @@ def expected(error: BaseException) -> TcfsError | None:
 def _of_system(error: OSError) -> TcfsError | None:
     path = str(error.filename) if isinstance(error.filename, str) else ""
     text = error.strerror or str(error)
-    if error.errno in _FULL:
-        return NoSpace(text, path=path, hint=_HINT_FULL)
+    if is_full(error):
+        return NoSpace(text, path=path, hint=HINT)
     if error.errno in _REFUSED:
         return NotAuthorised(text, path=path)
     if error.errno in _DISK:
@@ -38,8 +37,8 @@ def _of_system(error: OSError) -> TcfsError | None:
 def _of_sqlite(error: sqlite3.Error) -> TcfsError | None:
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None  # the rest tells where, not what
-    if primary == sqlite3.SQLITE_FULL:
-        return NoSpace(f"a database cannot be written: {error}", hint=_HINT_FULL)
+    if is_full(error):
+        return NoSpace(f"a database cannot be written: {error}", hint=HINT)
     if primary in _BROKEN:
         return Integrity(f"a database is damaged: {error}", hint="'tcfs fsck' tells which")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):

@@ -7,6 +7,7 @@ from sync.core.paths import is_below
 from sync.machines.lock import is_held
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
+from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.tree.reader import Dirty, DirtyState, TreeReader
 
@@ -91,7 +92,7 @@ def _sending(reason: str, running: Running) -> tuple[str, str]:
     if not running.engine:
         return reason + ", but tcfsd is down", "start it with 'tcfs up'"
     if running.store_trouble:
-        return running.store_trouble, "bring the store back: it goes out by itself then"
+        return running.store_trouble, "put that right: it goes out by itself then"
     return reason, "nothing: it goes out by itself"
 
 
@@ -102,6 +103,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         mount=is_held(state.paths.mount_lock),
         store_trouble=str(engine.get("store_trouble", "")) if engine else "",
     )
+    mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
     found = unsafe_now(state.db, state.tree, running)
     chosen = [item for item in found if is_among(item.path, paths)]
     return {
@@ -110,7 +112,9 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "store": state.config.store_url,
         "mountpoint": state.config.mountpoint,
         "running": {"engine": running.engine, "mount": running.mount},
-        "safe": not chosen,
+        "safe": not (chosen or mount_trouble),  # what the mount cannot commit, tree.db does not know
+        "mount_trouble": mount_trouble,
+        "disk_trouble": ballast.shortage(state.paths.ballast),
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
         "local_only": [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
         "conflicts": len(contested_paths(state.db)),

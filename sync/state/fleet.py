@@ -16,6 +16,7 @@ from sync.core.journal import JournalHead
 from sync.core.manifest import ChunkId, Version, VersionId
 from sync.core.show import Mode
 from sync.env import Env
+from sync.state.ballast import HINT, give_up, is_full
 from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
 from sync.state.heads import VersionTable, batches, marks
 from sync.state.migrate import applied_version, migrate
@@ -43,9 +44,13 @@ class FleetDb:
     before it.
     """
 
-    def __init__(self, env: Env, connection: sqlite3.Connection) -> None:
-        """Over an open, migrated connection, which this object owns from now on; see open and create."""
+    def __init__(self, env: Env, connection: sqlite3.Connection, reserve: Path | None = None) -> None:
+        """Over an open, migrated connection, which this object owns from now on; see open and create.
+
+        reserve: the ballast that is given up when the disk is full, so that the next transaction has room.
+        """
         self._env = env
+        self._reserve = reserve
         self._connection = connection
         self._lock = threading.RLock()
         self._machines = MachineNumbers(connection)
@@ -62,6 +67,7 @@ class FleetDb:
         machine_name: str,
         *,
         mode: Mode = Mode.INTERACTIVE,
+        reserve: Path | None = None,
     ) -> "FleetDb":
         """A new database for this member of a fleet, under a new random epoch. AlreadyExists if there is one."""
 
@@ -93,10 +99,10 @@ class FleetDb:
         except BaseException:
             connection.close()
             raise
-        return cls(env, connection)
+        return cls(env, connection, reserve)
 
     @classmethod
-    def open(cls, env: Env, path: Path | str) -> "FleetDb":
+    def open(cls, env: Env, path: Path | str, *, reserve: Path | None = None) -> "FleetDb":
         """Open for writing, migrated. NotYet if create did not finish, Unsupported if a newer program wrote it."""
         connection = env.connect(path)
         try:
@@ -106,7 +112,7 @@ class FleetDb:
         except BaseException:
             connection.close()
             raise
-        return cls(env, connection)
+        return cls(env, connection, reserve)
 
     def close(self) -> None:
         """Waits for whoever reads or writes in another thread: SQLite's statements must not go while they run."""
@@ -147,8 +153,10 @@ class FleetDb:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._machines.reload()
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise NoSpace("the disk is full: fleet.db cannot be written", hint="free some space") from error
+            if isinstance(error, sqlite3.Error) and is_full(error):
+                if self._reserve is not None:
+                    give_up(self._reserve)
+                raise NoSpace("the disk is full: fleet.db cannot be written", hint=HINT) from error
             raise
 
     # ---- who we are

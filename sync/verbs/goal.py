@@ -4,7 +4,6 @@ import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from sync.core.errors import StoreAway
 from sync.reports.status import is_among
 from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress
@@ -48,7 +47,9 @@ class Goal:
         sealed_as_is: bool = False,
         away_s: float = math.inf,
     ) -> "Goal":
-        """sealed_as_is: every seal that stands holds its path's state. away_s: StoreAway after so long without it."""
+        """sealed_as_is: every seal that stands holds its path's state. away_s: how long the store may fail before its
+        error is raised.
+        """
         refused = engine.refused_seals()
         dirty = [
             item
@@ -75,10 +76,10 @@ class Goal:
         return [*sorted(self._waiting), *(path for path in queued if is_among(path, self._chosen))]
 
     async def _pause(self, look_s: float) -> None:
-        trouble, now = self._engine.store_trouble(), self._engine.env.monotonic()
-        self._away_since = (self._away_since or now) if trouble else None
-        if self._away_since is not None and now - self._away_since >= self._away_s:
-            raise StoreAway(trouble, hint="it stays here, and goes out when the store is back")
+        error, now = self._engine.store_error(), self._engine.env.monotonic()
+        self._away_since = (self._away_since or now) if error is not None else None
+        if error is not None and self._away_since is not None and now - self._away_since >= self._away_s:
+            raise type(error)(error.message, hint="it stays here, and goes out when that is put right")
         await self._engine.env.sleep(min(max(PAUSE_S, 5 * look_s), LONGEST_PAUSE_S))
 
     async def _look(self) -> None:

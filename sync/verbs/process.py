@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sync.core.errors import NotYet, TcfsError, TimedOut, Unavailable
+from sync.core.errors import NoSpace, NotYet, TcfsError, TimedOut, Unavailable
 from sync.machines import fuse
 from sync.machines.lock import is_held
 from sync.reports.status import Running, unsafe_now
@@ -39,6 +39,7 @@ async def engine(engine: "Engine", args: dict[str, object], progress: Progress) 
     areas = engine.meter.statistics()
     keeper = engine.keeper.state() if engine.keeper is not None else None
     mount = engine.server.mount
+    mount_trouble = (mount.trouble if mount is not None else "") or (keeper.trouble if keeper is not None else "")
     return {
         "pid": os.getpid(),
         "is_daemon": engine.keeper is not None,
@@ -48,7 +49,7 @@ async def engine(engine: "Engine", args: dict[str, object], progress: Progress) 
             "mountpoint": mount.peer.mountpoint if mount is not None else "",
             "pid": mount.peer.pid if mount is not None else 0,
             "wanted": keeper.wanted if keeper is not None else "",
-            "trouble": keeper.trouble if keeper is not None else "",
+            "trouble": mount_trouble,
         },
         "problems": [
             {"kind": problem.kind.value, "subject": problem.subject, "message": problem.message}
@@ -130,13 +131,18 @@ async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
                 busy = [item.path for item in await engine.dirty() if item.seal_id is None]
             goal = await Goal.of(engine, [], without=busy)
             await goal.reached(progress)
-    except (TimeoutError, TimedOut, Unavailable):
+    except (TimeoutError, TimedOut, Unavailable, NoSpace):
         return  # what is left is listed by `down`
 
 
 async def _take_away(engine: "Engine", force: bool) -> str:
-    """Unmount, and wait for the mount process to end; where it was mounted, '' if nowhere."""
+    """Unmount, and wait for the mount process to end; where it was mounted, '' if nowhere.
+
+    NoSpace while the mount cannot commit what was changed in it: that would go with the process.
+    """
     link = engine.server.mount
+    if link is not None and link.trouble and not force:
+        raise NoSpace(f"the mount cannot save its changes: {link.trouble}", hint="make room first; --force drops them")
     mountpoint = link.peer.mountpoint if link is not None else engine.config.mountpoint
     if not mountpoint:
         return ""

@@ -139,8 +139,9 @@ def test_a_full_disk_says_so_and_what_came_before_stays(
         return pwrite(fd, bytes(data)[:taken], offset)
 
     monkeypatch.setattr(os, "pwrite", cramped)
+    assert write_ops.write(volume, opened.handle, 0, b"0123456789") == 6
     with pytest.raises(OSError) as caught:
-        write_ops.write(volume, opened.handle, 0, b"0123456789")
+        write_ops.write(volume, opened.handle, 6, b"6789")
     assert caught.value.errno == errno.ENOSPC
     room[0] = 100
     assert write_ops.write(volume, opened.handle, 6, b"6789") == 4

@@ -1,0 +1,69 @@
+"""Room on the disk that holds tree.db and the work files, and what may be done when there is none."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sync.core.errors import NoSpace
+from sync.state import ballast
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Room:
+    """Short of room from when the ballast was given up until it can be made again.
+
+    Then only what gives space back, or changes what is there already, is let through: `need` is asked before all else.
+    So the ballast's space stays for commits, and a copy of many files does not use it up. trouble: why changes cannot
+    be committed, '' while they can.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """path: of the ballast; None: there is always room (tree.db is in memory)."""
+        self._path = path
+        self._was_kept = path is not None and ballast.is_kept(path)
+        self.is_short = False
+        self.trouble = ""
+
+    def commit(self, work: Callable[[], T]) -> T:
+        """work(), which writes tree.db or does nothing, with the ballast's help; NoSpace if even that is not enough."""
+        if self._path is None:
+            return work()
+        try:
+            done = ballast.with_ballast(self._path, work)
+        except NoSpace as error:
+            self._find_short()
+            self.trouble = error.message
+            raise
+        self.trouble = ""
+        self._look()
+        return done
+
+    def need(self) -> None:
+        """Before the disk is filled further. NoSpace while it is short."""
+        if self.is_short and self._path is not None:
+            self._look()
+            if self.is_short:
+                raise ballast.no_space(self._path)
+
+    def _look(self) -> None:
+        """The engine gives the ballast up, too, and makes it again. A disk too small for it is used to its end."""
+        assert self._path is not None
+        if not ballast.is_kept(self._path):
+            if not (self._was_kept or self.is_short):
+                return
+            if not ballast.keep(self._path):
+                self._find_short()
+                return
+        self._was_kept = True
+        if self.is_short:
+            self.is_short = False
+            log.info("the disk of %s has room again", self._path.parent)
+
+    def _find_short(self) -> None:
+        if not self.is_short and self._path is not None:
+            self.is_short = True
+            log.warning("the disk of %s is full: what needs space is refused until there is room", self._path.parent)
