@@ -98,11 +98,15 @@ class Adapter(pyfuse3.Operations):
     def __init__(self, volume: Volume) -> None:
         super().__init__()
         self._volume = volume
+        self.on_init: Callable[[], None] = lambda: None  # called while the kernel's first request is being answered
         self._requests_failed = 0
         self._bugs_seen: set[tuple[str, str]] = set()
         absent = EntryAttributes()  # st_ino 0: there is nothing, and the kernel may remember that
         absent.entry_timeout = FOREVER_S
         self._absent = absent
+
+    def init(self) -> None:
+        self.on_init()
 
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:

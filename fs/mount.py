@@ -125,17 +125,22 @@ def _serve(env: Env, options: Options) -> None:
 def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> None:
     """Mount, run the request loop, unmount."""
     quick = loop.install(env)
-    pyfuse3.init(Adapter(volume), str(options.mountpoint), mount_options())
+    adapter = Adapter(volume)
+    pyfuse3.init(adapter, str(options.mountpoint), mount_options())
     with contextlib.ExitStack() as mounted:
         mounted.callback(pyfuse3.close, unmount=True)
-        mountpoint.tune(options.mountpoint)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
         log.info("mounted at %s", options.mountpoint)
-        trio.run(_run, volume, callbacks, quick, mounted)
+        trio.run(_run, options, adapter, volume, callbacks, quick, mounted)
 
 
 async def _run(
-    volume: Volume, callbacks: Callbacks, quick: loop.QuickTrio | None, mounted: contextlib.ExitStack
+    options: Options,
+    adapter: Adapter,
+    volume: Volume,
+    callbacks: Callbacks,
+    quick: loop.QuickTrio | None,
+    mounted: contextlib.ExitStack,
 ) -> None:
     """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
@@ -145,8 +150,11 @@ async def _run(
     callbacks.content_dropped = tasks.content_dropped
     callbacks.seal_now = tasks.seal_now
     callbacks.connected = tasks.connected
+    initialised = trio.Event()
+    adapter.on_init = initialised.set
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, requests)
+        nursery.start_soon(_tune, options.mountpoint, initialised)
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
         with requests:
@@ -158,6 +166,13 @@ async def _run(
         await tasks.finish()
         nursery.cancel_scope.cancel()
     log.info("unmounted")
+
+
+async def _tune(place: Path, initialised: trio.Event) -> None:
+    """The answer to the kernel's first request sets its limits back to what they were, so they are raised after it."""
+    await initialised.wait()
+    await trio.lowlevel.checkpoint()
+    mountpoint.tune(place)
 
 
 async def _stop_on_signal(

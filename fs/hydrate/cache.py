@@ -20,6 +20,7 @@ from sync.core.manifest import ChunkId
 VERIFIED_MAX = 65_536  # chunks remembered as verified, about 12 MB
 OPEN_MAX = 64  # descriptors kept open
 USED_MAX = 4096  # uses kept for the next report
+CHECK_AT_ONCE = 256 * 1024  # bytes; what is larger is read and hashed in a thread: 1 ms a MiB, or a slow disk
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,28 @@ class _OpenFile(NamedTuple):
     key: _FileKey
 
 
+class Unchecked(NamedTuple):
+    """A large chunk in a file, to be looked at before it is believed: `is_right`, once, in any thread, `settle`."""
+
+    path: Path
+    fd: int
+    key: _FileKey
+    offset: int
+    size: int
+    chunk_id: ChunkId
+    hash_chunk: Callable[[bytes], bytes]
+
+    def is_right(self) -> bool:
+        """Whether the bytes are the chunk's. Closes the descriptor."""
+        try:
+            data = os.pread(self.fd, self.size, self.offset)
+        except OSError:
+            return False  # a disk that cannot give them back
+        finally:
+            os.close(self.fd)
+        return len(data) == self.size and self.hash_chunk(data) == self.chunk_id
+
+
 class CachedContent:
     """The reader of one cache folder. hash_chunk: bytes -> chunk id, with the fleet's key."""
 
@@ -50,20 +73,23 @@ class CachedContent:
         self._used: OrderedDict[ChunkId, None] = OrderedDict()
         self.damaged = 0  # files found wrong since the start
 
-    def read(self, chunk_id: ChunkId, start: int, end: int, size: int) -> bytes | None:
+    def read(self, chunk_id: ChunkId, start: int, end: int, size: int) -> bytes | Unchecked | None:
         """Bytes [start, end) of a chunk of `size` bytes; None if it is not in the cache as a chunk."""
         name = chunk_id.hex()
-        file = self._file(str(self._chunks / name[:2] / name))
+        path = self._chunks / name[:2] / name
+        file = self._file(str(path))
         if file is None:
             return None
-        data = self._read_verified(file, 0, chunk_id, start, end, size)
+        data = self._read_verified(path, file, 0, chunk_id, start, end, size)
         if data is None:
-            self._discard(self._chunks / name[:2] / name, f"chunk {name}")
-            return None
-        self._note_use(chunk_id)
+            self._discard(path)
+        else:
+            self._note_use(chunk_id)
         return data
 
-    def read_whole(self, content_id: str, chunks: ChunkMap, index: int, start: int, end: int) -> bytes | None:
+    def read_whole(
+        self, content_id: str, chunks: ChunkMap, index: int, start: int, end: int
+    ) -> bytes | Unchecked | None:
         """Bytes [start, end) of chunk `index` out of the whole file of that content; None if there is no such file."""
         path = self._whole / content_id
         file = self._file(str(path))
@@ -71,11 +97,18 @@ class CachedContent:
             return None
         data = None
         if file.key.size == chunks.size:
-            offset = chunks.chunk_start(index)
-            data = self._read_verified(file, offset, chunks.ids[index], start, end, chunks.chunk_size(index))
+            offset, size = chunks.chunk_start(index), chunks.chunk_size(index)
+            data = self._read_verified(path, file, offset, chunks.ids[index], start, end, size)
         if data is None:
-            self._discard(path, f"whole file {content_id}")
+            self._discard(path)
         return data
+
+    def settle(self, unchecked: Unchecked, is_right: bool) -> None:
+        """What the look at a chunk has found: from now on it is believed, or its file is gone."""
+        if is_right:
+            self._believe((unchecked.key, unchecked.offset))
+        else:
+            self._discard(unchecked.path)
 
     def is_empty(self) -> bool:
         """True if nothing was ever cached here."""
@@ -130,24 +163,33 @@ class CachedContent:
         return file
 
     def _read_verified(
-        self, file: _OpenFile, offset: int, chunk_id: ChunkId, start: int, end: int, size: int
-    ) -> bytes | None:
+        self, path: Path, file: _OpenFile, offset: int, chunk_id: ChunkId, start: int, end: int, size: int
+    ) -> bytes | Unchecked | None:
         """The bytes, or None if those on disk are not the chunk's."""
         known = (file.key, offset)
-        if known in self._verified:
-            data = os.pread(file.fd, end - start, offset + start)
-            return data if len(data) == end - start else None
-        data = os.pread(file.fd, size, offset)
+        try:
+            if known in self._verified:
+                data = os.pread(file.fd, end - start, offset + start)
+                return data if len(data) == end - start else None
+            if size > CHECK_AT_ONCE:
+                return Unchecked(path, os.dup(file.fd), file.key, offset, size, chunk_id, self._hash)
+            data = os.pread(file.fd, size, offset)
+        except OSError as error:
+            log.warning("cannot read %s: %s", path, error.strerror)
+            return None
         if len(data) != size or self._hash(data) != chunk_id:
             return None
+        self._believe(known)
+        return data if end - start == size else data[start:end]
+
+    def _believe(self, known: tuple[_FileKey, int]) -> None:
         self._verified[known] = None
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
-        return data if end - start == size else data[start:end]
 
-    def _discard(self, path: Path, what: str) -> None:
+    def _discard(self, path: Path) -> None:
         self.damaged += 1
-        log.error("%s in the cache is damaged: removed, and fetched again when it is read", what)
+        log.error("%s is damaged: removed from the cache, and fetched again when it is read", path)
         file = self._open.pop(str(path), None)
         if file is not None:
             os.close(file.fd)

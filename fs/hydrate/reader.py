@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
-from fs.hydrate.cache import CachedContent
+from fs.hydrate.cache import CachedContent, Unchecked
 from fs.hydrate.plan import ChunkMap, ChunkSlice
 from sync.core.errors import Integrity, NotYet, Unsupported
 from sync.core.manifest import ChunkId, Manifest, VersionId
@@ -29,10 +29,15 @@ class Versions(Protocol):
 
 
 class Found(NamedTuple):
-    """The bytes asked for, or None and the chunk indexes that must be fetched first (empty: the chunk list itself)."""
+    """The bytes asked for, or None and what must be done first.
+
+    unchecked: local chunks to be looked at; all of them, whatever else is wanted. Else missing: chunk indexes to be
+    fetched; if that is empty too, the chunk list itself.
+    """
 
     data: bytes | None
     missing: list[int]
+    unchecked: list[Unchecked]
 
 
 class _Content(NamedTuple):
@@ -56,24 +61,30 @@ class VersionReader:
         """
         content = self._content(version)
         if content is None:
-            return Found(None, [])
+            return Found(None, [], [])
         if offset + length > content.chunks.size:
             raise Integrity(f"{version} has {content.chunks.size} bytes, {offset + length} were expected")
         parts: list[bytes] = []
         missing: list[int] = []
+        unchecked: list[Unchecked] = []
         for part in content.chunks.slices(offset, length):
             data = self._slice(content, part, inline)
             if data is None:
                 missing.append(part.chunk)
-            elif not missing:
+            elif isinstance(data, Unchecked):
+                unchecked.append(data)
+            else:
                 parts.append(data)
-        if missing:
-            return Found(None, missing)
-        return Found(parts[0] if len(parts) == 1 else b"".join(parts), [])
+        if missing or unchecked:
+            return Found(None, missing, unchecked)
+        return Found(parts[0] if len(parts) == 1 else b"".join(parts), [], [])
 
     def chunks(self, version: str) -> ChunkMap | None:
-        """The chunk list, None while its pages are not here."""
-        content = self._content(version)
+        """The chunk list; None while its pages are not here, or if this program must not read the version."""
+        try:
+            content = self._content(version)
+        except Unsupported:
+            return None
         return None if content is None else content.chunks
 
     def absent(self, version: str, indexes: range) -> list[int]:
@@ -125,7 +136,7 @@ class VersionReader:
         self._contents[version] = content
         return content
 
-    def _slice(self, content: _Content, part: ChunkSlice, inline: Mapping[int, bytes]) -> bytes | None:
+    def _slice(self, content: _Content, part: ChunkSlice, inline: Mapping[int, bytes]) -> bytes | Unchecked | None:
         given = inline.get(part.chunk)
         if given is not None:
             return self.cached.check(content.chunks.ids[part.chunk], given)[part.start : part.end]

@@ -80,7 +80,7 @@ async def fsync(volume: Volume, handle: int) -> None:
     # The tree may change while the disk works: sync_prepare has taken all that this call promises.
     try:
         with volume.invalidations.request(open_handle.ino):
-            await trio.to_thread.run_sync(sync)
+            await trio.to_thread.run_sync(sync, limiter=volume.disk_threads)
     except OSError:
         open_handle.file.sync_failed()
         raise

@@ -3,6 +3,9 @@
 import os
 from typing import NamedTuple
 
+import trio
+
+from fs.hydrate.cache import Unchecked
 from fs.hydrate.plan import ChunkMap
 from fs.ops.volume import OpenHandle, Volume
 from fs.tree.model import Invalidation
@@ -10,11 +13,15 @@ from fs.work.stack import BasePiece, LocalPiece
 from sync.core.errors import Integrity
 
 ATTEMPTS = 4  # a chunk may be evicted between its fetch and the read; a cache that loses it again and again is broken
+LOOKS = 16  # chunk files may be damaged, and the whole file too; more than that and somebody is writing to them
 
 
-class _Missing(NamedTuple):
+class _Wanted(NamedTuple):
+    """What has to be done before the bytes can be read: local chunks to be looked at, else chunks to be fetched."""
+
     version: str
     indexes: list[int]
+    unchecked: list[Unchecked]
 
 
 async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
@@ -24,12 +31,19 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
     """
     open_handle = volume.handles[handle]
     inline: dict[int, bytes] = {}
-    for _ in range(ATTEMPTS):
-        # Looked up anew each time: while a fetch was under way the file may have been written to.
+    fetches = looks = 0
+    _read_ahead(volume, open_handle, offset, size)
+    while fetches < ATTEMPTS and looks < LOOKS:
+        # Looked up anew each time: while this waited the file may have been written to.
         found = _read_local(volume, open_handle, offset, size, inline)
-        if not isinstance(found, _Missing):
+        if isinstance(found, bytes):
             return found
         with volume.invalidations.request(open_handle.ino):
+            if found.unchecked:
+                looks += 1
+                await _check(volume, found.unchecked)
+                continue
+            fetches += 1
             inline |= await volume.client.fetch(found.version, found.indexes)
         if not open_handle.has_fetched:
             open_handle.has_fetched = True
@@ -37,26 +51,44 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
     raise Integrity("what was fetched is not in the cache", hint="is something else emptying the cache folder?")
 
 
+async def _check(volume: Volume, unchecked: list[Unchecked]) -> None:
+    """Look at chunks in a thread. Reads ahead of one file look at the same ones: the second waits for the first."""
+    for chunk in unchecked:
+        name = (chunk.path, chunk.offset)
+        running = volume.checking.get(name)
+        if running is not None:
+            os.close(chunk.fd)
+            await running.wait()
+            continue
+        volume.checking[name] = done = trio.Event()
+        try:
+            is_right = await trio.to_thread.run_sync(chunk.is_right, limiter=volume.disk_threads)
+            volume.reader.cached.settle(chunk, is_right)
+        finally:
+            del volume.checking[name]
+            done.set()
+
+
 def _read_local(
     volume: Volume, open_handle: OpenHandle, offset: int, size: int, inline: dict[int, bytes]
-) -> "bytes | _Missing":
+) -> bytes | _Wanted:
     parts: list[bytes] = []
-    missing: _Missing | None = None
+    wanted: _Wanted | None = None
     for piece in open_handle.file.pieces(offset, size):
         if isinstance(piece, LocalPiece):
             parts.append(_pread(piece))
         elif isinstance(piece, BasePiece):
-            _read_ahead(volume, open_handle, piece)
             found = volume.reader.read(piece.version, piece.offset, piece.length, inline)
             if found.data is not None:
                 parts.append(found.data)
             else:
-                known = missing.indexes if missing else []
-                missing = _Missing(piece.version, [*known, *(n for n in found.missing if n not in known)])
+                wanted = wanted or _Wanted(piece.version, [], [])
+                wanted.indexes.extend(index for index in found.missing if index not in wanted.indexes)
+                wanted.unchecked.extend(found.unchecked)
         else:
             parts.append(bytes(piece.length))
-    if missing is not None:
-        return missing
+    if wanted is not None:
+        return wanted
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -68,12 +100,14 @@ def _pread(piece: LocalPiece) -> bytes:
     return data
 
 
-def _read_ahead(volume: Volume, open_handle: OpenHandle, piece: BasePiece) -> None:
-    chunks: ChunkMap | None = volume.reader.chunks(piece.version)
-    if chunks is None or len(chunks) < 2 or piece.offset >= chunks.size:
+def _read_ahead(volume: Volume, open_handle: OpenHandle, offset: int, size: int) -> None:
+    """Ask for what a straight reader will want next. Once a read: asked twice it would look like going straight on."""
+    base = open_handle.file.node.base
+    chunks: ChunkMap | None = volume.reader.chunks(base) if base is not None else None
+    if base is None or chunks is None or len(chunks) < 2 or offset >= chunks.size:
         return
-    end = min(piece.offset + piece.length, chunks.size)
-    first, last = chunks.index_at(piece.offset), chunks.index_at(end - 1)
-    ahead = open_handle.readahead.advance(piece.offset, end - piece.offset, first, last, len(chunks))
+    end = min(offset + size, chunks.size)
+    first, last = chunks.index_at(offset), chunks.index_at(end - 1)
+    ahead = open_handle.readahead.advance(offset, end - offset, first, last, len(chunks))
     if ahead:
-        volume.client.prefetch(piece.version, volume.reader.absent(piece.version, ahead))
+        volume.client.prefetch(base, volume.reader.absent(base, ahead))

@@ -3,6 +3,9 @@
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
 
 from fs.client import Client
 from fs.hydrate.readahead import Readahead
@@ -11,6 +14,8 @@ from fs.tree.kernel import Invalidations
 from fs.tree.tree import OpenFile, Tree
 from sync.core.paths import PART_MAX
 from sync.env import Env
+
+DISK_THREADS = 4  # looking at cached chunks, syncing files
 
 
 @dataclass(slots=True)
@@ -40,6 +45,7 @@ class Volume:
     """One mounted fleet. All of it belongs to the thread of the request loop.
 
     fleet_epoch: of the fleet.db that is being shown. changed: called after an operation that changed the tree.
+    checking: cached chunks, by file and offset, that are being looked at.
     """
 
     env: Env
@@ -53,6 +59,8 @@ class Volume:
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     opened_with: dict[int, int] = field(default_factory=dict)
     last_handle: int = 0
+    checking: dict[tuple[Path, int], trio.Event] = field(default_factory=dict)
+    disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
 
     def inodes_of(self, versions: Iterable[str]) -> Iterator[int]:
         """The numbers under which these versions are told now; those not shown any more are left out."""

@@ -112,7 +112,7 @@ class Fleet:
         name = chunk_id(self.keys, data)
         path = self.chunk_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temp = path.with_suffix(".tmp")
+        temp = path.with_suffix(f".{threading.get_ident()}")
         temp.write_bytes(data)
         temp.rename(path)
         return name

@@ -109,3 +109,19 @@ def test_few_descriptors_stay_open(content: CachedContent, tmp_path: Path) -> No
     assert len(os.listdir("/proc/self/fd")) - before == cache.OPEN_MAX
     content.drop_descriptors()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.logs_trouble
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_large_chunk_is_looked_at_first(content: CachedContent, tmp_path: Path, is_damaged: bool) -> None:
+    data = bytes(cache.CHECK_AT_ONCE) + b"end"
+    chunk = put(tmp_path, data)
+    if is_damaged:
+        path_of(tmp_path, chunk).write_bytes(b"x" + data[1:])
+    unchecked = content.read(chunk, 5, 10, len(data))
+    assert isinstance(unchecked, cache.Unchecked)
+    is_right = unchecked.is_right()
+    content.settle(unchecked, is_right)
+    assert is_right is not is_damaged
+    assert content.read(chunk, len(data) - 3, len(data), len(data)) == (None if is_damaged else b"end")
+    assert path_of(tmp_path, chunk).exists() is not is_damaged
