@@ -38,6 +38,8 @@ def to_other_fleet_db(st: State) -> None:
     for dir_id in orphans:
         if overlay.node(numbers[dir_id]) is None:
             keepers.keep(st, numbers[dir_id])
+    for row_id in list(overlay.owners):
+        overlay.set_owner(row_id, None)
     _move_seals(st, numbers)
     st.forget_paths()
 

@@ -155,6 +155,7 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     leave(st, left)
     _settle(st, entry, node)
     if is_dir and was_local and not entry.local_only:
+        st.forget_paths()
         _wake_below(st, node.id)
 
 

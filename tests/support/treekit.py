@@ -11,7 +11,7 @@ from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Invalidation
 from fs.tree.tree import OpenFile, Tree, tree_check
 from fs.work.stack import BasePiece, LocalPiece
 from sync.core.errors import NotFound, Stale
-from sync.core.manifest import Clocks, Kind, Manifest, Version, encode_record, version_id
+from sync.core.manifest import Clocks, Kind, Manifest, PathVersion, Version, encode_record, version_id
 from sync.core.plan import State, batch_order, new_clock, state_of
 from sync.core.show import Mode
 from sync.env import FakeClock, FakeEnv
@@ -342,6 +342,7 @@ class Machine:
             target=change.target,
             parents=parents,
             moved_from=change.moved_from,
+            moved_to=PathVersion(change.moved_to) if change.moved_to else None,
             **_content_fields(change.source if isinstance(change.source, Content) else None),
         )
         line = encode_record(manifest)

@@ -1,0 +1,219 @@
+"""What the kernel has to forget when others change things, and folders that must not vanish under what is local."""
+
+import pytest
+from treekit import Fleet, Machine
+
+from fs.tree.model import ROOT_ID, Invalidation
+
+
+@pytest.fixture
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
+    """bates knows a = one and d/x, as the kernel does."""
+    bates = fleet.machine("bates")
+    yoga.write("a", b"one")
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.cycle()
+    bates.learn()
+    bates.note()
+    return bates
+
+
+def hear(bates: Machine) -> set[tuple[str, str]]:
+    """(name, kind) of what the kernel is told after learning; folders' own attributes left out."""
+    bates.learn()
+    found: list[Invalidation] = []
+    while bates.tree.has_feed:
+        found += bates.tree.feed()
+    return {(item.name, item.kind) for item in found if item.name}
+
+
+def test_a_file_that_nobody_has_open(yoga: Machine, bates: Machine) -> None:
+    number = bates.tree.lookup(ROOT_ID, "a").ino
+    yoga.fleet.clock.elapsed += 1
+    yoga.write("a", b"second")
+    yoga.cycle()
+    assert hear(bates) == {("a", "attr")}
+    assert bates.tree.attr(number).size == 6
+    bates.tree.open(number, write=False).release()  # told by stat, which the kernel does when its attributes are gone
+
+
+def test_the_same_size_and_mtime(yoga: Machine, bates: Machine) -> None:
+    attr = bates.tree.lookup(ROOT_ID, "a")
+    yoga.write("a", b"two")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=attr.mtime_ns)
+    yoga.cycle()
+    assert hear(bates) == {("a", "data")}
+
+
+def test_an_open_file_loses_its_name(yoga: Machine, bates: Machine) -> None:
+    bates.tree.lookup(ROOT_ID, "a")
+    handle = bates.open("a")
+    yoga.write("a", b"second")
+    yoga.cycle()
+    assert hear(bates) == {("a", "entry")}
+    bates.release(handle)
+
+
+def test_a_mode(yoga: Machine, bates: Machine) -> None:
+    bates.tree.lookup(ROOT_ID, "a")
+    yoga.tree.setattr(yoga.ino("a"), mode=0o600)
+    yoga.cycle()
+    assert hear(bates) == {("a", "attr")}
+
+
+def test_what_came_and_what_went(yoga: Machine, bates: Machine) -> None:
+    bates.tree.lookup(ROOT_ID, "a")
+    yoga.unlink("a")
+    yoga.write("new", b"")
+    yoga.cycle()
+    assert hear(bates) == {("a", "gone"), ("new", "entry")}
+
+
+def test_the_folders_of_what_changed_are_named_too(yoga: Machine, bates: Machine) -> None:
+    yoga.write("d/new", b"")
+    yoga.cycle()
+    bates.learn()
+    number = bates.ino("d")
+    assert Invalidation(number, "", number, "attr") in bates.tree.feed()
+
+
+def test_what_is_ours_hides_what_changed(yoga: Machine, bates: Machine) -> None:
+    bates.write("a", b"mine")
+    yoga.write("a", b"second")
+    yoga.cycle()
+    assert hear(bates) == set()
+    bates.cycle()
+
+
+def test_own_publishing_says_nothing_of_files(yoga: Machine, bates: Machine) -> None:
+    bates.write("b", b"b")
+    number = bates.tree.lookup(ROOT_ID, "b").ino
+    bates.seal()
+    bates.publish()
+    items = [*bates.tree.note(), *bates.tree.feed()]
+    assert [item for item in items if item.ino == number and item.kind != "attr"] == []
+
+
+def test_the_cursor_is_kept(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"second")
+    yoga.cycle()
+    assert hear(bates) != set()
+    assert bates.tree.feed() == []
+    bates.restart()
+    assert not bates.tree.has_feed
+
+
+def test_a_folder_removed_elsewhere_stays_for_a_new_file_in_it(yoga: Machine, bates: Machine) -> None:
+    """(!)"""
+    bates.write("d/new", b"new")
+    yoga.unlink("d/x")
+    yoga.rmdir("d")
+    yoga.cycle()
+    hear(bates)
+    assert bates.walk() == {"a": b"one", "d": None, "d/new": b"new"}
+    bates.check()
+    bates.restart()
+    assert bates.walk() == {"a": b"one", "d": None, "d/new": b"new"}
+    bates.cycle()
+    yoga.learn()
+    assert yoga.walk() == bates.walk() == {"a": b"one", "d": None, "d/new": b"new"}
+    assert bates.tree.state.overlay.all_entries() == []
+
+
+def test_a_folder_kept_for_a_file_that_goes_goes_too(yoga: Machine, bates: Machine) -> None:
+    bates.write("d/new", b"new")
+    yoga.unlink("d/x")
+    yoga.rmdir("d")
+    yoga.cycle()
+    hear(bates)
+    bates.unlink("d/new")
+    bates.cycle()
+    bates.note()
+    assert bates.tree.state.overlay.attach == {}
+
+
+def test_removing_what_is_removed_elsewhere_too(yoga: Machine, bates: Machine) -> None:
+    bates.unlink("d/x")
+    yoga.unlink("d/x")
+    yoga.rmdir("d")
+    yoga.cycle()
+    hear(bates)
+    assert "d/x" not in bates.walk()
+    bates.cycle()
+    yoga.learn()
+    assert yoga.walk() == bates.walk() == {"a": b"one"}
+    assert bates.tree.state.overlay.all_entries() == []
+
+
+# ---- local-only names
+
+
+def test_names_that_stay_here(yoga: Machine, bates: Machine) -> None:
+    for name in (".a.swp", "4913", ".#lock", ".goutputstream-X"):
+        yoga.write(name, b"temporary")
+    yoga.mkdir(".git")
+    yoga.write(".git/HEAD", b"ref")
+    yoga.mkdir(".git/objects")
+    assert yoga.seal() == []
+    yoga.restart()
+    yoga.cycle()
+    bates.learn()
+    assert ".git/HEAD" in yoga.walk()
+    assert bates.walk() == {"a": b"one", "d": None, "d/x": b"x"}
+    assert yoga.tree.seal_due(1e9).ready == 0
+
+
+def test_saving_through_a_name_that_stays_here(yoga: Machine, bates: Machine) -> None:
+    """As vim and GNOME save."""
+    yoga.write(".goutputstream-X", b"saved")
+    yoga.rename(".goutputstream-X", "a")
+    seal = yoga.seal()[0]
+    assert (seal.path, seal.moved_from, len(seal.seen)) == ("a", None, 1)
+    yoga.cycle()
+    bates.learn()
+    assert bates.read("a") == b"saved"
+
+
+def test_moving_what_is_shared_to_a_name_that_stays_here(yoga: Machine, bates: Machine) -> None:
+    yoga.rename("a", "a.swp")
+    yoga.cycle()
+    bates.learn()
+    assert "a" not in bates.walk()
+    assert yoga.read("a.swp") == b"one"
+    with pytest.raises(OSError, match="local-only"):
+        yoga.rename("d", ".git")
+
+
+def test_a_local_folder_that_gets_another_name_is_published(yoga: Machine, bates: Machine) -> None:
+    yoga.mkdir(".git")
+    yoga.write(".git/HEAD", b"ref")
+    yoga.write(".git/x.swp", b"not this")
+    yoga.rename(".git", "shared")
+    yoga.cycle()
+    bates.learn()
+    assert {path: item for path, item in bates.walk().items() if "shared" in path} == {
+        "shared": None,
+        "shared/HEAD": b"ref",
+    }
+    assert yoga.read("shared/x.swp") == b"not this"
+
+
+def test_a_new_ignore_file_decides_anew_about_unpublished_rows_only(yoga: Machine, bates: Machine) -> None:
+    yoga.write("old.log", b"published")
+    yoga.cycle()
+    yoga.write("new.log", b"not yet")
+    with yoga.db.transaction() as txn:
+        txn.set_meta("tcfsignore", "*.log\n!*.swp\n")
+    yoga.write("kept.swp", b"")
+    yoga.write(".tcfsignore", b"*.log\n")
+    yoga.seal([".tcfsignore"])
+    yoga.publish()
+    yoga.note()
+    yoga.write("old.log", b"changed")
+    yoga.cycle()
+    bates.learn()
+    shown = bates.walk()
+    assert shown["old.log"] == b"changed"
+    assert "new.log" not in shown
+    assert "kept.swp" in shown

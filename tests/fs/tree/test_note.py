@@ -1,0 +1,185 @@
+"""Taking note of answers: each interleaving of the user, the engine and the mount that an older wording broke."""
+
+import pytest
+from treekit import Fleet, Machine
+
+from sync.env import Crash
+
+
+@pytest.fixture
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
+    return fleet.machine("bates")
+
+
+def published(machine: Machine) -> Machine:
+    """a = 1 is queued, and the mount has not noted it."""
+    machine.write("a", b"1")
+    machine.seal()
+    machine.publish()
+    return machine
+
+
+def agree(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
+    yoga.cycle()
+    bates.learn()
+    assert yoga.walk() == bates.walk() == expected
+    assert yoga.tree.state.overlay.all_entries() == []
+    assert len([head for head in yoga.db.heads("a") if head.is_live]) == ("a" in expected)
+
+
+def test_removed_before_the_note(yoga: Machine, bates: Machine) -> None:
+    """(!) An entry has seen its own versions in flight."""
+    published(yoga).unlink("a")
+    agree(yoga, bates, {})
+
+
+def test_saved_by_rename_before_the_note(yoga: Machine, bates: Machine) -> None:
+    """(!)"""
+    published(yoga).write("tmp", b"2")
+    yoga.rename("tmp", "a")
+    agree(yoga, bates, {"a": b"2"})
+
+
+def test_removed_and_made_again_before_the_note(yoga: Machine, bates: Machine) -> None:
+    """(!)"""
+    published(yoga).unlink("a")
+    yoga.write("a", b"2")
+    agree(yoga, bates, {"a": b"2"})
+
+
+def test_undone_before_the_note(yoga: Machine, bates: Machine) -> None:
+    """(!) last is the last version of the entry, noted or not."""
+    published(yoga)
+    yoga.note()
+    yoga.write("a", b"2")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=2)
+    yoga.seal()
+    yoga.publish()
+    yoga.write("a", b"1")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=1)
+    agree(yoga, bates, {"a": b"1"})
+
+
+def test_written_between_seal_and_answer(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.seal()
+    yoga.write("a", b"2")
+    yoga.publish()
+    yoga.note()
+    assert yoga.read("a") == b"2"
+    agree(yoga, bates, {"a": b"2"})
+
+
+def test_an_answer_for_nothing_new_drops_the_row(yoga: Machine, bates: Machine) -> None:
+    published(yoga)
+    yoga.note()
+    mtime_ns = yoga.attr("a").mtime_ns
+    yoga.write("a", b"1")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=mtime_ns)
+    yoga.seal()
+    assert yoga.publish() == ["unchanged"]
+    yoga.note()
+    assert len(yoga.db.history("a")) == 1
+    agree(yoga, bates, {"a": b"1"})
+
+
+def test_a_dirty_file_that_becomes_clean_while_a_remote_version_waits(yoga: Machine, bates: Machine) -> None:
+    """(!) What another wrote meanwhile shows, and no version undoes it."""
+    published(yoga)
+    yoga.note()
+    mtime_ns = yoga.attr("a").mtime_ns
+    bates.learn()
+    yoga.write("a", b"1")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=mtime_ns)
+    bates.write("a", b"remote")
+    bates.cycle()
+    yoga.learn()
+    yoga.seal()
+    assert yoga.publish() == ["unchanged"]
+    agree(yoga, bates, {"a": b"remote"})
+
+
+def test_an_answer_applies_only_to_what_holds_its_seal(yoga: Machine, bates: Machine) -> None:
+    published(yoga).rename("a", "b")
+    yoga.write("a", b"another")
+    agree(yoga, bates, {"a": b"another", "b": b"1"})
+
+
+def test_a_complete_layer_becomes_a_whole_file_of_the_cache(yoga: Machine) -> None:
+    published(yoga)
+    content_id = yoga.db.heads("a")[0].manifest.content_id
+    assert not (yoga.paths.cache_dir / "whole" / content_id).exists()
+    yoga.note()
+    assert (yoga.paths.cache_dir / "whole" / content_id).read_bytes() == b"1"
+    assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
+
+
+def test_a_layer_that_is_not_complete_just_goes(yoga: Machine) -> None:
+    yoga.write("a", b"12345")
+    yoga.cycle()
+    yoga.patch("a", 1, b"X")
+    yoga.cycle()
+    assert len(list((yoga.paths.cache_dir / "whole").iterdir())) == 1
+    assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
+    assert yoga.read("a") == b"1X345"
+
+
+@pytest.mark.parametrize("point", ["note.before_rename", "note.after_rename", "note.before_commit", "note.after_commit"])
+def test_killed_while_taking_note(yoga: Machine, bates: Machine, point: str) -> None:
+    """(!) A layer missing while the answer names its seal has been renamed."""
+    published(yoga)
+    yoga.env.arm(point)
+    with pytest.raises(Crash):
+        yoga.tree.note()
+    yoga.restart()
+    yoga.check()
+    assert yoga.read("a") == b"1"
+    agree(yoga, bates, {"a": b"1"})
+    content_id = yoga.db.heads("a")[0].manifest.content_id
+    assert (yoga.paths.cache_dir / "whole" / content_id).read_bytes() == b"1"
+
+
+def test_noted_answers_are_not_read_again(yoga: Machine) -> None:
+    published(yoga)
+    assert yoga.tree.has_answers
+    yoga.tree.note()
+    assert not yoga.tree.has_answers
+    assert yoga.tree.taken_upto == yoga.db.view.taken_after(0)[-1].n
+    assert yoga.tree.durable_taken_upto < yoga.tree.taken_upto
+    yoga.tree.commit(full=True)
+    assert yoga.tree.durable_taken_upto == yoga.tree.taken_upto
+
+
+def test_a_refused_change_stays_and_is_tried_again(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"first")
+    seal = yoga.seal(["a"], include_busy=True)[0]
+    handle.write(5, b" second")
+    with yoga.db.transaction() as txn:
+        txn.answer(seal.seal_id, "refused", None, "for a test")
+    yoga.note()
+    yoga.release(handle)
+    yoga.check()
+    assert yoga.read("a") == b"first second"
+    assert yoga.tree.seal_due(yoga.env.monotonic() + 29).ready == 0
+    assert yoga.tree.seal_due(yoga.env.monotonic() + 31).ready == 1
+    yoga.cycle()
+    assert yoga.fleet.contents[yoga.db.heads("a")[0].manifest.content_id] == b"first second"
+
+
+def test_the_kernel_hears_of_nothing_when_all_is_as_it_was(yoga: Machine) -> None:
+    yoga.tree.lookup(1, "a") if yoga.exists("a") else None
+    published(yoga)
+    number = yoga.tree.lookup(1, "a").ino
+    assert [item for item in yoga.tree.note() if item.ino == number] == []
+    yoga.tree.open(number, write=False).release()  # and its pages are still right: no ESTALE
+
+
+def test_a_directory_keeps_its_times(yoga: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.seal()
+    yoga.fleet.clock.elapsed += 5
+    yoga.write("d/a", b"")
+    before = yoga.attr("d")
+    yoga.cycle()
+    assert yoga.attr("d").mtime_ns == before.mtime_ns

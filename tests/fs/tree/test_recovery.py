@@ -1,0 +1,252 @@
+"""Starting again after a kill, a power cut, and with another fleet.db."""
+
+import pytest
+from treekit import Fleet, Machine
+
+from fs.tree.tree import Tree
+from sync.env import FakeEnv
+
+
+@pytest.fixture
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
+    return fleet.machine("bates")
+
+
+def test_what_was_being_written_is_interrupted(yoga: Machine, bates: Machine) -> None:
+    """(!) Kept, shown, and not sealed by itself."""
+    yoga.write("done", b"1")
+    handle = yoga.create("a")
+    handle.write(0, b"half")
+    yoga.tree.commit()
+    yoga.restart()
+    assert yoga.walk() == {"done": b"1", "a": b"half"}
+    assert yoga.tree.seal_due(yoga.env.monotonic() + 3600).ready == 1
+    seal_round = yoga.tree.seal_begin()
+    assert [item.ref.path for item in seal_round.items] == ["done"]
+    assert (seal_round.interrupted, seal_round.busy) == (["a"], [])
+    seal_round.sync()
+    yoga.tree.seal_finish(seal_round)
+    yoga.publish()
+    yoga.note()
+    yoga.restart()  # and once more: it stays interrupted
+    assert yoga.seal() == []
+    assert [seal.path for seal in yoga.seal(["a"], include_busy=True)] == ["a"]
+    yoga.cycle()
+    bates.learn()
+    assert bates.walk() == {"done": b"1", "a": b"half"}
+
+
+def test_an_interrupted_file_is_published_after_its_next_close(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"half")
+    yoga.tree.commit()
+    yoga.restart()
+    yoga.patch("a", 4, b" and the rest")
+    assert [seal.path for seal in yoga.seal()] == ["a"]
+    yoga.cycle()
+    assert yoga.read("a") == b"half and the rest"
+
+
+def test_what_was_closed_is_sealed_at_start(yoga: Machine, bates: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/a", b"1")
+    yoga.symlink("l", "d/a")
+    yoga.tree.commit()
+    yoga.restart()
+    yoga.fleet.clock.elapsed += 0.03
+    assert yoga.tree.seal_due(yoga.env.monotonic()).ready == 3
+    yoga.cycle()
+    bates.learn()
+    assert bates.walk() == {"d": None, "d/a": b"1", "l": "d/a"}
+
+
+def test_work_files_without_rows_go(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    handle = yoga.create("b")
+    handle.write(0, b"never committed")
+    stray = yoga.paths.work_dir / "ff" / "00000000000000ff"
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"x")
+    foreign = yoga.paths.work_dir / "ff" / "README"
+    foreign.write_bytes(b"not ours")
+    yoga.restart()
+    assert sorted(path.name for path in yoga.paths.work_dir.rglob("*") if path.is_file()) == [
+        "0000000000000001",
+        "README",
+    ]
+    assert yoga.walk() == {"a": b"1"}
+    yoga.cycle()
+
+
+def test_an_unlinked_open_file_leaves_nothing_behind(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    handle = yoga.open("a", write=True)
+    yoga.unlink("a")
+    handle.write(0, b"nobody's")
+    yoga.tree.commit()
+    yoga.restart()
+    assert yoga.walk() == {}
+    assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
+    assert yoga.tree.state.overlay.all_nodes() == []
+
+
+def test_a_nameless_version_survives_a_kill(yoga: Machine, bates: Machine) -> None:
+    """Written through a handle whose NAME had moved on, flushed, then the mount died."""
+    yoga.write("a", b"one")
+    yoga.cycle()
+    bates.learn()
+    handle = bates.open("a", write=True)
+    yoga.fleet.clock.elapsed += 1
+    yoga.write("a", b"second")
+    yoga.cycle()
+    bates.learn()
+    handle.write(0, b"O")
+    handle.flush()
+    bates.restart()
+    bates.check()
+    assert bates.walk() == {"a": b"second"}
+    bates.cycle()
+    assert bates.walk() == {"a": b"One", "a.yoga.conflict": b"second"}
+
+
+def test_after_a_power_cut_what_was_not_synced_is_not_trusted(yoga: Machine) -> None:
+    yoga.write("loose", b"may be lost")
+    handle = yoga.create("safe")
+    handle.write(0, b"fsynced")
+    sync = handle.sync_prepare()
+    assert sync is not None
+    sync()
+    yoga.release(handle)
+    yoga.restart(boot="boot-2")
+    seal_round = yoga.tree.seal_begin()
+    assert [item.ref.path for item in seal_round.items] == ["safe"]
+    assert seal_round.interrupted == ["loose"]
+    yoga.tree.seal_abort(seal_round)
+    yoga.restart(boot="boot-2")
+    assert yoga.tree.seal_begin().interrupted == ["loose"]
+
+
+def test_a_work_file_that_the_disk_lost_reads_as_zeros(yoga: Machine) -> None:
+    yoga.write("a", b"12345")
+    yoga.write("b", b"12345")
+    first, second = sorted(path for path in yoga.paths.work_dir.rglob("*") if path.is_file())
+    yoga.tree.abandon()
+    first.unlink()
+    second.write_bytes(b"12")
+    yoga.restart(boot="boot-2")
+    yoga.check()
+    assert yoga.walk() == {"a": bytes(5), "b": b"12\0\0\0"}
+    assert yoga.tree.seal_begin().interrupted == ["a", "b"]
+
+
+def test_numbers_are_not_used_twice(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    number = yoga.ino("a")
+    yoga.restart()
+    assert yoga.ino("a") == number
+    yoga.write("b", b"2")
+    assert yoga.ino("b") > number
+    yoga.cycle()
+
+
+# ---- another fleet.db
+
+
+@pytest.fixture
+def settled(yoga: Machine, bates: Machine) -> Machine:
+    """yoga with d/x, d/sub/y, z published and known to bates."""
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.mkdir("d/sub")
+    yoga.write("d/sub/y", b"y")
+    yoga.write("z", b"z")
+    yoga.cycle()
+    bates.learn()
+    return yoga
+
+
+def recovered(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
+    yoga.check()
+    assert yoga.walk() == expected
+    for machine in (yoga, bates, yoga):
+        machine.learn()
+        machine.note()
+        machine.cycle()
+    assert yoga.walk() == expected
+    assert bates.walk() == expected
+    assert yoga.tree.state.overlay.all_entries() == []
+
+
+def test_rows_are_found_again_by_path(settled: Machine, bates: Machine) -> None:
+    settled.write("d/x", b"changed")
+    settled.write("d/sub/new", b"new")
+    settled.unlink("d/sub/y")
+    settled.rename("z", "d/z")
+    settled.mkdir("n")
+    settled.write("n/a", b"a")
+    settled.tree.commit()
+    expected = settled.walk()
+    settled.lose_fleet_db()
+    recovered(settled, bates, expected)
+
+
+def test_a_renamed_directory_is_found_again(settled: Machine, bates: Machine) -> None:
+    settled.rename("d", "e")
+    settled.write("e/x", b"changed")
+    settled.tree.commit()
+    expected = settled.walk()
+    settled.lose_fleet_db()
+    recovered(settled, bates, expected)
+
+
+def test_seals_without_an_answer_are_published(settled: Machine, bates: Machine) -> None:
+    settled.write("d/x", b"changed")
+    settled.mkdir("n")
+    settled.write("n/a", b"a")
+    settled.unlink("z")
+    settled.seal()
+    settled.write("n/a", b"newer")
+    expected = settled.walk()
+    settled.lose_fleet_db()
+    assert len(settled.seals()) == 4
+    recovered(settled, bates, expected)
+
+
+def test_a_folder_that_the_new_one_does_not_know_stays_for_its_rows(settled: Machine, bates: Machine) -> None:
+    settled.write("d/sub/new", b"new")
+    settled.tree.commit()
+    for path in ("d/sub/y", "d/x"):
+        bates.unlink(path)
+    bates.rmdir("d/sub")
+    bates.rmdir("d")
+    bates.cycle()
+    settled.lose_fleet_db()
+    recovered(settled, bates, {"d": None, "d/sub": None, "d/sub/new": b"new", "z": b"z"})
+
+
+def test_an_owner_of_another_numbering_is_forgotten(settled: Machine, bates: Machine) -> None:
+    settled.tree.setattr(settled.ino("z"), uid=33)
+    settled.cycle()
+    assert settled.tree.state.overlay.owners != {}
+    settled.lose_fleet_db()
+    assert settled.tree.state.overlay.owners == {}
+
+
+def test_a_tree_too_large_for_memory_is_read_back(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.tree.abandon()
+    yoga.tree = Tree.load(FakeEnv(9, fleet.clock), yoga.paths, uid=1000, gid=1000, keep=3)
+    for folder in ("d", "e", "d/f"):
+        yoga.mkdir(folder)
+        for number in range(5):
+            yoga.write(f"{folder}/{number}", b"%d" % number)
+    yoga.rename("d", "g")
+    yoga.unlink("g/1")
+    expected = yoga.walk()
+    yoga.tree.commit(full=True)
+    assert len(yoga.tree.state.overlay.nodes) < 5
+    assert len(expected) == 17
+    yoga.check()
+    yoga.cycle()
+    assert yoga.walk() == expected
+    assert yoga.tree.state.overlay.all_entries() == []

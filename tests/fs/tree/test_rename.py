@@ -1,0 +1,325 @@
+"""Renaming: what the seals say, what waits for what, and what other machines see."""
+
+import pytest
+from treekit import Fleet, Machine
+
+from sync.core.errors import AlreadyExists, NotEmpty, NotFound
+
+
+@pytest.fixture
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
+    return fleet.machine("bates")
+
+
+def sealed(machine: Machine) -> list[tuple[str, str | None, str]]:
+    return [(seal.op, seal.from_path, seal.path) for seal in machine.seal()]
+
+
+def same(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
+    yoga.cycle()
+    bates.learn()
+    assert yoga.walk() == expected
+    assert bates.walk() == expected
+    assert yoga.tree.state.overlay.all_entries() == []
+
+
+def test_a_new_file_just_changes_its_name(yoga: Machine) -> None:
+    yoga.write("tmp", b"x")
+    number = yoga.ino("tmp")
+    yoga.rename("tmp", "a")
+    assert yoga.ino("a") == number
+    assert sealed(yoga) == [("put", None, "a")]
+    assert yoga.seals()[0].moved_from is None
+    yoga.cycle()
+
+
+def test_a_published_file_leaves_a_removal_that_knows_it(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.cycle()
+    version = yoga.db.heads("a")[0].id
+    number = yoga.ino("a")
+    yoga.rename("a", "b")
+    assert sealed(yoga) == [("put", None, "b"), ("remove", None, "a")]
+    put, removal = yoga.seals()
+    assert put.moved_from is not None
+    assert (put.moved_from.path, put.moved_from.version, put.seen, put.last) == ("a", version, [], None)
+    assert (removal.moved_to, removal.seen, removal.last) == ("b", [version], version)
+    same(yoga, bates, {"b": b"x"})
+    assert yoga.ino("b") == number
+
+
+def test_renamed_twice_before_sealing(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.cycle()
+    yoga.rename("a", "b")
+    yoga.rename("b", "c")
+    assert sealed(yoga) == [("put", None, "c"), ("remove", None, "a")]
+    put, removal = yoga.seals()
+    assert put.moved_from is not None
+    assert (put.moved_from.path, removal.moved_to) == ("a", "c")
+    same(yoga, bates, {"c": b"x"})
+
+
+def test_renamed_while_its_version_has_no_name_yet(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.seal()
+    yoga.rename("a", "b")
+    yoga.publish()
+    yoga.note()
+    version = yoga.db.heads("a")[0].id
+    put = next(seal for seal in yoga.seal() if seal.op == "put")
+    assert put.moved_from is not None
+    assert (put.moved_from.path, put.moved_from.version) == ("a", version)
+    same(yoga, bates, {"b": b"x"})
+
+
+def test_moved_away_and_back_is_still_answered_for(yoga: Machine, bates: Machine) -> None:
+    """(!) A row goes only by the answer for exactly the state it holds."""
+    yoga.write("a", b"x")
+    yoga.cycle()
+    yoga.rename("a", "b")
+    yoga.rename("b", "a")
+    assert [entry.name for entry in yoga.tree.state.overlay.all_entries()] == ["a"]
+    assert sealed(yoga) == [("put", None, "a")]
+    same(yoga, bates, {"a": b"x"})
+    assert len(yoga.db.history("a")) == 1
+
+
+def test_moved_away_and_back_around_a_seal(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.cycle()
+    yoga.rename("a", "b")
+    yoga.seal()
+    yoga.rename("b", "a")
+    same(yoga, bates, {"a": b"x"})
+
+
+def test_a_removal_waits_for_the_busy_file_that_left(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.cycle()
+    handle = yoga.open("a", write=True)
+    handle.write(0, b"y")
+    yoga.rename("a", "b")
+    assert sealed(yoga) == []
+    yoga.release(handle)
+    assert sealed(yoga) == [("put", None, "b"), ("remove", None, "a")]
+    same(yoga, bates, {"b": b"y"})
+
+
+def test_replacing_sees_what_name_showed(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.cycle()
+    version = yoga.db.heads("a")[0].id
+    yoga.write("tmp", b"2")
+    yoga.rename("tmp", "a")
+    seal = yoga.seal()[0]
+    assert (seal.seen, seal.last) == ([version], version)
+    same(yoga, bates, {"a": b"2"})
+
+
+def test_moving_over_a_name_not_yet_learned_keeps_both(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"mine")
+    yoga.cycle()
+    bates.write("b", b"theirs")
+    bates.cycle()
+    yoga.rename("a", "b")
+    yoga.learn()
+    yoga.cycle()
+    assert yoga.walk() == {"b": b"mine", "b.bates.conflict": b"theirs"}
+
+
+def test_what_cannot_be_renamed(yoga: Machine) -> None:
+    for folder in ("d", "e", "e/f"):
+        yoga.mkdir(folder)
+    yoga.write("a", b"1")
+    with pytest.raises(NotFound):
+        yoga.rename("nothing", "b")
+    with pytest.raises(AlreadyExists):
+        yoga.rename("a", "d", noreplace=True)
+    with pytest.raises(IsADirectoryError):
+        yoga.rename("a", "d")
+    with pytest.raises(NotADirectoryError):
+        yoga.rename("d", "a")
+    with pytest.raises(NotEmpty):
+        yoga.rename("d", "e")
+    with pytest.raises(OSError, match="below itself"):
+        yoga.rename("e", "e/f/g")
+    yoga.rename("a", "a")
+    yoga.rename("e/f", "d")
+    assert yoga.walk() == {"a": b"1", "d": None, "e": None}
+    yoga.cycle()
+
+
+# ---- directories
+
+
+@pytest.fixture
+def folder(yoga: Machine, bates: Machine) -> Machine:
+    """yoga with a published d/x, d/sub/y."""
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.mkdir("d/sub")
+    yoga.write("d/sub/y", b"y")
+    yoga.cycle()
+    return yoga
+
+
+MOVED: dict[str, object] = {"e": None, "e/x": b"x", "e/sub": None, "e/sub/y": b"y"}
+
+
+def test_a_directory_moves_with_one_seal(folder: Machine, bates: Machine) -> None:
+    numbers = {path: folder.ino(path) for path in ("d", "d/x", "d/sub/y")}
+    folder.rename("d", "e")
+    assert folder.walk() == MOVED
+    assert sealed(folder) == [("movedir", "d", "e")]
+    same(folder, bates, MOVED)
+    assert numbers == {"d" + path[1:]: folder.ino(path) for path in ("e", "e/x", "e/sub/y")}
+
+
+def test_there_and_back(folder: Machine, bates: Machine) -> None:
+    """(!) The second rename has seen the tombstones of the first."""
+    folder.rename("d", "e")
+    same(folder, bates, MOVED)
+    folder.rename("e", "d")
+    same(folder, bates, {path.replace("e", "d", 1): item for path, item in MOVED.items()})
+
+
+def test_there_and_back_before_sealing(folder: Machine, bates: Machine) -> None:
+    before = folder.walk()
+    folder.rename("d", "e")
+    folder.rename("e", "d")
+    assert not any(op == "movedir" for op, _, _ in sealed(folder))
+    same(folder, bates, before)
+
+
+def test_a_dirty_child_goes_out_at_the_new_path_after_the_move(folder: Machine, bates: Machine) -> None:
+    folder.write("d/x", b"changed")
+    folder.rename("d", "e")
+    assert sealed(folder) == [("movedir", "d", "e"), ("put", None, "e/x")]
+    same(folder, bates, MOVED | {"e/x": b"changed"})
+
+
+def test_a_busy_child_follows_later(folder: Machine, bates: Machine) -> None:
+    handle = folder.open("d/x", write=True)
+    handle.write(0, b"X")
+    folder.rename("d", "e")
+    assert sealed(folder) == [("movedir", "d", "e")]
+    handle.write(1, b"Y")
+    folder.publish()
+    folder.note()
+    folder.release(handle)
+    same(folder, bates, MOVED | {"e/x": b"XY"})
+
+
+def test_children_changed_before_the_note(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "e")
+    folder.seal()
+    folder.write("e/x", b"changed")
+    folder.unlink("e/sub/y")
+    folder.publish()
+    same(folder, bates, {"e": None, "e/x": b"changed", "e/sub": None})
+
+
+def test_a_child_that_leaves_the_renamed_directory(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "e")
+    folder.rename("e/x", "x")
+    folder.rename("e/sub", "sub")
+    same(folder, bates, {"e": None, "x": b"x", "sub": None, "sub/y": b"y"})
+
+
+def test_the_old_name_made_again_before_the_note(folder: Machine, bates: Machine) -> None:
+    """(!)"""
+    folder.rename("d", "e")
+    folder.mkdir("d")
+    folder.write("d/x", b"new")
+    assert folder.walk() == MOVED | {"d": None, "d/x": b"new"}
+    same(folder, bates, MOVED | {"d": None, "d/x": b"new"})
+
+
+def test_the_old_name_taken_by_a_file(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "e")
+    folder.seal()
+    folder.write("d", b"a file now")
+    same(folder, bates, MOVED | {"d": b"a file now"})
+
+
+def test_a_chain_of_renames_between_seals(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "t")
+    folder.seal()
+    folder.rename("t", "u")
+    folder.mkdir("t")
+    folder.seal()
+    folder.publish()
+    folder.rename("u", "e")
+    same(folder, bates, MOVED | {"t": None})
+
+
+def test_a_new_parent_comes_first(folder: Machine, bates: Machine) -> None:
+    folder.mkdir("n")
+    folder.rename("d", "n/e")
+    assert sealed(folder) == [("put", None, "n"), ("movedir", "d", "n/e")]
+    same(folder, bates, {"n": None} | {f"n/{path}": item for path, item in MOVED.items()})
+
+
+def test_names_swapped_by_directories_are_left_to_copying(folder: Machine, bates: Machine) -> None:
+    folder.mkdir("other")
+    folder.write("other/z", b"z")
+    folder.cycle()
+    folder.rename("d", "t")
+    folder.rename("other", "d")
+    with pytest.raises(OSError, match="swap") as caught:
+        folder.rename("t", "other")
+    assert caught.value.errno == 18
+    same(folder, bates, {"d": None, "d/z": b"z"} | {"t" + path[1:]: item for path, item in MOVED.items()})
+
+
+def test_files_may_swap_their_names(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.write("b", b"2")
+    yoga.cycle()
+    yoga.rename("a", "t")
+    yoga.rename("b", "a")
+    yoga.rename("t", "b")
+    same(yoga, bates, {"a": b"2", "b": b"1"})
+
+
+def test_a_directory_changed_and_moved(folder: Machine, bates: Machine) -> None:
+    folder.tree.setattr(folder.ino("d"), mode=0o700)
+    folder.rename("d", "e")
+    same(folder, bates, MOVED)
+    assert folder.attr("e").mode == bates.attr("e").mode == 0o700
+
+
+def test_a_local_directory_moves_without_a_movedir(yoga: Machine, bates: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.rename("d", "e")
+    assert sealed(yoga) == [("put", None, "e"), ("put", None, "e/x")]
+    same(yoga, bates, {"e": None, "e/x": b"x"})
+
+
+def test_a_directory_whose_seal_is_under_way_moves_after_the_answer(yoga: Machine, bates: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.seal()
+    yoga.rename("d", "e")
+    yoga.write("e/z", b"z")
+    yoga.publish()
+    same(yoga, bates, {"e": None, "e/x": b"x", "e/z": b"z"})
+
+
+def test_replacing_an_empty_directory(folder: Machine, bates: Machine) -> None:
+    folder.mkdir("e")
+    folder.cycle()
+    folder.rename("d", "e")
+    same(folder, bates, MOVED)
+
+
+def test_renamed_and_killed(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "e")
+    folder.write("e/x", b"changed")
+    folder.restart()
+    assert folder.walk() == MOVED | {"e/x": b"changed"}
+    folder.seal()
+    folder.restart()
+    same(folder, bates, MOVED | {"e/x": b"changed"})
