@@ -56,6 +56,7 @@ class ChunkCache:
     ) -> None:
         self._env = env
         self._chunks = root / "chunks"
+        self._chunk_root = str(self._chunks)  # paths of chunks are made by the thousand
         self._whole = root / "whole"
         self._quota = quota
         self._keys = keys
@@ -78,7 +79,8 @@ class ChunkCache:
 
     def has(self, chunk: ChunkId) -> bool:
         """True if there is a file that is not empty; get tells whether it is right."""
-        return _size(self.path(chunk)) > 0
+        name = chunk.hex()
+        return _size(f"{self._chunk_root}/{name[:2]}/{name}") > 0
 
     def has_whole(self, content_id: str) -> bool:
         return self.whole_path(content_id).exists()
@@ -104,7 +106,15 @@ class ChunkCache:
         """
         if chunk_id(self._keys, data) != chunk:
             raise ValueError(f"not the bytes of chunk {chunk.hex()}")
-        path = self.path(chunk)
+        return self._keep(chunk, data)
+
+    def put_checked(self, chunks: Iterable[tuple[ChunkId, Buffer]]) -> set[ChunkId]:
+        """As put, for chunks just compared with their names, which is not done again. Those that it cannot take."""
+        return {chunk for chunk, data in chunks if not self._keep(chunk, data)}
+
+    def _keep(self, chunk: ChunkId, data: Buffer) -> bool:
+        name = chunk.hex()
+        path = f"{self._chunk_root}/{name[:2]}/{name}"
         if _size(path) == len(data):
             return True
         if not self._reserve(_on_disk(len(data))):
@@ -166,6 +176,8 @@ class ChunkCache:
         They may be fewer: what was written or used in the last 30 s stays, and what is protected.
         """
         with self._lock:
+            if size <= 0 and self._used is not None and self._used <= self._quota:
+                return 0
             return self._evict(free=size, keep=self._quota)
 
     def scrub(self) -> int:
@@ -211,12 +223,13 @@ class ChunkCache:
         self._used = total
         return before - total
 
-    def _write(self, path: Path, data: Buffer) -> None:
-        temp = path.with_name(f".{path.name[:16]}.{self._env.random_bytes(8).hex()}.tmp")
+    def _write(self, path: str, data: Buffer) -> None:
+        folder, _, name = path.rpartition("/")
+        temp = f"{folder}/.{name[:16]}.{self._env.random_bytes(8).hex()}.tmp"
         try:
             descriptor = _create(temp)
         except FileNotFoundError:  # the first of its folder, or somebody deleted the cache
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = _create(temp)
         try:
             try:
@@ -225,9 +238,9 @@ class ChunkCache:
                 os.utime(descriptor, ns=(now, now))
             finally:
                 os.close(descriptor)
-            temp.rename(path)
+            os.rename(temp, path)  # noqa: PTH104  (no Path for each of thousands)
         except OSError:
-            temp.unlink(missing_ok=True)
+            Path(temp).unlink(missing_ok=True)
             raise
 
     def _remove(self, path: Path) -> None:
@@ -282,7 +295,7 @@ def _files(folders: Iterable[Path]) -> Iterator[_File]:
             yield _File(found.st_mtime_ns, found.st_size, Path(entry.path))
 
 
-def _create(path: Path) -> int:
+def _create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
@@ -291,10 +304,10 @@ def _write_all(descriptor: int, view: memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _size(path: Path) -> int:
+def _size(path: Path | str) -> int:
     """Bytes of the file, 0 if there is none."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return 0
 

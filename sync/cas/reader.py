@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final, cast
 
 import msgspec
 
@@ -53,6 +54,13 @@ class ChunkReader:
         A bad place is made up for by another one. Without one: ObjectMissing or Integrity naming the object, after
         all that its request brought besides; StoreAway as the store raises it. Close it (aclosing) if you stop early.
         """
+        async with aclosing(cast(AsyncGenerator[list[_Pair], None], self.read_ranges(ids))) as ranges:
+            async for found in ranges:
+                for pair in found:
+                    yield pair
+
+    async def read_ranges(self, ids: Sequence[ChunkId]) -> AsyncIterator[list[tuple[ChunkId, bytes]]]:
+        """As read, with all that one request has brought at a time."""
         places = self._locate(ids)
         for chunk in ids:
             if not places.get(chunk):
@@ -65,8 +73,7 @@ class ChunkReader:
                 found, error = await running[0]
                 running.popleft()
                 self._start(planned, places, running)
-                for pair in found:
-                    yield pair
+                yield found
                 if error is not None:
                     raise error
         finally:

@@ -32,6 +32,12 @@ SELECT c.chunk_id, p.pack_id, m.machine_id, c.offset, c.length, c.raw_length, c.
 FROM chunk AS c JOIN pack AS p ON p.num = c.pack JOIN machine AS m ON m.num = p.machine
 WHERE c.chunk_id IN """
 _KNOWN = "SELECT c.chunk_id FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE p.condemned = 0 AND c.chunk_id IN "
+PACKS_SPANNED: Final = 32  # that neighbours looks into: each of them is a request
+_PACKS_FROM = """
+WITH here(pack, offset, machine) AS (
+    SELECT c.pack, c.offset, p.machine FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE c.chunk_id = ? LIMIT 1)
+SELECT p.num, CASE p.num WHEN here.pack THEN here.offset ELSE 0 END FROM here JOIN pack AS p ON p.num >= here.pack
+WHERE p.machine = here.machine AND (p.num = here.pack OR p.condemned = 0) ORDER BY p.num LIMIT ?"""
 _NEIGHBOURS = """
 SELECT chunk_id, offset, length, raw_length FROM chunk
 WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"""
@@ -315,14 +321,22 @@ class FleetDb:
         return places
 
     def neighbours(self, chunks: Iterable[ChunkId], span: int, raw_max: int) -> list[ChunkId]:
-        """Chunks of at most raw_max plain bytes within `span` bytes from the start of one of these in its pack."""
+        """Chunks of at most raw_max plain bytes that lie near one of these: in its pack from a quarter of `span` before
+        it, and in the packs that its machine made next, until there are `span` encoded bytes.
+        """
         found: dict[ChunkId, None] = {}
         asked = list(chunks)
         for chunk in asked:
-            for pack, start in self.query("SELECT pack, offset FROM chunk WHERE chunk_id = ? LIMIT 1", chunk):
-                for other, offset, length, raw_length in self.query(_NEIGHBOURS, pack, start, start + span):
-                    if raw_length <= raw_max and offset + length <= start + span:
+            left = span
+            for pack, place in self.query(_PACKS_FROM, chunk, PACKS_SPANNED):
+                start = end = max(place - span // 4, 0)
+                for other, offset, length, raw_length in self.query(_NEIGHBOURS, pack, start, start + left):
+                    end = offset + length
+                    if raw_length <= raw_max and end <= start + left:
                         found[ChunkId(other)] = None
+                left -= end - start
+                if left <= 0:
+                    break
         return [chunk for chunk in found if chunk not in asked]
 
     def pack_ids(self, machine_id: str) -> set[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import Final
@@ -15,13 +15,17 @@ from sync.cas.reader import ChunkReader
 from sync.core.codec import chunk_id
 from sync.core.errors import BadFormat, Integrity, Unsupported
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
-from sync.worker.chunks import reading
+from sync.worker.chunks import reading, reading_ranges
 from sync.worker.context import Context
 
 PROGRESS_EVERY: Final = 1.0  # seconds
 NEIGHBOUR_MAX: Final = 256 << 10  # bytes; larger chunks do not come along unasked
-NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of one pack that a read of a small file may bring
+NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of packs that a read of a small file may bring
+KEPT_AT_ONCE: Final = 64  # chunks written to the cache by one trip to a thread: the trip costs as much as two of them
+KEPT_BYTES: Final = 1 << 20  # ... and bytes, so that a large chunk is there as soon as it is written
 BACKGROUND_LOADS: Final = 2
+
+_Flight = asyncio.Future[bytes | None]  # see _load for what it holds in the end
 
 _page = msgspec.json.Decoder(list[tuple[str, int]])
 
@@ -40,7 +44,7 @@ class Fetcher:
         self._context = context
         self._cache = cache
         self.reader = reader
-        self._flights: dict[ChunkId, asyncio.Future[bytes]] = {}
+        self._flights: dict[ChunkId, _Flight] = {}
         self._loads: set[asyncio.Task[None]] = set()
         self._background = asyncio.Semaphore(BACKGROUND_LOADS)
 
@@ -140,54 +144,85 @@ class Fetcher:
 
     async def _bring(self, wanted: Iterable[ChunkId], priority: Priority, neighbours: bool) -> dict[ChunkId, bytes]:
         """Have chunks in the cache; the bytes of those it could not take."""
+        inline: dict[ChunkId, bytes] = {}
         missing = [chunk for chunk in wanted if not self._cache.has(chunk)]
-        claimed = [chunk for chunk in missing if chunk not in self._flights]
-        waiting = {chunk: self._flights[chunk] for chunk in missing if chunk in self._flights}
-        if claimed:
-            extra = self._neighbours(claimed) if neighbours else []
-            loop = asyncio.get_running_loop()
-            for chunk in [*claimed, *extra]:
-                future: asyncio.Future[bytes] = loop.create_future()
-                future.add_done_callback(_retrieve)
-                self._flights[chunk] = future
-            waiting |= {chunk: self._flights[chunk] for chunk in claimed}
-            task = asyncio.ensure_future(self._load([*claimed, *extra], priority))
-            self._loads.add(task)
-            task.add_done_callback(self._loads.discard)
-        # shield: the flight belongs to all who wait for it.
-        inline = {chunk: await asyncio.shield(flight) for chunk, flight in waiting.items()}
-        return {chunk: data for chunk, data in inline.items() if data}
+        while missing:
+            claimed = [chunk for chunk in missing if chunk not in self._flights]
+            waiting = {chunk: self._flights[chunk] for chunk in missing if chunk in self._flights}
+            if claimed:
+                self._take_off(claimed, self._neighbours(claimed) if neighbours else [], priority)
+                waiting |= {chunk: self._flights[chunk] for chunk in claimed}
+            # shield: the flight belongs to all who wait for it.
+            brought = {chunk: await asyncio.shield(flight) for chunk, flight in waiting.items()}
+            inline |= {chunk: data for chunk, data in brought.items() if data}
+            missing = [chunk for chunk, data in brought.items() if data is None]
+        return inline
 
-    async def _load(self, ids: Sequence[ChunkId], priority: Priority) -> None:
-        """One request for chunks that are in flight; settles their futures, each with b'' where the cache took it."""
+    def _take_off(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], priority: Priority) -> None:
+        loop = asyncio.get_running_loop()
+        for chunk in [*claimed, *extra]:
+            flight: _Flight = loop.create_future()
+            flight.add_done_callback(_retrieve)
+            self._flights[chunk] = flight
+        task = asyncio.ensure_future(self._load(claimed, extra, priority))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+
+    async def _load(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], priority: Priority) -> None:
+        """Bring chunks that are in flight; settles their futures: b'' where the cache took it, else the bytes; None for
+        one that came along unasked and failed: whoever wants it asks for it by itself.
+        """
+        error: Exception | None = None
         try:
             if priority is Priority.READ:
-                await self._read_into_cache(ids)
+                await self._read_into_cache([*claimed, *extra])
             else:
                 async with self._background:
-                    await self._read_into_cache(ids)
-        except Exception as error:
-            for chunk in ids:
-                if not self._flights[chunk].done():
-                    self._flights[chunk].set_exception(error)
+                    await self._read_into_cache([*claimed, *extra])
+        except Exception as failure:
+            error = failure
         finally:
-            for chunk in ids:
+            for chunk in extra:
+                self._settle(chunk, None)
+            for chunk in claimed:
+                if error is not None and not self._flights[chunk].done():
+                    self._flights[chunk].set_exception(error)
+            for chunk in (*claimed, *extra):
                 self._flights.pop(chunk).cancel()
 
     async def _read_into_cache(self, ids: Sequence[ChunkId]) -> None:
-        async with reading(self.reader, ids) as found:
-            async for chunk, data in found:
-                is_kept = await self._context.env.run_io(self._cache.put, chunk, data)
-                if not self._flights[chunk].done():
-                    self._flights[chunk].set_result(b"" if is_kept else data)
+        async with reading_ranges(self.reader, ids) as ranges:
+            async for found in ranges:
+                for batch in _batches(found):
+                    refused = await self._context.env.run_io(self._cache.put_checked, batch)
+                    for chunk, data in batch:
+                        self._settle(chunk, data if chunk in refused else b"")
         for chunk in ids:
             if not self._flights[chunk].done():
                 self._flights[chunk].set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
 
+    def _settle(self, chunk: ChunkId, result: bytes | None) -> None:
+        if not self._flights[chunk].done():
+            self._flights[chunk].set_result(result)
+
     def _neighbours(self, claimed: Sequence[ChunkId]) -> list[ChunkId]:
-        """Small chunks that lie behind these in the same pack: one range brings them all."""
+        """Small chunks that lie behind these, in the same pack and the next ones: few requests bring them all."""
         found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX)
         return [chunk for chunk in found if chunk not in self._flights and not self._cache.has(chunk)]
+
+
+def _batches(found: Iterable[tuple[ChunkId, bytes]]) -> Iterator[list[tuple[ChunkId, bytes]]]:
+    """In order, of KEPT_AT_ONCE chunks or KEPT_BYTES; the first chunk, which somebody waits for, by itself."""
+    batch: list[tuple[ChunkId, bytes]] = []
+    size, limit = 0, 1
+    for chunk, data in found:
+        batch.append((chunk, data))
+        size += len(data)
+        if len(batch) >= limit or size >= KEPT_BYTES:
+            yield batch
+            batch, size, limit = [], 0, KEPT_AT_ONCE
+    if batch:
+        yield batch
 
 
 def _check_page(page: ChunkId, data: bytes) -> None:
@@ -200,7 +235,7 @@ def _check_page(page: ChunkId, data: bytes) -> None:
         raise BadFormat(f"page {page.hex()} of a chunk list holds what no file can have")
 
 
-def _retrieve(future: "asyncio.Future[bytes]") -> None:
+def _retrieve(future: _Flight) -> None:
     """An error nobody waited for any more (its asker timed out) is no news to the loop."""
     if not future.cancelled():
         future.exception()

@@ -325,11 +325,19 @@ def test_chunks_are_found_in_every_pack_good_ones_first(db: FleetDb, yoga: Journ
     assert db.pack_ids(bates.machine_id) == {"bb" * 32}
 
 
-def test_neighbours_lie_behind_in_the_same_pack(db: FleetDb, yoga: Journal) -> None:
+def test_neighbours_lie_around_and_in_the_packs_made_next(db: FleetDb, yoga: Journal, bates: Journal) -> None:
     with db.transaction() as txn:
-        txn.add_pack(yoga.machine_id, pack(1, "aa", (1, 0, 5), (2, 10, 5), (3, 20, 500), (4, 30, 5), (5, 90, 5)))
-        txn.add_pack(yoga.machine_id, pack(2, "bb", (6, 15, 5)))
-    assert db.neighbours([chunk(2)], span=80, raw_max=100) == [chunk(4)]
+        txn.add_pack(yoga.machine_id, pack(1, "aa", *((number, 10 * number, 5) for number in range(10))))
+        txn.add_pack(yoga.machine_id, pack(2, "bb", (20, 0, 5), (21, 10, 500), (22, 20, 5)))
+        txn.add_pack(bates.machine_id, pack(1, "cc", (30, 0, 5)))
+        txn.add_pack(yoga.machine_id, pack(3, "dd", (40, 0, 5)))
+        txn.add_pack(yoga.machine_id, pack(4, "ee", (50, 0, 5), (51, 10, 5)))
+        txn.condemn(yoga.machine_id, "dd" * 32)
+    assert db.neighbours([chunk(5)], span=40, raw_max=100) == [chunk(4), chunk(6), chunk(7)]
+    assert db.neighbours([chunk(8)], span=80, raw_max=100) == [
+        *(chunk(number) for number in (6, 7, 9, 20, 22, 50)),
+    ]
+    assert db.neighbours([chunk(22), chunk(99)], span=1000, raw_max=600) == [chunk(20), chunk(21), chunk(50), chunk(51)]
 
 
 def test_pages_of_a_long_chunk_list_are_kept(db: FleetDb, yoga: Journal) -> None:

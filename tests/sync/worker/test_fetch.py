@@ -53,7 +53,7 @@ def test_one_request_for_all_who_ask(fleet: Fleet) -> None:
 def test_what_the_cache_cannot_take_comes_inline(fleet: Fleet) -> None:
     async def go() -> None:
         _, bates = await two(fleet, {"f": b"hello"})
-        bates.cache.put = lambda chunk, data: False  # type: ignore[method-assign]
+        bates.cache.put_checked = lambda chunks: {chunk for chunk, _ in chunks}  # type: ignore[method-assign]
         assert await bates.fetcher.fetch(version(bates, "d/f"), [0]) == {0: b"hello"}
 
     run(go(), fleet.clock)
