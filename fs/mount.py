@@ -48,7 +48,7 @@ STOP_S = 2.0  # what still waits for the network when the mount ends is given up
 LOG_NAME = "mount.log"
 LOG_BYTES = 5 * 1024 * 1024
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fs.mount")  # __name__ is __main__
 
 
 class Options(NamedTuple):
