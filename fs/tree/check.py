@@ -42,8 +42,8 @@ def _check_entry(st: State, entry: Entry) -> list[str]:
         found.append(f"{name} has half a seal")
     if entry.local_only and (entry.dirty or entry.node is None):
         found.append(f"{name} is local-only and dirty, or a whiteout")
-    is_waiting = node is not None and node.seal_id is not None
-    if entry.dirty and not entry.local_only and entry.seal_id is None and not is_waiting and entry.key not in st.pending:
+    is_waiting = entry.seal_id is not None or (node is not None and node.seal_id is not None)
+    if entry.dirty and not entry.local_only and not is_waiting and entry.key not in st.pending:
         found.append(f"{name} is dirty and nothing will seal it")
     if entry.is_keeper and entry.key not in st.keepers and node is not None and node.kind == DIR:
         found.append(f"{name} keeps a folder and is not known to")

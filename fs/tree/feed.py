@@ -1,7 +1,7 @@
 """Following the feed: what changed below, and what the kernel has to forget because of it.
 
-The feed says where to look, never what is there; that is read from shown in this moment. Correctness does not depend on when
-it is read: an inode that has moved on answers ESTALE until the kernel has looked again.
+The feed says where to look, never what is there; that is read from shown in this moment. Correctness does not depend
+on when it is read: an inode that has moved on answers ESTALE until the kernel has looked again.
 """
 
 from fs.tree import keepers, siblings

@@ -61,8 +61,8 @@ class OpenFile:
         self.node.unflushed = True
 
     def flush(self) -> None:
-        """A descriptor is closed. What was written is committed; the file counts as closed when no handle is busy, and as
-        whole when no handle has written since its own last flush.
+        """A descriptor is closed. What was written is committed; the file counts as closed when no handle is busy,
+        and as whole when no handle has written since its own last flush.
         """
         st, node = self._st, self.node
         if self._has_written:
@@ -82,8 +82,8 @@ class OpenFile:
     def sync_prepare(self) -> "FileSync | None":
         """What makes the file durable: call it, in a thread if need be. None if there is nothing to be done.
 
-        The rows are committed already, but may not be on disk. They say that the bytes are: should the power fail before
-        the call returns, and only the rows have come through, the file is as torn as on any disk.
+        The rows are committed already, but may not be on disk. They say that the bytes are: should the power fail
+        before the call returns, and only the rows have come through, the file is as torn as on any disk.
         """
         st, node = self._st, self.node
         if not node.stored:
@@ -120,7 +120,7 @@ class OpenFile:
 
 
 class FileSync:
-    """fdatasync of work files, then of the write-ahead log that names their ranges. To be called once, in any thread."""
+    """fdatasync of work files, then of the write-ahead log that names their ranges. Called once, in any thread."""
 
     def __init__(self, descriptors: list[int], wal_path: str) -> None:
         self._descriptors = descriptors

@@ -1,8 +1,8 @@
 """Freezing: which changes go into one seal round, in which order, and what their rows say.
 
-The engine replays a round in order, so a folder comes before what is in it, the move of a directory before what takes its old
-name, what was moved before the removal of its old name, and removals last, the deepest first. A change whose turn cannot
-come yet (something before it waits for an answer, or is being written) is left out and waits as well.
+The engine replays a round in order, so a folder comes before what is in it, the move of a directory before what takes
+its old name, what was moved before the removal of its old name, and removals last, the deepest first. A change whose
+turn cannot come yet (something before it waits for an answer, or is being written) is left out and waits as well.
 """
 
 from collections.abc import Callable
@@ -39,6 +39,7 @@ class Freezer:
         self._done: dict[Pending, bool] = {}
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
         self._moves = [(ref.from_path, ref.path) for ref in st.overlay.seals.values() if ref.op == MOVEDIR]
+        self._moved_away = {ref.moved_dir for ref in st.overlay.seals.values() if self._is_gone(ref.moved_dir)}
         self._removals: list[tuple[str, Entry]] = []
         self.items: list[SealItem] = []
 
@@ -85,6 +86,8 @@ class Freezer:
         if entry.seal_id is not None:
             return True  # sealed with the move of the directory that left this name
         if node is None:
+            if not self._below_gone(entry):
+                return False
             self._removals.append((path, entry))
             return True
         if node.kind == FILE and not (self._allows(node) and unlayer(st, node)):
@@ -105,7 +108,9 @@ class Freezer:
         ready = self._ready_dirs.get(dir_id)
         if ready is None:
             place = self._st.place_of(dir_id)
-            if place is None:
+            if dir_id in self._moved_away:
+                ready = False  # removed behind its move: what was in it is found at the new path when that is noted
+            elif place is None:
                 ready = True  # gone from shown; its remembered path is all there is
             else:
                 entry = self._st.overlay.entry(*place)
@@ -114,6 +119,24 @@ class Freezer:
                     ready = self._emit(entry)
             self._ready_dirs[dir_id] = ready
         return ready
+
+    def _is_gone(self, dir_id: int | None) -> bool:
+        """True of a directory that was removed here: no name leads to it."""
+        node = self._st.overlay.node(dir_id) if dir_id is not None else None
+        return dir_id is not None and (node is None or node.key is None)
+
+    def _below_gone(self, entry: Entry) -> bool:
+        """True if the removals of what was in a removed directory are in this round, or were sealed. Else the engine
+        would find the directory full, and show it again.
+        """
+        row = self._st.view.lookup(*entry.key)
+        if row is None or row.kind != DIR or self._st.place_of(row.id) != entry.key or not self._is_gone(row.id):
+            return True
+        folder = self._st.overlay.folder(row.id)
+        for below in list(folder.entries.values()) if folder is not None else ():
+            if not self._emit(below) or (below.seal_id is not None and below.gen != below.sealed_gen):
+                return False
+        return True
 
     def _left_ready(self, entry: Entry) -> bool:
         """Let the node that left this name go first. True if it has, or never will."""
@@ -144,7 +167,7 @@ class Freezer:
             entry.origin = None
 
     def _from_path(self, path: str, node: Node) -> str | None:
-        """Where the engine will have the directory when it comes to this row; None if it is there, or not known at all."""
+        """Where the engine will have the directory when it comes to this row; None: there, or not known at all."""
         try:
             shown = self._st.view.path_of(node.id)
         except NotFound:
@@ -200,6 +223,7 @@ class Freezer:
         last = entry.last if entry is not None else node.base
         ref = SealRef(seal_id, 0, path, op, layer.id if layer is not None else None, last, node.size)
         ref.node, ref.from_path = node.id, from_path
+        ref.moved_dir = node.id if op == MOVEDIR else None
         ref.moved_from = entry.moved_from if entry is not None else None
         row = (
             op, path, from_path,

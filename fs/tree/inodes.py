@@ -1,7 +1,7 @@
 """Inode numbers: what the kernel knows, and which number stands for a shown row now.
 
-A shown row has its id as number until its content moves while somebody has the old one open: then it is told under a new odd
-number, in memory, and the old number stays with what was opened.
+A shown row has its id as number until its content moves while somebody has the old one open: then it is told under a
+new odd number, in memory, and the old number stays with what was opened.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Keepers: folders that shown has lost and that stay for what is below them here; and rows whose folder got another number."""
+"""Keepers: folders that shown has lost and that stay for what is below them here; rows of renumbered folders."""
 
 from fs.tree.model import DIR, ROOT_ID, Entry, Invalidation, Node
 from fs.tree.state import State

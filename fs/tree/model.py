@@ -16,7 +16,7 @@ Key = tuple[int, str]  # inode of the folder, name
 
 
 class Attr(NamedTuple):
-    """What stat shows. size in bytes, times in ns; told: the content token (shown.value), 0 for a node of this mount."""
+    """What stat shows. size in bytes, times in ns; told: the content token (shown.value), 0 for a node of ours."""
 
     ino: int
     kind: int
@@ -47,8 +47,8 @@ class Invalidation(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """What is behind an entry: a row of `node` (see the schema for the meaning of its columns), or, with stored False, a
-    file that is only open: clean, or nameless and not to be published.
+    """What is behind an entry: a row of `node` (see the schema for the meaning of its columns), or, with stored
+    False, a file that is only open: clean, or nameless and not to be published.
     """
 
     id: int
@@ -164,6 +164,7 @@ class SealRef:
     moved_from: tuple[str, str] | None = None
     keys: list[Key] = field(default_factory=list)
     node: int | None = None
+    moved_dir: int | None = None  # of a movedir: the folder, even if it is removed here
 
 
 def merge_seen(seen: tuple[str, ...], identities: Sequence[str]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def attr(st: State, ino: int) -> Attr:
 
 
 def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
-    """The shown row of an inode that has no node; Stale if it is gone, or (check_told) has other content than was told."""
+    """The shown row of an inode without a node; Stale if it is gone, or (check_told) not of the content told."""
     row_id = st.inodes.row_id(ino)
     row = st.view.row(row_id) if row_id is not None else None
     if row is None or st.overlay.entry(row.parent, row.name) is not None:
@@ -72,7 +72,7 @@ def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
 
 
 def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Attr]]:
-    """At most `limit` names behind `after` ('' = from the start), sorted, with what stat shows. Not counted as lookups."""
+    """At most `limit` names behind `after` ('': from the start), sorted, with what stat shows. No lookups counted."""
     if st.dir_kind(ino) != DIR:
         raise NotADirectoryError(20, "not a directory")
     folder = st.overlay.folder(ino)
@@ -230,7 +230,7 @@ def white_out(st: State, row: ShownRow) -> Entry:
 
 
 def take_away(st: State, entry: Entry) -> None:
-    """Remove what is behind an own row: the row becomes a whiteout, or goes if there is nothing to hide or to publish."""
+    """Remove what is behind an own row: it becomes a whiteout, or goes if it has nothing to hide or to publish."""
     node = node_behind(st, entry)
     entry.node = None
     entry.origin = None
@@ -240,7 +240,7 @@ def take_away(st: State, entry: Entry) -> None:
 
 
 def leave(st: State, entry: Entry) -> None:
-    """What was behind the row is gone or elsewhere: keep a whiteout only where something is hidden or to be published."""
+    """What was behind the row is gone or elsewhere: keep a whiteout only where it hides or publishes something."""
     if entry.local_only or not must_stay(st, entry):
         st.drop_entry(entry)
         return

@@ -1,8 +1,8 @@
 """Taking note of answers: what was published becomes the base, and rows that hold nothing newer go.
 
-An answer applies only to an entry and a node that hold its seal_id, and a row goes only by the answer for exactly the state it
-holds. A complete layer becomes a whole file of the cache before the commit; if that is cut off, the layer is missing when the
-same answer is read again, and that is all there is to know.
+An answer applies only to an entry and a node that hold its seal_id, and a row goes only by the answer for exactly the
+state it holds. A complete layer becomes a whole file of the cache before the commit; if that is cut off, the layer is
+missing when the same answer is read again, and that is all there is to know.
 """
 
 import contextlib
@@ -261,7 +261,7 @@ class _Note:
 
 
 def _move(source: Path, target: Path) -> bool:
-    """Rename, or copy where the cache is another file system. True if `source` is gone; a cache that is full is no error."""
+    """Rename, or copy where the cache is another file system. True: `source` is gone. A full cache is no error."""
     if target.exists():
         return False
     try:

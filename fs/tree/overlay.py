@@ -1,8 +1,8 @@
 """Overlay: the rows of tree.db in memory, written behind.
 
-Memory is the truth: a change marks its node or entry, and `commit` writes all that is marked in one transaction. If that
-fails nothing is lost, the marks stay for the next try. What is neither marked nor open may leave memory again (above `keep`
-rows) and is read back when asked for, a directory at a time.
+Memory is the truth: a change marks its node or entry, and `commit` writes all that is marked in one transaction. If
+that fails nothing is lost, the marks stay for the next try. What is neither marked nor open may leave memory again
+(above `keep` rows) and is read back when asked for, a directory at a time.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from sync.state.tree.database import layer_path, open_tree
 
 KEEP: Final = 50_000  # nodes in memory before unused ones may go
 SEAL_COLUMNS: Final = (
-    "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target, xattrs,"
-    " base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
+    "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
+    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
 )
 _PUT_SPAN = (
     'INSERT INTO span (work, start, "end") VALUES (?, ?, ?)'
@@ -383,11 +383,12 @@ class Overlay:
         self._meta.setdefault("next_work", 1)
         self.attach = dict(db.execute("SELECT dir_id, path FROM attach"))
         self.owners = {row_id: (uid, gid) for row_id, uid, gid in db.execute("SELECT id, uid, gid FROM owner")}
-        for seal_id, number, path, op, layer, last, size, from_path, moved_from in db.execute(
-            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from FROM seal ORDER BY ord"
+        for seal_id, number, path, op, layer, last, size, from_path, moved_from, node in db.execute(
+            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node FROM seal ORDER BY ord"
         ):
             ref = SealRef(seal_id, number, path, op, layer, last, size or 0, from_path)
             ref.moved_from = decode_pair(moved_from) if moved_from else None
+            ref.moved_dir = node if op == "movedir" else None
             self.seals[seal_id] = ref
         for parent, name, seal_id in db.execute("SELECT parent, name, seal_id FROM entry WHERE seal_id IS NOT NULL"):
             if seal_id in self.seals:

@@ -1,7 +1,8 @@
 """Another fleet.db: its numbers are not those that the overlay's rows hang below.
 
-Shown directories are found again by the paths that `attach` remembers. Nodes of files get new odd numbers. Seals stay in the log
-under their new numbers; the new engine has no answers, so all of them are published again, each against what it had seen.
+Shown directories are found again by the paths that `attach` remembers. Nodes of files get new odd numbers. Seals stay
+in the log under their new numbers; the new engine has no answers, so all of them are published again, each against
+what it had seen.
 """
 
 import msgspec
@@ -79,6 +80,8 @@ def _move_seals(st: State, numbers: dict[int, int]) -> None:
         ref.keys = [(numbers.get(parent, parent), name) for parent, name in ref.keys]
         if ref.node is not None:
             ref.node = numbers.get(ref.node, ref.node)
+        if ref.moved_dir is not None:
+            ref.moved_dir = numbers.get(ref.moved_dir, ref.moved_dir)
     rows = []
     for seal_id, node, dir_ids in st.overlay.seal_numbers():
         ids = [numbers.get(number, number) for number in _numbers.decode(dir_ids)]

@@ -1,8 +1,8 @@
 """Starting: taking up what the last mount left, whatever it was doing when it ended.
 
-Seals that were begun and not committed are taken back. Files that were being written are interrupted: kept and shown, sealed
-after their next close or when asked for. Work files without a row go. Under another fleet.db every number of the old one is
-replaced before anything is served.
+Seals that were begun and not committed are taken back. Files that were being written are interrupted: kept and shown,
+sealed after their next close or when asked for. Work files without a row go. Under another fleet.db every number of
+the old one is replaced before anything is served.
 """
 
 import os

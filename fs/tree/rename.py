@@ -1,7 +1,8 @@
 """Renaming files, symlinks and directories.
 
-A moved node leaves a whiteout that knows it (moved_node): the removal is not sealed before the node is. Rows of children hang
-below the directory's number, so a directory moves with one row of its own, whose `origin` says that shown has it elsewhere.
+A moved node leaves a whiteout that knows it (moved_node): the removal is not sealed before the node is. Rows of
+children hang below the directory's number, so a directory moves with one row of its own, whose `origin` says that
+shown has it elsewhere.
 """
 
 import errno
@@ -28,8 +29,8 @@ Found = Entry | ShownRow
 
 
 def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *, noreplace: bool = False) -> None:
-    """As rename(2): what stands at the new name is replaced. NotFound, AlreadyExists (noreplace), NotEmpty, ReadOnly for a
-    sibling at the new name; OSError EXDEV where only copying can do it.
+    """As rename(2): what stands at the new name is replaced. NotFound, AlreadyExists (noreplace), NotEmpty, ReadOnly
+    for a sibling at the new name; OSError EXDEV where only copying can do it.
     """
     check_parent(st, new_parent)
     check_name(st, new_parent, new_name)
@@ -104,7 +105,7 @@ def _check_dir(
 
 
 def _leads_back(st: State, target: Entry, ino: int) -> bool:
-    """True if the directory that left `target` waits, perhaps through others, for the name that `ino` holds in shown."""
+    """True if the directory that left `target` waits, maybe through others, for the name `ino` has in shown."""
     origin = st.view.row(ino)
     moved = target.moved_node
     for _ in range(len(st.left_by) + 1):

@@ -1,7 +1,7 @@
 """Sealing: when changes are frozen for publishing, and the round that does it.
 
-`begin` freezes (in memory), `SealRound.sync` brings the bytes to the disk (in a thread), `finish` commits the seals. One round
-at a time. A crash in between leaves nothing behind that `recover` does not take back.
+`begin` freezes (in memory), `SealRound.sync` brings the bytes to the disk (in a thread), `finish` commits the seals.
+One round at a time. A crash in between leaves nothing behind that `recover` does not take back.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ ROUND_MAX = 2000  # changes of a round that timers start: freezing more would ho
 
 
 class SealDue(NamedTuple):
-    """ready: how many changes may be sealed now. next: monotonic s at which to ask again, None: after the next change."""
+    """ready: how many changes may be sealed now. next: monotonic s at which to ask again, None: after a change."""
 
     ready: int
     next: float | None
@@ -38,8 +38,8 @@ class SealDue(NamedTuple):
 class SealRound:
     """What one round has frozen. The lists name what it left out, by rel_path.
 
-    busy: open for writing; interrupted: the mount died while they were written; waiting: for an answer, or for another of
-    these; missing: asked for, and nothing of that name is here.
+    busy: open for writing; interrupted: the mount died while they were written; waiting: for an answer, or for
+    another of these; missing: asked for, and nothing of that name is here.
     """
 
     items: list[SealItem] = field(default_factory=list)
@@ -83,8 +83,8 @@ def seal_due(st: State, now: float) -> SealDue:
 
 
 def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_busy: bool) -> SealRound:
-    """Freeze what is dirty: below `paths` (None: everywhere). only_due: what the rules of time allow. include_busy: files open
-    for writing, and interrupted ones, as they are now.
+    """Freeze what is dirty: below `paths` (None: everywhere). only_due: what the rules of time allow. include_busy:
+    files open for writing, and interrupted ones, as they are now.
     """
     seal_round = SealRound(folder=st.overlay.work_dir)
     now = st.env.monotonic()

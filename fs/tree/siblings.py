@@ -1,7 +1,8 @@
 """Siblings: what stands beside NAME is read-only, and removing or moving it resolves the conflict.
 
-NAME's row becomes dirty, adds the sibling's version to what it has seen and is marked resolved, so that it is published even
-if nothing else changed. The sibling itself is hidden by a whiteout that is never published and goes when shown agrees.
+NAME's row becomes dirty, adds the sibling's version to what it has seen and is marked resolved, so that it is
+published even if nothing else changed. The sibling itself is hidden by a whiteout that is never published and goes
+when shown agrees.
 """
 
 from fs.tree.model import FILE, Entry, Node

@@ -1,4 +1,6 @@
-"""State: what all parts of the tree share. Where things are, what stat shows of them, and how a name gets its own row."""
+"""State: what all parts of the tree share. Where things are, what stat shows of them, and how a name gets its own
+row.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -84,8 +86,8 @@ class State:
         self._local_values[value] = None
 
     def told_number(self, row: ShownRow) -> int:
-        """The inode number to tell for a row: another one if its content moved while the old one is open, or if the kernel
-        could not notice by size and mtime that its pages are old.
+        """The inode number to tell for a row: another one if its content moved while the old one is open, or if the
+        kernel could not notice by size and mtime that its pages are old.
         """
         ino = self.inodes.number(row.id)
         if self.inodes.row_id(ino) != row.id:  # the number was given to another row, as a node of ours stands there

@@ -1,7 +1,7 @@
 """Tree: what the mount shows and what happens to it. The only writer of tree.db; synchronous, one thread.
 
-Everything between two calls is one consistent state. Changes are written behind: `commit` when `has_open_group` has been true
-for 5 ms; closing a file that was written, fsync and sealing commit by themselves.
+Everything between two calls is one consistent state. Changes are written behind: `commit` when `has_open_group` has
+been true for 5 ms; closing a file that was written, fsync and sealing commit by themselves.
 """
 
 import os

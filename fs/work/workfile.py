@@ -1,7 +1,7 @@
 """WorkFile: the local bytes of one node, a sparse file and the byte ranges of it that count.
 
-What the ranges do not cover shows what lies below (a sealed layer or the base version) up to `limit_below`, and zeros behind
-that. The file system's own holes are never consulted.
+What the ranges do not cover shows what lies below (a sealed layer or the base version) up to `limit_below`, and zeros
+behind that. The file system's own holes are never consulted.
 """
 
 import os
@@ -18,11 +18,24 @@ _ROWS_SPARE = 64  # stored rows beyond twice the ranges before they are written 
 class WorkFile:
     """Written through `write` and `truncate` until it is sealed; then only read.
 
-    stored: its row stands in tree.db. The `rows_*` methods say what must be written there so that the rows describe the file;
-    rows may overlap, what counts is their union.
+    stored: its row stands in tree.db. The `rows_*` methods say what must be written there so that the rows describe
+    the file; rows may overlap, what counts is their union.
     """
 
-    __slots__ = ("_fd", "_rows", "_tail", "_touched", "id", "limit_below", "node_id", "path", "rewrite", "sealed", "spans", "stored")
+    __slots__ = (
+        "_fd",
+        "_rows",
+        "_tail",
+        "_touched",
+        "id",
+        "limit_below",
+        "node_id",
+        "path",
+        "rewrite",
+        "sealed",
+        "spans",
+        "stored",
+    )
 
     def __init__(self, work_id: int, node_id: int, path: Path, limit_below: int, *, sealed: bool = False) -> None:
         self.id = work_id

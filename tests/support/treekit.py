@@ -36,7 +36,7 @@ class Fleet:
         self.clock = FakeClock()
         self.contents: dict[str, bytes] = {}
         self.records: list[tuple[str, bytes]] = []  # (machine_id, line), in the order of publishing
-        self.machines: list["Machine"] = []
+        self.machines: list[Machine] = []
 
     def machine(self, name: str = "yoga", mode: Mode = Mode.INTERACTIVE) -> "Machine":
         machine = Machine(self, name, mode)

@@ -1,4 +1,6 @@
-"""The tree against a dict, while seals, answers and crashes happen in between; at the end another machine sees the same."""
+"""The tree against a dict, while seals, answers and crashes happen in between; at the end another machine sees the
+same.
+"""
 
 import itertools
 import tempfile
@@ -15,7 +17,7 @@ from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
 
 # An example takes a tenth of a second; exploring takes as many as it is told.
-EXAMPLES = 25 if settings().max_examples <= 100 else settings().max_examples
+EXAMPLES = 20 if settings().max_examples <= 100 else settings().max_examples
 SHM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # databases that sync often
 NAMES = ["a", "b", "c.swp"]
 FOLDERS = ["", "d", "e", "d/f"]

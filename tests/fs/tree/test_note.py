@@ -124,7 +124,10 @@ def test_a_layer_that_is_not_complete_just_goes(yoga: Machine) -> None:
     assert yoga.read("a") == b"1X345"
 
 
-@pytest.mark.parametrize("point", ["note.before_rename", "note.after_rename", "note.before_commit", "note.after_commit"])
+POINTS = ["note.before_rename", "note.after_rename", "note.before_commit", "note.after_commit"]
+
+
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_while_taking_note(yoga: Machine, bates: Machine, point: str) -> None:
     """(!) A layer missing while the answer names its seal has been renamed."""
     published(yoga)
