@@ -1,6 +1,7 @@
 """Chunks into packs: many to a pack, encoded in threads, uploaded while the next ones are made."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 
 from sync.core.codec import NONCE_SIZE, Buffer, ChunkCodec, Keys
+from sync.core.errors import TcfsError
 from sync.core.manifest import ChunkId, PackedChunk
 from sync.core.packfile import PACK_TARGET, Pack, PackBuilder, pack_key
 from sync.core.sealed import SigningKey
@@ -78,6 +80,17 @@ class PackWriter:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def take_back(self) -> None:
+        """Stop, and delete what was put: a store that is full would else fill with packs that no journal names.
+
+        Only before anything refers to them. What cannot be deleted stays, and does no harm.
+        """
+        await asyncio.gather(*self._uploads, return_exceptions=True)  # a put that is under way cannot be called back
+        await self.aclose()
+        for pack in self._finished:
+            with contextlib.suppress(TcfsError):
+                await self._store.delete(pack_key(self._machine_id, pack.pack_id))
 
     async def add(self, chunk: ChunkId, data: Buffer) -> None:
         """Have this chunk in a pack, unless it is known or was added before. data is copied unless it is bytes.

@@ -5,6 +5,7 @@ import contextlib
 from sync.core.errors import NotFound
 from sync.core.paths import is_below
 from sync.env import Env
+from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
 from sync.state.tree.reader import TreeReader
@@ -22,7 +23,8 @@ class LocalState:
         if not paths.fleet_db.exists():
             raise NotFound(f"{paths.fleet_db} is not there", hint="'tcfs up' rebuilds it from the store")
         with contextlib.ExitStack() as stack:
-            self.view = ShownView(env, paths.fleet_db)  # checks the schema
+            # The first to open a database makes the index of its log: on a full disk there is no room for that.
+            self.view = ballast.with_ballast(paths.ballast, lambda: ShownView(env, paths.fleet_db))
             stack.callback(self.view.close)
             self.db = FleetDb(env, env.connect(paths.fleet_db, readonly=True))
             stack.callback(self.db.close)

@@ -172,8 +172,8 @@ class Publication:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._packs.aclose()
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        await (self._packs.take_back() if isinstance(error, NoSpace) else self._packs.aclose())
 
     async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
         """Have these chunks in packs; those that are already are left out."""
@@ -200,9 +200,13 @@ class Publication:
         before the outbox, and nothing is queued; a store that fails behind it is told by `pending`.
         """
         packs = await self._packs.finish()
-        packed_as = self._packed_as
+        packed_as, writer = self._packed_as, self._packs
         self._packed_as, self._packs = self._publisher.new_packs()
-        return await self._publisher.commit(packed_as, packs, batches, note)
+        try:
+            return await self._publisher.commit(packed_as, packs, batches, note)
+        except NoSpace:
+            await writer.take_back()
+            raise
 
 
 def packs_reader(context: Context, packs: Sequence[FinishedPack], machine_id: str) -> ChunkReader:
