@@ -2,8 +2,8 @@
 comes with an invalidation; ESTALE guards the gap until that has arrived.
 
 An invalidation can wait for requests that are being answered, so none is sent from the thread that answers them: they
-are queued here and delivered by one other thread (`take`, then `deliver`). The tree has been changed before; nobody waits
-for the delivery, least of all under a lock.
+are queued here and delivered by one other thread (`take`, then `deliver`). The tree has been changed before; nobody
+waits for the delivery, least of all under a lock.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """The smallest file system that shows the request loop: `python tiny_mount.py MOUNTPOINT`, until SIGTERM.
 
-/f is a file of x's; /slow answers after 300 ms. At the end it prints how often the loop parked and how often it did not.
+/f is a file of x's; /slow answers after 300 ms. At the end it prints how often the loop parked and how often not.
 """
 
 import errno
