@@ -14,7 +14,7 @@ from typing import Final
 
 from sync.core.errors import BadConfig, TcfsError
 from sync.engine import Engine, EngineBusy, run_engine
-from sync.env import Env, RealEnv
+from sync.env import NICENESS, Env, RealEnv
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines.keeper import MountKeeper
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.background:
         _start_in_background(paths, settings, environ)
     _log_to(paths, settings, [logging.StreamHandler(sys.stderr)])
-    sys.exit(run(RealEnv(environ), paths, settings, environ, _Ready(None)))
+    sys.exit(run(RealEnv(environ, niceness=NICENESS), paths, settings, environ, _Ready(None)))
 
 
 def check_packages() -> None:
@@ -169,7 +169,7 @@ def _start_in_background(paths: FleetPaths, settings: Settings, environ: Mapping
     _log_to(paths, settings, [])
     code = 1
     try:
-        code = run(RealEnv(environ), paths, settings, environ, _Ready(theirs))
+        code = run(RealEnv(environ, niceness=NICENESS), paths, settings, environ, _Ready(theirs))
     except BaseException:
         _log.exception("tcfsd ends for a reason that is a bug")
     finally:

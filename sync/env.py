@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 WORK_THREADS = 2  # for what computes
 IO_THREADS = 4  # for what waits: a read that somebody waits for never queues behind encoding
-NICENESS = 10
+NICENESS = 10  # of the threads of a process in the background
 BUSY_TIMEOUT = 5.0  # seconds
 MMAP_SIZE = 64 * 1024 * 1024
 
@@ -132,8 +132,10 @@ class RealEnv(Env):
     environment gets on.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, *, niceness: int = 0) -> None:
+        """niceness: of the worker threads, where somebody's work goes on beside them: NICENESS."""
         environ = os.environ if environ is None else environ
+        self._niceness = niceness
         self._log = environ.get("TCFS_FAULT_LOG", "")
         self._kill_at, _, count = environ.get("TCFS_FAULT", "").partition(":")
         self._passings_left = int(count or "1")
@@ -179,12 +181,12 @@ class RealEnv(Env):
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
         if self._workers is None:
-            self._workers = ThreadPoolExecutor(WORK_THREADS, "work", initializer=_be_nice)
+            self._workers = ThreadPoolExecutor(WORK_THREADS, "work", _be_nice, (self._niceness,))
         return await asyncio.get_running_loop().run_in_executor(self._workers, fn, *args)
 
     async def run_io(self, fn: Callable[..., T], *args: object) -> T:
         if self._io_threads is None:
-            self._io_threads = ThreadPoolExecutor(IO_THREADS, "io", initializer=_be_nice)
+            self._io_threads = ThreadPoolExecutor(IO_THREADS, "io", _be_nice, (self._niceness,))
         return await asyncio.get_running_loop().run_in_executor(self._io_threads, fn, *args)
 
     def close(self) -> None:
@@ -386,10 +388,10 @@ def fsync_dir(path: Path) -> None:
         os.close(fd)
 
 
-def _be_nice() -> None:
-    if sys.platform == "linux":  # elsewhere priorities belong to whole processes
+def _be_nice(niceness: int) -> None:
+    if niceness and sys.platform == "linux":  # elsewhere priorities belong to whole processes
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+        os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _append_line(log: str, line: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sync.core.errors import NotFound, TimedOut
-from sync.env import Crash, Env, FakeClock, FakeEnv, RealEnv, atomic_write, fault_names, fsync_dir
+from sync.env import NICENESS, Crash, Env, FakeClock, FakeEnv, RealEnv, atomic_write, fault_names, fsync_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,17 +90,22 @@ def test_memory_database(env: Env):
 # RealEnv
 
 
-def test_real_threads_are_nice_and_not_the_loops():
-    env = RealEnv({})
+@pytest.mark.parametrize("niceness", [0, NICENESS])
+def test_real_threads_are_not_the_loops_and_as_nice_as_told(niceness: int):
+    env = RealEnv({}, niceness=niceness)
 
-    async def main() -> tuple[int, int]:
-        niceness = await env.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return niceness, await env.run_io(threading.get_native_id)
+    def about_thread() -> tuple[int, int]:
+        thread = threading.get_native_id()
+        return thread, os.getpriority(os.PRIO_PROCESS, thread)
 
-    niceness, thread = asyncio.run(main())
+    async def main() -> list[tuple[int, int]]:
+        return [await env.run(about_thread), await env.run_io(about_thread)]
+
+    found = asyncio.run(main())
     env.close()
-    assert niceness >= 10
-    assert threading.get_native_id() != thread
+    for thread, priority in found:
+        assert threading.get_native_id() != thread
+        assert max(niceness, os.getpriority(os.PRIO_PROCESS, 0)) == priority
 
 
 def test_real_clocks_and_boot_id():
