@@ -42,7 +42,7 @@ class _OpenFile(NamedTuple):
 class Unchecked(NamedTuple):
     """A large chunk in a file, to be looked at before it is believed: `is_right`, once, in any thread, `settle`."""
 
-    path: Path
+    path: str
     fd: int
     key: _FileKey
     offset: int
@@ -65,8 +65,9 @@ class CachedContent:
     """The reader of one cache folder. hash_chunk: bytes -> chunk id, with the fleet's key."""
 
     def __init__(self, root: Path, hash_chunk: Callable[[bytes], bytes]) -> None:
-        self._chunks = root / "chunks"
-        self._whole = root / "whole"
+        # Text: a Path for each of the thousands of files that a program walks through takes longer than to open it.
+        self._chunks = str(root / "chunks")
+        self._whole = str(root / "whole")
         self._hash = hash_chunk
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
         self._verified: OrderedDict[tuple[_FileKey, int], None] = OrderedDict()
@@ -76,8 +77,8 @@ class CachedContent:
     def read(self, chunk_id: ChunkId, start: int, end: int, size: int) -> bytes | Unchecked | None:
         """Bytes [start, end) of a chunk of `size` bytes; None if it is not in the cache as a chunk."""
         name = chunk_id.hex()
-        path = self._chunks / name[:2] / name
-        file = self._file(str(path))
+        path = f"{self._chunks}/{name[:2]}/{name}"
+        file = self._file(path)
         if file is None:
             return None
         data = self._read_verified(path, file, 0, chunk_id, start, end, size)
@@ -91,8 +92,8 @@ class CachedContent:
         self, content_id: str, chunks: ChunkMap, index: int, start: int, end: int
     ) -> bytes | Unchecked | None:
         """Bytes [start, end) of chunk `index` out of the whole file of that content; None if there is no such file."""
-        path = self._whole / content_id
-        file = self._file(str(path))
+        path = f"{self._whole}/{content_id}"
+        file = self._file(path)
         if file is None:
             return None
         data = None
@@ -112,14 +113,14 @@ class CachedContent:
 
     def is_empty(self) -> bool:
         """True if nothing was ever cached here."""
-        return not (self._chunks.exists() or self._whole.exists())
+        return not (_exists(self._chunks) or _exists(self._whole))
 
-    def has_chunk(self, chunk_id: ChunkId) -> bool:
-        name = chunk_id.hex()
-        return (self._chunks / name[:2] / name).exists()
+    def has_chunk(self, name: str) -> bool:
+        """name: the chunk's id in hex."""
+        return _exists(f"{self._chunks}/{name[:2]}/{name}")
 
     def has_whole(self, content_id: str) -> bool:
-        return (self._whole / content_id).exists()
+        return _exists(f"{self._whole}/{content_id}")
 
     def check(self, chunk_id: ChunkId, data: bytes) -> bytes:
         """The same bytes; Integrity if they are not the chunk's."""
@@ -163,7 +164,7 @@ class CachedContent:
         return file
 
     def _read_verified(
-        self, path: Path, file: _OpenFile, offset: int, chunk_id: ChunkId, start: int, end: int, size: int
+        self, path: str, file: _OpenFile, offset: int, chunk_id: ChunkId, start: int, end: int, size: int
     ) -> bytes | Unchecked | None:
         """The bytes, or None if those on disk are not the chunk's."""
         known = (file.key, offset)
@@ -187,19 +188,22 @@ class CachedContent:
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
 
-    def _discard(self, path: Path) -> None:
+    def _discard(self, path: str) -> None:
         self.damaged += 1
         log.error("%s is damaged: removed from the cache, and fetched again when it is read", path)
-        file = self._open.pop(str(path), None)
+        file = self._open.pop(path, None)
         if file is not None:
             os.close(file.fd)
-        path.unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
 
     def _note_use(self, chunk_id: ChunkId) -> None:
         self._used[chunk_id] = None
         self._used.move_to_end(chunk_id)
         if len(self._used) > USED_MAX:
             self._used.popitem(last=False)
+
+
+_exists = os.path.exists
 
 
 def _key_of(info: os.stat_result) -> _FileKey:

@@ -1,6 +1,6 @@
 """Reading the content of versions: from the chunks and whole files that are local, or a list of what is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
@@ -8,8 +8,9 @@ from cachetools import LRUCache
 from fs.hydrate.cache import CachedContent, Unchecked
 from fs.hydrate.plan import ChunkMap, ChunkSlice
 from sync.core.errors import Integrity, NotYet, Unsupported
-from sync.core.manifest import ChunkId, Manifest, VersionId
+from sync.core.manifest import ChunkId, VersionId
 from sync.state.rows import ShownRow
+from sync.state.view import Content
 
 MAPS_KEPT = 256  # versions whose chunk list is kept in memory
 LOCAL_KEPT = 200_000  # contents remembered to be local
@@ -19,11 +20,11 @@ PROBES = 4  # chunks of a large file that are looked for
 class Versions(Protocol):
     """What is used of ShownView."""
 
-    def manifest(self, identity: str) -> Manifest: ...
+    def content(self, identity: str) -> Content: ...
+
+    def content_of(self, number: int) -> Content: ...
 
     def chunk_list(self, identity: str) -> tuple[list[ChunkId], list[int]]: ...
-
-    def is_readable(self, identity: str) -> bool: ...
 
     def identity(self, number: int) -> VersionId: ...
 
@@ -92,7 +93,7 @@ class VersionReader:
         content = self._content(version)
         if content is None or self.cached.has_whole(content.content_id):
             return []
-        return [index for index in indexes if not self.cached.has_chunk(content.chunks.ids[index])]
+        return [index for index in indexes if not self.cached.has_chunk(content.chunks.ids[index].hex())]
 
     def is_local(self, row: ShownRow) -> bool:
         """True if bytes of a shown file are in the cache, as far as a few looks tell (for st_blocks).
@@ -103,8 +104,10 @@ class VersionReader:
             return True
         if row.version is None or self.cached.is_empty():
             return False
-        content = self._content(self._versions.identity(row.version))
-        if content is None or not self._holds(content):
+        content = self._versions.content_of(row.version)
+        if not self.cached.has_whole(content.content_id) and not self._has_some(
+            content.chunks or self._ids(row.version)
+        ):
             return False
         if len(self._local) >= LOCAL_KEPT:
             self._local.clear()
@@ -116,25 +119,36 @@ class VersionReader:
         self._local.clear()
         self.cached.drop_descriptors()
 
-    def _holds(self, content: _Content) -> bool:
-        if self.cached.has_whole(content.content_id):
-            return True
-        ids = content.chunks.ids
+    def _has_some(self, ids: Sequence[str]) -> bool:
         return any(self.cached.has_chunk(chunk) for chunk in ids[:: max(len(ids) // PROBES, 1)])
+
+    def _ids(self, number: int) -> list[str]:
+        """The chunk ids of a version with a long list, as far as it is here."""
+        try:
+            content = self._content(self._versions.identity(number))
+        except Unsupported:
+            return []
+        return [] if content is None else [chunk.hex() for chunk in content.chunks.ids]
 
     def _content(self, version: str) -> _Content | None:
         content = self._contents.get(version)
         if content is not None:
             return content
-        if not self._versions.is_readable(version):
+        stored = self._versions.content(version)
+        if not stored.is_readable:
             raise Unsupported(f"{version} needs a newer tcfs", hint="update tcfs on this machine")
         try:
-            ids, sizes = self._versions.chunk_list(version)
+            chunks = self._chunk_map(version, stored)
         except NotYet:
             return None
-        content = _Content(ChunkMap(ids, sizes), self._versions.manifest(version).content_id)
+        content = _Content(chunks, stored.content_id)
         self._contents[version] = content
         return content
+
+    def _chunk_map(self, version: str, stored: Content) -> ChunkMap:
+        if stored.chunk_pages:
+            return ChunkMap(*self._versions.chunk_list(version))
+        return ChunkMap([ChunkId(bytes.fromhex(chunk)) for chunk in stored.chunks], stored.chunk_sizes)
 
     def _slice(self, content: _Content, part: ChunkSlice, inline: Mapping[int, bytes]) -> bytes | Unchecked | None:
         given = inline.get(part.chunk)

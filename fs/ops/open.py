@@ -28,7 +28,8 @@ def open_file(volume: Volume, ino: int, flags: int) -> Opened:
         volume.changed()
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(ino, file)
-    told = volume.tree.attr(ino).told
+    node = file.node
+    told = 0 if node.stored else node.value
     before = volume.opened_with.get(ino, 0)
     volume.opened_with[ino] = told
     # 0 is a node of ours: what is written here passes through the kernel, so its pages are right.

@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -59,7 +58,7 @@ class Volume:
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     opened_with: dict[int, int] = field(default_factory=dict)
     last_handle: int = 0
-    checking: dict[tuple[Path, int], trio.Event] = field(default_factory=dict)
+    checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
 
     def inodes_of(self, versions: Iterable[str]) -> Iterator[int]:

@@ -14,7 +14,7 @@ import msgspec
 from cachetools import LRUCache
 
 from sync.core.errors import NotFound, NotYet, Unsupported
-from sync.core.manifest import ChunkId, Kind, Manifest, VersionId, split_version_id
+from sync.core.manifest import KNOWN_REQUIREMENTS, ChunkId, Kind, Manifest, VersionId, split_version_id
 from sync.env import Env
 from sync.state.migrate import applied_version, schema_version
 from sync.state.rows import (
@@ -55,6 +55,23 @@ _DEAD = (
 _FEED = "SELECT n, path, parent, name, id FROM feed WHERE n > ? ORDER BY n LIMIT ?"
 _TAKEN = "SELECT n, seal_id, answer, version, reason FROM taken"
 
+
+class Content(msgspec.Struct, frozen=True, tag_field="type", tag="version"):
+    """Of a stored manifest what tells where the bytes lie; the fields are the Manifest's."""
+
+    content_id: str = ""
+    chunks: list[str] = []
+    chunk_sizes: list[int] = []
+    chunk_pages: list[str] = []
+    requires: list[str] = []
+
+    @property
+    def is_readable(self) -> bool:
+        """False for a version that requires what this program does not know: shown, but never misread."""
+        return not self.requires or KNOWN_REQUIREMENTS.issuperset(self.requires)
+
+
+_content = msgspec.json.Decoder(Content)
 _identities = msgspec.json.Decoder(list[VersionId])
 _xattrs = msgspec.json.Decoder(dict[str, str])
 _page = msgspec.json.Decoder(list[tuple[str, int]])
@@ -163,13 +180,29 @@ class ShownView:
             cached = self._manifests.get(identity)
             if cached is not None:
                 return cached
-            resolved = self.resolve(identity)
-            row = self._record(resolved)
+            resolved, row = VersionId(identity), self._record(identity)
+            if row is None:
+                resolved = self.resolve(identity)
+                row = self._record(resolved)
             if row is None:
                 raise NotFound(f"version {identity} is not known here")
             manifest = decode_version(resolved, row[1]).manifest
             self._manifests[identity] = manifest
         return manifest
+
+    def content(self, identity: str) -> Content:
+        """As manifest, several times as quick."""
+        row = self._record(identity) or self._record(self.resolve(identity))
+        if row is None:
+            raise NotFound(f"version {identity} is not known here")
+        return _content.decode(row[1])
+
+    def content_of(self, number: int) -> Content:
+        """The same by the number that rows carry."""
+        row = self._one("SELECT record FROM version WHERE num = ?", number)
+        if row is None:
+            raise NotFound(f"no version has the number {number}")
+        return _content.decode(row[0])
 
     def seen_of(self, row: ShownRow) -> list[VersionId]:
         """All that somebody who sees this row has seen: its version and those it covers.
