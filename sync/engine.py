@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TICK_S: Final = 1.0  # between two looks at tree.db, the outbox and the uses of the cache without a hint
+PACKS: Final = "packs"  # the area of the store that holds content
 USED_MAX: Final = 100_000  # uses of chunks remembered between two ticks
 
 
@@ -346,6 +347,10 @@ class Engine:
     async def fetch(self, request: frames.Fetch) -> dict[int, bytes]:
         priority = Priority.READ if request.priority == 0 else Priority.BACKGROUND
         return await self.fetcher.fetch(request.version, request.indexes, priority)
+
+    def bytes_fetched(self) -> int:
+        packs = self.meter.statistics().get(PACKS)
+        return packs.bytes_read if packs is not None else 0
 
     def sealed(self) -> None:
         self._tree_moved.set()

@@ -32,6 +32,10 @@ class Service(Protocol):
         """Brings the chunks into the cache; returns those that it could not take, by index."""
         ...
 
+    def bytes_fetched(self) -> int:
+        """Grows while the store delivers content: as long as it does a waiting fetch is told that it goes on."""
+        ...
+
     def sealed(self) -> None: ...
     def noted(self, taken_upto: int, durable: bool) -> None: ...
     def used(self, chunks: list[bytes]) -> None: ...
@@ -145,7 +149,7 @@ class Link:
                 raise BadFormat(f"{type(message).__name__} is not for the engine")
 
     async def _fetch(self, message: frames.Fetch, service: Service) -> None:
-        beat = asyncio.create_task(self._beat(message.id))
+        beat = asyncio.create_task(self._beat(message.id, service))
         try:
             async with self._slots:
                 await self._answer(message.id, self._fetched(message, service))
@@ -155,10 +159,14 @@ class Link:
     async def _fetched(self, message: frames.Fetch, service: Service) -> Message:
         return frames.FetchDone(message.id, await service.fetch(message))
 
-    async def _beat(self, request_id: int) -> None:
+    async def _beat(self, request_id: int, service: Service) -> None:
+        before = service.bytes_fetched()
         while True:
             await self._env.sleep(PROGRESS_S)
-            self.send(frames.FetchProgress(request_id))
+            now = service.bytes_fetched()
+            if now != before:  # a store that hangs must look as it is: the reader gives up in time
+                self.send(frames.FetchProgress(request_id))
+            before = now
 
     async def _call(self, message: frames.Call, service: Service) -> None:
         def progress(data: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ class FakeService:
     def __init__(self):
         self.log = []
         self.release = asyncio.Event()
+        self.moved, self.step = 0, 1
 
     def hello(self):
         return Hello(role="engine", fleet_schema=3, tree_schema=2, pid=1)
@@ -38,6 +39,10 @@ class FakeService:
     async def fetch(self, request):
         await self.release.wait()
         return {0: b"inline"}
+
+    def bytes_fetched(self):
+        self.moved += self.step
+        return self.moved
 
     def sealed(self):
         self.log.append("sealed")
@@ -242,6 +247,22 @@ def test_a_mount_that_is_silent_or_gone_ends_the_wait(tmp_path):
         await mount.close()
         with pytest.raises(NoDaemon):
             await sealing
+
+    run(tmp_path, scenario)
+
+
+def test_a_fetch_from_a_store_that_hangs_shows_no_life(tmp_path, monkeypatch):
+    monkeypatch.setattr("sync.ipc.server.PROGRESS_S", 0.0)
+
+    async def scenario(server, service, path):
+        service.step = 0
+        mount = await FakeMount.connect(path)
+        await mount.send(frames.Fetch(5, "m:1:00000000", [0]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        service.release.set()
+        assert await mount.messages.next() == frames.FetchDone(5, {0: b"inline"})
+        await mount.close()
 
     run(tmp_path, scenario)
 
