@@ -488,7 +488,9 @@ def test_what_was_interrupted_stays_here_until_it_is_asked_for(
     end(world, {"a": "half"})
 
 
-@pytest.mark.parametrize("point", ["note.before_rename", "note.after_rename", "note.before_commit", "note.after_commit"])
+@pytest.mark.parametrize(
+    "point", ["note.before_rename", "note.after_rename", "note.before_commit", "note.after_commit"]
+)
 def test_mount_dies_while_taking_note(world: World, yoga: WorldMachine, bates: WorldMachine, point: str) -> None:
     put(yoga, "a", "one")
     yoga.seal(), yoga.work()
@@ -520,9 +522,7 @@ def test_fleet_db_is_lost(world: World, yoga: WorldMachine, bates: WorldMachine)
     end(world, {"a": "sealed", "d/new": "dirty", "kept": "kept"})
 
 
-def test_fleet_db_is_lost_with_an_answer_not_yet_noted(
-    world: World, yoga: WorldMachine, bates: WorldMachine
-) -> None:
+def test_fleet_db_is_lost_with_an_answer_not_yet_noted(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
     share(world, yoga, "a", "base")
     put(yoga, "a", "one")
     yoga.seal(), yoga.work()
@@ -551,9 +551,7 @@ def test_a_clone_takes_a_new_identity_and_nothing_is_lost(
     end(world, {"a": "from yoga", "b": "from twin", "c": "again", "d": "again"})
 
 
-def test_a_clone_with_a_queued_version_publishes_it_anew(
-    world: World, yoga: WorldMachine, bates: WorldMachine
-) -> None:
+def test_a_clone_with_a_queued_version_publishes_it_anew(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
     share(world, yoga, "a", "base")
     twin = yoga.clone("twin")
     put(yoga, "a", "from yoga")

@@ -31,7 +31,9 @@ class History:
     replaced: dict[str, set[str]] = field(default_factory=dict)
     below: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)  # paths below a renamed folder: what came meanwhile has moved as well
-    kept: set[tuple[str, str]] = field(default_factory=set)  # said again by removing its sibling: it may stand after all
+    kept: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # said again by removing its sibling: it may stand after all
 
     def write(self, path: str, text: str, over: str | None) -> None:
         self.written.setdefault(path, set()).add(text)
@@ -141,7 +143,9 @@ class Schedule:
             self.history.remove(path, text)
             if kept is not None and text is not None:
                 self.history.kept.add((path, kept))
-                self.history.below.setdefault((path, kept), set()).update({text} | self.history.below[path, text])
+                self.history.below.setdefault((path, kept), set()).update(
+                    {text} | self.history.below.get((path, text), set())
+                )
 
     # ---- processes
 
