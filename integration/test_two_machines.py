@@ -1,4 +1,4 @@
-"""The main job: a real tree copied into one mount appears in the other, opens there, is edited there, and comes back."""
+"""The main job: a real tree copied into one mount appears in the other, opens, is edited there, and comes back."""
 
 import os
 import shutil
@@ -16,7 +16,9 @@ LONG_TREE = [Path("/usr/lib/python3"), Path("/usr/lib/python3.11"), Path("/usr/i
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    return subprocess.run([str(c) for c in command], check=True, text=True, capture_output=True, cwd=cwd, timeout=300).stdout
+    return subprocess.run(
+        [str(c) for c in command], check=True, text=True, capture_output=True, cwd=cwd, timeout=300
+    ).stdout
 
 
 def listing(root: Path) -> str:
@@ -25,7 +27,7 @@ def listing(root: Path) -> str:
     lines = []
     for line in out.splitlines():
         what, size, mtime = line.split("\t")
-        if what.startswith("d") or what.startswith("l"):
+        if what.startswith(("d", "l")):
             lines.append(what)
         else:
             lines.append(f"{what}\t{size}\t{mtime}")
@@ -33,7 +35,9 @@ def listing(root: Path) -> str:
 
 
 def sizes_by_du(root: Path) -> list[str]:
-    return sorted(run("find", ".", "-type", "f", "-exec", "du", "--apparent-size", "-b", "{}", "+", cwd=root).splitlines())
+    return sorted(
+        run("find", ".", "-type", "f", "-exec", "du", "--apparent-size", "-b", "{}", "+", cwd=root).splitlines()
+    )
 
 
 def drill(base: Path, tree: list[Path], at_least: int) -> None:
@@ -47,7 +51,11 @@ def drill(base: Path, tree: list[Path], at_least: int) -> None:
         yoga.run("wait", timeout=300)
         before = run("find", ".", "-printf", "%p %i %C@ %U:%G\\n", cwd=yoga.mountpoint / "work")
 
-        poll(lambda: (bates.mountpoint / "work").exists() and listing(bates.mountpoint / "work") == listing(source), 30, "placeholders")
+        poll(
+            lambda: (bates.mountpoint / "work").exists() and listing(bates.mountpoint / "work") == listing(source),
+            30,
+            "placeholders",
+        )
         packs = base / "store" / "packs"
         packs.rename(base / "packs.away")
         try:
@@ -109,15 +117,18 @@ def test_git_status_rehashes_nothing_after_publishing(tmp_path: Path) -> None:
             (repo / f"f{n}").write_text(f"file {n}\n")
         run(*git, "add", ".")
         run(*git, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one")
-        # git trusts an entry whose stat is as it was; entries as young as the index itself are compared, so age them first
+        # git trusts an entry whose stat is as it was, unless it is as young as the index itself: age them first
         poll(lambda: int(os.stat(tmp_path / "git/index").st_mtime) < int(time.time()), 3, "a second")
         run(*git, "update-index", "-q", "--refresh")
         stats = {p.name: (p.stat().st_ino, p.stat().st_ctime_ns, p.stat().st_uid) for p in repo.iterdir()}
         yoga.run("wait")
         assert stats == {p.name: (p.stat().st_ino, p.stat().st_ctime_ns, p.stat().st_uid) for p in repo.iterdir()}
         trace = subprocess.run(
-            ["strace", "-f", "-e", "trace=openat", *git, "status", "--short"], capture_output=True, text=True, timeout=60
+            ["strace", "-f", "-e", "trace=openat", *git, "status", "--short"],
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
-        opened = [line for line in trace.stderr.splitlines() if str(repo) in line and '/f' in line or '"f' in line]
+        opened = [line for line in trace.stderr.splitlines() if (str(repo) in line and "/f" in line) or '"f' in line]
         assert trace.stdout == ""
         assert opened == []

@@ -1,7 +1,7 @@
 """The interleavings that lose or resurrect data when a rule is missing, through real trees, engines and journals.
 
-Each test is the shortest schedule for one rule. Those that need acknowledgements or pruning are properties of the pure core
-(tests/sync/core).
+Each test is the shortest schedule for one rule. Those that need acknowledgements or pruning are properties of the pure
+core (tests/sync/core).
 """
 
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def test_note_between_reading_and_commit(world: World, yoga: WorldMachine, bates
 
 
 def test_undo_before_the_note(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
-    """Created, published, removed again: the removal differs from what is published, if not from what was seen first."""
+    """Created, published, removed: the removal differs from what is published, if not from what was seen first."""
     put(yoga, "a", "one")
     yoga.seal(), yoga.work()
     yoga.unlink("a")

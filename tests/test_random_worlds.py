@@ -1,7 +1,8 @@
 """Random schedules of whole machines, checked against a history of what each user did and had seen.
 
-After everything has settled: all machines agree; a content that was written and never knowingly replaced or removed stands, under
-NAME or as a sibling; one that was knowingly replaced or removed stands nowhere; nothing is left dirty; every invariant holds.
+After everything has settled: all machines agree; a content that was written and never knowingly replaced or removed
+stands, under NAME or as a sibling; one that was knowingly replaced or removed stands nowhere; nothing is left dirty;
+every invariant holds.
 """
 
 import contextlib
@@ -182,7 +183,8 @@ class Schedule:
 
     def run(self, steps: int) -> None:
         weights = {
-            "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2, "remove_sibling": 3, "move_folder": 2,
+            "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2,
+            "remove_sibling": 3, "move_folder": 2,
             "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
         }  # fmt: skip
         names = list(weights)

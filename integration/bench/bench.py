@@ -1,7 +1,7 @@
 """scripts/bench: medians and ratios of the mount and of push and pull, against others on this machine in one run.
 
 Cold means: cache folder removed, page cache dropped, both sides mounted anew. Every row is run `--runs` times, ours and
-theirs in turn, and the medians are compared, because a shared machine drifts. Nothing here is a test: it prints a table.
+theirs in turn, and the medians are compared, because a shared machine drifts. Nothing here is a test.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
-from fleetkit import FUSE, Machine, poll  # noqa: E402
+from fleetkit import FUSE, Machine, poll
 
 FILES, LARGEST = 10_000, 64 << 10
 GIB = 1 << 30
@@ -26,7 +26,9 @@ TREE_SOURCES = ["/usr/include", "/usr/lib/python3", "/usr/lib/python3.11", "/usr
 
 
 def sh(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
-    subprocess.run([str(c) for c in command], check=True, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(
+        [str(c) for c in command], check=True, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
 def shell(line: str, cwd: Path) -> None:
@@ -247,7 +249,9 @@ class Bench:
             self.row("4 KiB random reads, local", "tcfs", self.random_reads(there), "IOPS")
             bates.run("down")
             drop_page_cache()
-            self.row("process start to first listing", "tcfs", seconds(lambda: (bates.up(), os.listdir(bates.mountpoint))))
+            self.row(
+                "process start to first listing", "tcfs", seconds(lambda: (bates.up(), os.listdir(bates.mountpoint)))
+            )
         shutil.rmtree(ext4)
 
     def rclone_rows(self, rclone: str, source: Path, read: str) -> None:
@@ -259,7 +263,9 @@ class Bench:
         )
         try:
             poll(lambda: os.path.ismount(where), 20, "rclone's mount")
-            self.row("first 4 KiB of a cold 1 GiB file", "rclone", seconds(lambda: first_bytes(where / "big")) * 1e3, "ms")
+            self.row(
+                "first 4 KiB of a cold 1 GiB file", "rclone", seconds(lambda: first_bytes(where / "big")) * 1e3, "ms"
+            )
             drop_page_cache()
             self.row("read 1 GiB cold", "rclone", seconds(lambda: shell(read.format(where / "big"), self.base)))
             self.row("read 1 GiB warm", "rclone", seconds(lambda: shell(read.format(where / "big"), self.base)))
@@ -287,7 +293,11 @@ class Bench:
         repo, password = self.fresh("restic"), {**os.environ, "RESTIC_PASSWORD": "bench"}
         sh("restic", "init", "-r", repo / "r", env=password)
         shell("tar c . | cat", self.tree)
-        self.row("push 10,000 files", "restic", seconds(lambda: sh("restic", "backup", "-q", "-r", repo / "r", ".", cwd=self.tree, env=password)))
+        self.row(
+            "push 10,000 files",
+            "restic",
+            seconds(lambda: sh("restic", "backup", "-q", "-r", repo / "r", ".", cwd=self.tree, env=password)),
+        )
         shutil.rmtree(repo)
         with self.machines() as (yoga, _):
             self.row("push 10,000 files", "tcfs", seconds(lambda: yoga.run("push", str(self.tree), timeout=300)))
@@ -296,13 +306,21 @@ class Bench:
             self.row("objects in the store after it", "tcfs", count, "")
         target = self.fresh("cp")
         shell(f"cat {self.big} > /dev/null; sync", self.base)
-        self.row("push 1 GiB", "cp+sync", seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)))
+        self.row(
+            "push 1 GiB",
+            "cp+sync",
+            seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)),
+        )
         shutil.rmtree(target)
         with self.machines() as (yoga, bates):
             self.row("push 1 GiB", "tcfs", seconds(lambda: yoga.run("push", str(self.big), timeout=300)))
             target = self.fresh("cp")
             os.sync()
-            self.row("pull 1 GiB", "cp+sync", seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)))
+            self.row(
+                "pull 1 GiB",
+                "cp+sync",
+                seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)),
+            )
             shutil.rmtree(target)
             os.sync()
             self.row("pull 1 GiB", "tcfs", seconds(lambda: bates.run("pull", "big", "copy", timeout=300)))
@@ -335,7 +353,13 @@ def main() -> None:
     base = options.dir / f"tcfs-bench-{os.getpid()}"
     base.mkdir()
     bench = Bench(base, options.runs)
-    groups = {"push": bench.push_rows, "tree": bench.tree_rows, "untar": bench.untar_rows, "git": bench.git_rows, "large": bench.large_rows}
+    groups = {
+        "push": bench.push_rows,
+        "tree": bench.tree_rows,
+        "untar": bench.untar_rows,
+        "git": bench.git_rows,
+        "large": bench.large_rows,
+    }
     try:
         make_tree(bench.tree)
         make_random(bench.big, GIB)

@@ -1,7 +1,7 @@
 """A fleet of whole machines in one process, without a kernel: real trees, engines, packs and journals over one store.
 
-Every step that processes take by themselves is a call here (seal, work, note, learn), so that a test can put anything between
-two of them, and crash either side. User operations are those of treekit.
+Every step that processes take by themselves is a call here (seal, work, note, learn), so that a test can put anything
+between two of them, and crash either side. User operations are those of treekit.
 """
 
 import asyncio
