@@ -34,6 +34,62 @@ def test_wrong_key_is_refused(tmp_path: Path) -> None:
         assert "ab" * 8 not in result.stderr
 
 
+def test_a_key_that_was_exchanged_is_refused(tmp_path: Path) -> None:
+    """A fleet.key that is not the fleet's any more: nothing is written with it, and the right one makes all well."""
+    with fleet(tmp_path, "yoga", up=False) as (yoga,):
+        (yoga.home / "f").write_text("x")
+        yoga.run("push", "f")
+        right = yoga.key_file().read_text()
+        stored = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
+        yoga.key_file().write_text("ab" * 32 + "\n")
+        for verb in (["up"], ["push", "f"], ["pull", "f", "out"]):
+            result = yoga.run(*verb, expect=3)
+            assert "fleet.key" in result.stderr
+            assert len(result.stderr.strip().splitlines()) <= 2
+        assert "fleet.key" in yoga.run("doctor", expect=None).stdout
+        assert stored == {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
+        yoga.key_file().write_text(right)
+        yoga.run("pull", "f", "out")
+        assert (yoga.home / "out").read_text() == "x"
+        yoga.fsck()
+
+
+def test_joining_a_store_that_is_away(tmp_path: Path) -> None:
+    with fleet(tmp_path, "yoga", up=False) as (yoga,):
+        (tmp_path / "store").rename(tmp_path / "away")
+        bates = Machine(tmp_path / "bates", "bates")
+        joining = ("init", "--store", str(tmp_path / "store"), "--name", "bates", "--key-file", str(yoga.key_file()))
+        result = bates.run(*joining, expect=2)
+        assert "away" in result.stderr
+        assert not (tmp_path / "store").exists()
+        (tmp_path / "away").rename(tmp_path / "store")
+        bates.run(*joining)
+        bates.fsck()
+
+
+@needs_fuse
+def test_up_while_the_store_is_away(tmp_path: Path) -> None:
+    """A machine starts without its store: it shows what it knows, takes what is written, and says what is wrong."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        (yoga.mountpoint / "before").write_text("before\n")
+        yoga.run("wait")
+        yoga.run("down")
+        (tmp_path / "store").rename(tmp_path / "away")
+        yoga.up()
+        assert os.listdir(yoga.mountpoint) == ["before"]
+        (yoga.mountpoint / "offline").write_text("offline\n")
+        assert (yoga.mountpoint / "offline").read_text() == "offline\n"
+        status = yoga.run("status").stdout
+        assert "away" in status
+        assert "offline" in status
+        assert "away" in yoga.run("doctor", expect=None).stdout
+        (tmp_path / "away").rename(tmp_path / "store")
+        yoga.run("wait", "--timeout", "20")
+        poll(lambda: (bates.mountpoint / "offline").exists(), 10, "the offline file")
+        assert (bates.mountpoint / "offline").read_text() == "offline\n"
+        yoga.fsck()
+
+
 def test_a_store_that_is_away(tmp_path: Path) -> None:
     with fleet(tmp_path, "yoga", up=False) as (yoga,):
         (tmp_path / "store").rename(tmp_path / "away")
@@ -86,6 +142,33 @@ def test_a_read_only_store(tmp_path: Path) -> None:
         yoga.fsck()
 
 
+@needs_root
+@needs_fuse
+def test_a_read_only_store_under_a_running_mount(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        (yoga.mountpoint / "before").write_text("before\n")
+        yoga.run("wait")
+        subprocess.run(["mount", "--bind", str(store), str(store)], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(store)], check=True)
+            yoga.run("down")
+            yoga.up()  # so that its descriptors are of the read-only mount
+            (yoga.mountpoint / "new").write_text("new\n")
+            poll(lambda: "read-only" in unsafe(yoga).get("new", "").lower(), 10, "the reason in status")
+            assert "read-only" in yoga.run("wait", "--timeout", "1", expect=7).stderr.lower()
+            assert "read-only" in yoga.run("push", str(yoga.mountpoint / "new"), expect=3).stderr.lower()
+            assert (yoga.mountpoint / "before").read_text() == "before\n"
+        finally:
+            subprocess.run(["umount", "-l", str(store)], check=True)
+        yoga.run("wait", "--timeout", "20")
+        poll(lambda: (bates.mountpoint / "new").exists(), 10, "the new file")
+        assert (bates.mountpoint / "new").read_text() == "new\n"
+        assert yoga.data("status")["safe"]
+        yoga.fsck()
+        bates.fsck()
+
+
 def write_until_full(path: Path) -> tuple[int, OSError]:
     """Write 1 MiB blocks until an error; how many bytes were taken, and the error."""
     body = os.urandom(1 << 20)
@@ -133,6 +216,8 @@ def test_a_full_disk_under_the_state_folder(tmp_path: Path) -> None:
             with pytest.raises(OSError) as caught:
                 change()
             assert caught.value.errno == errno.ENOSPC
+        assert (yoga.mountpoint / "edited").read_text() == "before\n"
+        assert os.statvfs(yoga.mountpoint).f_bavail == 0
         yoga.run("status")
         yoga.run("wait", "small")
         (yoga.mountpoint / "huge").unlink()
