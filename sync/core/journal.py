@@ -9,6 +9,7 @@ import msgspec
 from sync.core.chunking import ChunkParams
 from sync.core.codec import Keys
 from sync.core.errors import BadFormat, Unsupported
+from sync.core.manifest import SEQ_MAX
 from sync.core.packfile import pack_key
 from sync.core.sealed import (
     VERIFY_KEY_SIZE,
@@ -217,7 +218,7 @@ def decode_head(keys: Keys, fleet_id: str, machine_id: str, data: bytes, verify_
     key = head_key(machine_id)
     body = open_object(keys, fleet_id=fleet_id, key=key, fmt=HEAD_FORMAT, data=data, verify_key=verify_key)
     head = _decode(_head, key, body)
-    if not 1 <= head.first <= head.last or len(head.segment_hash) != HASH_SIZE:
+    if not 1 <= head.first <= head.last <= SEQ_MAX or len(head.segment_hash) != HASH_SIZE:
         raise BadFormat(f"{key}: names no segment")
     return head
 
@@ -272,5 +273,5 @@ def decode_fleet(data: bytes) -> FleetInfo:
 def _decode(decoder: msgspec.json.Decoder[_T], key: str, data: bytes) -> _T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFormat(f"{key}: {error}") from error

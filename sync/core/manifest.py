@@ -5,6 +5,7 @@ version's identity is made from them: `machine_id:seq:` plus the first 8 hex dig
 Unknown fields and unknown record types are skipped on reading and never copied into a new version.
 """
 
+import base64
 import enum
 import re
 from typing import NewType
@@ -22,6 +23,8 @@ ChunkId = NewType("ChunkId", bytes)  # 32 bytes, keyed BLAKE3 of the plain chunk
 
 CHUNKS_INLINE_MAX = 4096  # more chunks than this, and the manifest names pages of this many entries instead
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
+SEQ_MAX = 10**16 - 1  # a segment's key has 16 digits for it
+INT_MAX = 2**63 - 1  # of a database, and of the system's calls
 
 
 class Kind(enum.StrEnum):
@@ -161,6 +164,7 @@ _encoder = msgspec.json.Encoder()
 _header = msgspec.json.Decoder(_Header)
 _record = msgspec.json.Decoder(Record)
 _HEX = re.compile("[0-9a-f]*")
+_CONTENT_ID = re.compile(r"(?!\.)[^/\0]{0,64}")
 _KNOWN = frozenset({"version", "pack", "condemned", "retired", "succeeds", "remark"})
 
 
@@ -172,15 +176,17 @@ def encode_record(record: Record) -> bytes:
 def decode_record(line: bytes) -> Record | None:
     """The record of a line, or None for a type this program does not know. BadFormat for anything broken.
 
-    A manifest is checked beyond its shape: version 2, an allowed rel_path, chunks and sizes that agree; a pack for ids
-    and places that can be.
+    A manifest is checked beyond its shape: version 2, an allowed rel_path, chunks and sizes that agree, numbers, names
+    and values that this machine can keep; a pack for ids and places that can be.
     """
     try:
         if _header.decode(line).type not in _KNOWN:
             return None
         record: Record = _record.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFormat(f"broken record: {error}") from error
+    if not 1 <= record.seq <= SEQ_MAX:
+        raise BadFormat(f"broken record: seq {record.seq}")
     match record:
         case Manifest():
             _check_manifest(record)
@@ -193,7 +199,7 @@ def record_seq(line: bytes) -> int:
     """The seq of any record, known or not."""
     try:
         return _header.decode(line).seq
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFormat(f"broken record: {error}") from error
 
 
@@ -229,13 +235,48 @@ def _check_manifest(manifest: Manifest) -> None:
         raise BadFormat("a chunk is not that large", path=manifest.rel_path)
     if not _are_ids([*manifest.chunks, *manifest.chunk_pages]):
         raise BadFormat("a chunk id is 64 hex digits", path=manifest.rel_path)
+    if not _CONTENT_ID.fullmatch(manifest.content_id):  # the cache has a file of that name
+        raise BadFormat(f"no content is called {manifest.content_id!r}", path=manifest.rel_path)
+    _check_numbers(manifest)
+    if "\0" in manifest.target:
+        raise BadFormat("a target with a NUL", path=manifest.rel_path)
+    if manifest.xattrs:
+        _check_xattrs(manifest)
+
+
+def _check_numbers(manifest: Manifest) -> None:
+    first, last = manifest.batch or (1, 1)
+    if not (
+        manifest.file_size <= INT_MAX
+        and 0 <= manifest.mode <= 0o7777
+        and -INT_MAX - 1 <= manifest.mtime_ns <= INT_MAX
+        and -INT_MAX <= manifest.written_at * 10**9 <= INT_MAX
+        and 1 <= first <= last <= SEQ_MAX
+    ):
+        raise BadFormat("a size, mode, time or batch that cannot be", path=manifest.rel_path)
+
+
+def _check_xattrs(manifest: Manifest) -> None:
+    for name, value in manifest.xattrs.items():
+        try:
+            base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise BadFormat(f"the value of attribute {name!r} is not base64", path=manifest.rel_path) from error
+        if not name or "\0" in name:
+            raise BadFormat(f"no attribute is called {name!r}", path=manifest.rel_path)
 
 
 def _check_pack(record: PackRecord) -> None:
     if not _are_ids([record.pack_id, *(chunk.id for chunk in record.chunks)]):
         raise BadFormat(f"pack record {record.seq}: an id is 64 hex digits")
-    if any(min(chunk.offset, chunk.length - 1, chunk.raw_length - 1, chunk.flags) < 0 for chunk in record.chunks):
+    if any(
+        min(chunk.offset, chunk.length - 1, chunk.raw_length - 1, chunk.flags) < 0
+        or max(chunk.offset, chunk.length, chunk.raw_length, chunk.flags) > INT_MAX
+        for chunk in record.chunks
+    ):
         raise BadFormat(f"pack record {record.seq}: a chunk at a place that cannot be")
+    if not 0 <= record.size <= INT_MAX:
+        raise BadFormat(f"pack record {record.seq}: no pack has {record.size} bytes")
 
 
 def _are_ids(ids: list[str]) -> bool:

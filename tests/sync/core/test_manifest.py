@@ -1,0 +1,84 @@
+"""Records from elsewhere: what this machine could not keep, or could not do, is refused at parsing."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sync.core.codec import Keys
+from sync.core.errors import BadFormat
+from sync.core.journal import JournalHead, decode_head, encode_head
+from sync.core.manifest import Manifest, decode_record, record_seq
+from sync.core.sealed import SigningKey
+
+ID = "a" * 64
+
+
+def line(**fields: Any) -> bytes:
+    """A record as another machine might have written it."""
+    record = {
+        "type": "version",
+        "version": 2,
+        "seq": 1,
+        "rel_path": "f",
+        "kind": "file",
+        "vclock": {"clocks": {"m": 1}},
+        "written_by": "m",
+        "machine_name": "bates",
+        "written_at": 1,
+    }
+    return json.dumps(record | fields).encode()
+
+
+def pack(**fields: Any) -> bytes:
+    return json.dumps({"type": "pack", "seq": 1, "pack_id": ID, "size": 9, "chunks": []} | fields).encode()
+
+
+def test_the_record_as_it_should_be() -> None:
+    record = decode_record(line(xattrs={"user.a": "YQ=="}, mode=0o7777, batch=[1, 2]))
+    assert isinstance(record, Manifest)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seq": 0},
+        {"seq": 10**16},
+        {"file_size": 2**63, "chunk_pages": [ID]},
+        {"mtime_ns": 2**63},
+        {"mtime_ns": -(2**63) - 1},
+        {"written_at": 2**62},
+        {"mode": -1},
+        {"mode": 0o10000},
+        {"batch": [1, 2**70]},
+        {"kind": "symlink", "target": "a\0b"},
+        {"content_id": "../../../home/someone/file"},
+        {"content_id": ".."},
+        {"xattrs": {"user.a": "no base64!"}},
+        {"xattrs": {"user.\0": "YQ=="}},
+    ],
+)
+def test_a_version_that_cannot_be_kept(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadFormat):
+        decode_record(line(**fields))
+
+
+@pytest.mark.parametrize("fields", [{"size": 2**63}, {"chunks": [[ID, 2**63, 1, 1, 0]]}])
+def test_a_pack_that_cannot_be_kept(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadFormat):
+        decode_record(pack(**fields))
+
+
+def test_a_record_that_is_nested_too_deep() -> None:
+    deep = b'{"type":"remark","seq":1,"text":"","more":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    with pytest.raises(BadFormat):
+        decode_record(deep)
+    with pytest.raises(BadFormat):
+        record_seq(deep)
+
+
+def test_a_journal_head_that_cannot_be_kept() -> None:
+    keys, signer = Keys.from_root(bytes(32)), SigningKey(bytes(32))
+    data = encode_head(keys, "fleet", "m", JournalHead(1, 10**16, bytes(32)), bytes(12), signer)
+    with pytest.raises(BadFormat):
+        decode_head(keys, "fleet", "m", data, signer.public)
