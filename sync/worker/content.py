@@ -14,7 +14,7 @@ from blake3 import blake3
 from sync.core.chunking import ChunkParams, cut
 from sync.core.codec import ContentHasher, Keys, chunk_id
 from sync.core.errors import NotFound, NotYet
-from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
+from sync.core.manifest import CHUNKS_INLINE_MAX, INT_MAX, ChunkId
 from sync.env import Env
 from sync.worker.change import Content
 from sync.worker.threads import run_to_end
@@ -52,7 +52,8 @@ class FileStat:
 
     @staticmethod
     def of(found: os.stat_result) -> "FileStat":
-        return FileStat(found.st_size, found.st_mtime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
+        mtime_ns = max(-INT_MAX, min(found.st_mtime_ns, INT_MAX))  # some file systems know years beyond 2262
+        return FileStat(found.st_size, mtime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
 
 
 @dataclass(frozen=True, slots=True)

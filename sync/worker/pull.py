@@ -260,7 +260,7 @@ class _Run:
         if isinstance(step, Same):
             return _Done(step.entry, path, step.stat, is_same=True)
         if step.entry.manifest.kind is Kind.SYMLINK:
-            step.folder.symlink(step.entry.name, step.entry.manifest.target, step.entry.mtime_ns, temp)
+            step.folder.symlink(step.entry.name, step.entry.manifest.target, step.entry.mtime_ns, temp, step.before)
             found = step.folder.stat(step.entry.name)
             return _Done(step.entry, path, FileStat.of(found) if found is not None else None)
         return self._write_file(step, piece, loaded, temp, path)

@@ -65,15 +65,23 @@ class TargetDir:
         if mtime_ns is not None:
             os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
 
-    def symlink(self, name: str, target: str, mtime_ns: int, temp: str) -> None:
-        """Make or replace a symlink."""
+    def symlink(self, name: str, target: str, mtime_ns: int, temp: str, before: FileStat | None) -> None:
+        """Make or replace a symlink. before: as of TargetFile.finish."""
         os.symlink(target, temp, dir_fd=self.descriptor)
         try:
             os.utime(temp, ns=(mtime_ns, mtime_ns), dir_fd=self.descriptor, follow_symlinks=False)
+            self.check_still(name, before)
             os.rename(temp, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except BaseException:
             os.unlink(temp, dir_fd=self.descriptor)
             raise
+
+    def check_still(self, name: str, before: FileStat | None) -> None:
+        """Conflict if the name does not hold any more what it held when it was decided to replace that."""
+        found = self.stat(name)
+        if (FileStat.of(found) if found is not None else None) != before:
+            path = str(self.path / name)
+            raise Conflict(f"{path} has been changed meanwhile", path=path, hint="pull again")
 
     def read_link(self, name: str) -> str:
         return os.readlink(name, dir_fd=self.descriptor)
@@ -129,10 +137,7 @@ class TargetFile:
             _write_xattrs(self._descriptor, xattrs)
             os.fchmod(self._descriptor, mode)
             os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
-            found = self._folder.stat(self._name)
-            if (FileStat.of(found) if found is not None else None) != before:
-                path = str(self._folder.path / self._name)
-                raise Conflict(f"{path} has been changed meanwhile", path=path, hint="pull again")
+            self._folder.check_still(self._name, before)
             done = FileStat.of(os.fstat(self._descriptor))
             directory = self._folder.descriptor
             os.rename(self._temp, self._name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from workerkit import Fleet, Machine, run
 
 from sync.core.errors import Conflict, Integrity, NotFound, StoreAway, TcfsError
+from sync.worker.content import FileStat
+from sync.worker.target import TargetDir
 
 
 def big(size: int, seed: int = 1) -> bytes:
@@ -406,3 +409,38 @@ def test_the_store_goes_away_behind_the_outbox(fleet: Fleet) -> None:
         assert (await yoga.push("f")).unchanged == 1
 
     run(go(), fleet.clock)
+
+
+def test_a_symlink_does_not_replace_what_came_meanwhile(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the target and the writing somebody makes a file of that name."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    (yoga.home / "link").symlink_to("somewhere")
+    real = TargetDir.symlink
+
+    def late(folder: TargetDir, name: str, *rest: Any) -> None:
+        bates.write("link", "written just now")
+        real(folder, name, *rest)
+
+    async def go() -> None:
+        await yoga.push("link")
+        monkeypatch.setattr(TargetDir, "symlink", late)
+        report = await bates.pull("link", "link")
+        assert isinstance(report.error(), Conflict)
+        assert (bates.home / "link").read_text() == "written just now"
+        assert [path.name for path in bates.home.iterdir()] == ["link"]
+
+    run(go(), fleet.clock)
+
+
+def test_a_time_that_no_database_can_hold(fleet: Fleet) -> None:
+    """tmpfs and XFS know years beyond 2262."""
+    yoga = fleet.machine("yoga")
+    file = yoga.write("f", "hello")
+    about = file.stat()
+
+    class Late:
+        st_size, st_ino, st_mode = about.st_size, about.st_ino, about.st_mode
+        st_mtime_ns = 99_999_999_999 * 10**9
+
+    assert FileStat.of(cast(os.stat_result, Late())).mtime_ns == 2**63 - 1
+    assert FileStat.of(about).mtime_ns == about.st_mtime_ns
