@@ -61,7 +61,7 @@ class SealWorker:
         async with self._publisher.begin() as publication:
             try:
                 changes = _changes(await publication.ingest_layers([self._change(seal) for seal in step]))
-            except (*_UNPUBLISHABLE, FileNotFoundError):
+            except (*_UNPUBLISHABLE, OSError):
                 changes = await self._one_by_one(step, publication)
             published = await publication.commit([changes])
         for answer in published.answers[0]:
@@ -76,6 +76,9 @@ class SealWorker:
                 changes += _changes(await publication.ingest_layers([self._change(seal)]))
             except FileNotFoundError:
                 self._layer_gone(seal)
+            except OSError as error:
+                reason = f"{layer_path(self._work_dir, seal.layer or 0)}: {error.strerror}"
+                self._report(seal, TcfsError(f"the local bytes of {seal.path} cannot be read: {reason}"))
             except _UNPUBLISHABLE as error:
                 self._report(seal, error)
         return changes

@@ -320,3 +320,19 @@ def test_a_store_that_is_away_queues_nothing(fleet: Fleet, yoga: Machine, mount:
         assert Kind.FILE is yoga.db.heads("f")[0].manifest.kind
 
     run(go(), fleet.clock)
+
+
+def test_a_layer_that_cannot_be_read_stops_nothing_else(fleet: Fleet, yoga: Machine, mount: Mount) -> None:
+    async def go() -> None:
+        with mount.round():
+            mount.put_file("bad", b"x" * 5000)
+            mount.put_file("good", b"hello")
+        layer = next(path for path in (yoga.folder / "work").rglob("*") if path.stat().st_size == 5000)
+        layer.unlink()
+        layer.mkdir()
+        assert await yoga.sealer.run_once() == 1
+        assert list(yoga.shown()) == ["good"]
+        (problem,) = yoga.problems(ProblemKind.REFUSED)
+        assert str(layer) in problem
+
+    run(go(), fleet.clock)
