@@ -172,11 +172,11 @@ class JournalReader:
                 break
             if journal.expected is not None and first > journal.expected:
                 self._note_hole(journal, journal.expected, "missing")
-            journal.newest_first = first
             if first in applied:
                 journal.expected, journal.last_hash = applied[first].last + 1, applied[first].segment_hash
             else:
                 await self._take(journal, first)
+            journal.newest_first = first  # not before it came: whoever is cut off asks for it again
             if sum(len(segment.records) for segment in journal.waiting) >= WAITING_RECORDS:
                 await self._apply(journal)
         if last is None:

@@ -1,7 +1,10 @@
 """Reading journals: holes, broken objects, batches that are not whole."""
 
+import pytest
 from workerkit import Fleet, Machine, run
 
+from sync.core.errors import StoreAway
+from sync.core.journal import head_key
 from sync.core.manifest import Kind
 from sync.worker.change import Change
 from sync.worker.commit import Committer
@@ -187,5 +190,30 @@ def test_an_altered_record_stops_nothing_else(fleet: Fleet) -> None:
         await bates.learner.poll()
         assert list(bates.shown()) == ["f0", "last"]
         assert len(bates.problems(ProblemKind.RECORD)) == 1
+
+    run(go(), fleet.clock)
+
+
+def test_a_reader_cut_off_asks_again_even_without_a_journal_head(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    real = fleet.memory.get
+
+    async def go() -> None:
+        await push_many(yoga, 3)
+        del fleet.memory.objects[head_key(yoga.db.machine_id)]
+        newest = segments(fleet, yoga)[-1]
+
+        async def cut(key: str, start: int = 0, length: int | None = None) -> bytes:
+            if key == newest:
+                raise StoreAway("cut off")
+            return await real(key, start, length)
+
+        monkeypatch.setattr(fleet.memory, "get", cut)
+        with pytest.raises(StoreAway):
+            await bates.learner.poll()
+        monkeypatch.setattr(fleet.memory, "get", real)
+        await bates.learner.poll(thorough=True)
+        assert list(bates.shown()) == ["f0", "f1", "f2"]
+        assert bates.db.holes() == []
 
     run(go(), fleet.clock)
