@@ -12,7 +12,7 @@ from sync.core.manifest import ChunkId, VersionId
 from sync.state.rows import ShownRow
 from sync.state.view import Content
 
-MAPS_KEPT = 256  # versions whose chunk list is kept in memory
+MAPS_KEPT = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 LOCAL_KEPT = 200_000  # contents remembered to be local
 PROBES = 4  # chunks of a large file that are looked for
 
@@ -52,7 +52,9 @@ class VersionReader:
     def __init__(self, versions: Versions, cached: CachedContent) -> None:
         self._versions = versions
         self.cached = cached
-        self._contents: LRUCache[str, _Content] = LRUCache(MAPS_KEPT)
+        self._contents: LRUCache[str, _Content] = LRUCache(
+            MAPS_KEPT, lambda content: min(1 + len(content.chunks), MAPS_KEPT)
+        )
         self._local: set[int] = set()
 
     def read(self, version: str, offset: int, length: int, inline: Mapping[int, bytes]) -> Found:

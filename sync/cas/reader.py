@@ -129,7 +129,8 @@ class ChunkReader:
             self._report(wanted.key, error)
             return [], {chunk: error for chunk, _ in wanted.chunks}
         self._bytes_read += len(raw)
-        found, failed = await self._env.run(self._decode, wanted, raw)
+        # Not among what computes: somebody may wait for this, and encoding has long queues.
+        found, failed = await self._env.run_io(self._decode, wanted, raw)
         if failed:
             self._report(wanted.key, next(iter(failed.values())))
         return found, failed

@@ -35,7 +35,7 @@ __all__ = ["DIR", "FILE", "ROOT_ID", "SYMLINK", "FeedItem", "ShownRow", "ShownVi
 
 FLEET_PACKAGE: Final = "sync.state"
 RENAMES_MAX: Final = 1000  # longer chains of renamed versions than this are a loop
-MANIFESTS_KEPT: Final = 512
+MANIFESTS_KEPT: Final = 16 << 20  # bytes in memory, about
 
 _LOOKUP = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name = ?"
 _BY_ID = f"SELECT {ROW_COLUMNS} FROM shown WHERE id = ?"
@@ -104,7 +104,7 @@ class ShownView:
         self._connection = connection
         self._lock = lock
         self._machines = MachineNumbers(connection)
-        self._manifests: LRUCache[str, Manifest] = LRUCache(MANIFESTS_KEPT)
+        self._manifests: LRUCache[str, Manifest] = LRUCache(MANIFESTS_KEPT, _memory_of)
 
     def close(self) -> None:
         self._connection.close()
@@ -337,3 +337,8 @@ def _check_schema(connection: sqlite3.Connection, path: Path | str) -> None:
         raise NotYet(f"{path} has schema {found}, this program needs {known}", hint="start tcfsd of this version")
     if found > known:
         raise Unsupported(f"{path} has schema {found}, this program knows {known}", hint="restart the mount")
+
+
+def _memory_of(manifest: Manifest) -> int:
+    """Bytes, roughly; at most what a cache of them holds, so that the newest one is always kept."""
+    return min(2000 + 160 * len(manifest.chunks) + 120 * len(manifest.chunk_pages), MANIFESTS_KEPT)

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Final
 
 import msgspec
+from cachetools import LRUCache
 
 from sync.cas.cache import ChunkCache
 from sync.cas.reader import ChunkReader
@@ -24,6 +25,7 @@ NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of packs that a read of a small file ma
 KEPT_AT_ONCE: Final = 64  # chunks written to the cache by one trip to a thread: the trip costs as much as two of them
 KEPT_BYTES: Final = 1 << 20  # ... and bytes, so that a large chunk is there as soon as it is written
 BACKGROUND_LOADS: Final = 2
+LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 
 _Flight = asyncio.Future[bytes | None]  # see _load for what it holds in the end
 
@@ -47,6 +49,9 @@ class Fetcher:
         self._flights: dict[ChunkId, _Flight] = {}
         self._loads: set[asyncio.Task[None]] = set()
         self._background = asyncio.Semaphore(BACKGROUND_LOADS)
+        self._lists: LRUCache[str, tuple[list[ChunkId], list[int]]] = LRUCache(
+            LISTS_KEPT, lambda found: min(1 + len(found[0]), LISTS_KEPT)
+        )
 
     async def aclose(self) -> None:
         """Stop what is under way; whoever waits is cancelled."""
@@ -88,10 +93,12 @@ class Fetcher:
         return {index: inline[ids[index]] for index in indexes if ids[index] in inline}
 
     async def chunk_list(self, version: str) -> tuple[list[ChunkId], list[int]]:
-        """(ids, sizes in bytes) of all chunks; pages of a long list are fetched once and kept in fleet.db.
-
-        Errors as of fetch.
+        """(ids, sizes in bytes) of all chunks, not to be changed; pages of a long list are fetched once and kept in
+        fleet.db. Errors as of fetch.
         """
+        kept = self._lists.get(version)
+        if kept is not None:
+            return kept
         view = self._context.db.view
         manifest = view.manifest(version)
         if manifest.unknown_requirements:
@@ -102,7 +109,8 @@ class Fetcher:
             _check_page(page, data)
             with self._context.db.transaction() as txn:
                 txn.add_page(page, data)
-        return view.chunk_list(version)
+        self._lists[version] = found = view.chunk_list(version)
+        return found
 
     async def base_bytes(self, version: str, indexes: Sequence[int]) -> dict[int, bytes]:
         """The plain bytes of these chunks of a version, by index: from a whole file here, else as chunk_bytes."""
