@@ -1,8 +1,13 @@
 """Wrong key, store away or read-only, full disks: clear errors, right exit codes, nothing lost, and work goes on."""
 
+import contextlib
 import errno
 import os
+import random
+import sqlite3
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -457,13 +462,24 @@ def loop_ext4(where: Path, image: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(where)], capture_output=True)
 
 
+def cut_power(machine: Machine, state: Path, image: Path) -> None:
+    """Nothing that was not synced is on the disk any more; the machine is started anew, but not yet up."""
+    subprocess.run(["xfs_io", "-x", "-c", "shutdown", str(state)], check=True)
+    machine.destroy()  # unmounts the state folder, too
+    assert not os.path.ismount(state)
+    subprocess.run(["mount", "-o", "loop", str(image), str(state)], check=True)
+    with contextlib.closing(sqlite3.connect(next(state.glob("*/tree.db")))) as db:
+        db.execute("UPDATE meta SET value = 'the boot before' WHERE key = 'boot_id'")
+        db.commit()
+
+
 @needs_root
 @needs_fuse
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_power_cut_under_the_state_folder(tmp_path: Path) -> None:
-    state = tmp_path / "yoga" / "state"
-    with loop_ext4(state, tmp_path / "disk.img"), fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+def test_a_power_cut_keeps_what_was_synced(tmp_path: Path) -> None:
+    state, image = tmp_path / "yoga" / "state", tmp_path / "disk.img"
+    with loop_ext4(state, image), fleet(tmp_path, "yoga", "bates") as (yoga, bates):
         (tmp_path / "store").rename(tmp_path / "away")  # so that nothing but the disk keeps the files
         for n in range(20):
             with (yoga.mountpoint / f"synced{n}").open("wb") as out:
@@ -471,10 +487,7 @@ def test_a_power_cut_under_the_state_folder(tmp_path: Path) -> None:
                 out.flush()
                 os.fsync(out.fileno())
         (yoga.mountpoint / "unsynced").write_text("may go\n")
-        subprocess.run(["xfs_io", "-x", "-c", "shutdown", str(state)], check=True)
-        yoga.destroy()  # unmounts the state folder, too
-        assert not os.path.ismount(state)
-        subprocess.run(["mount", "-o", "loop", str(tmp_path / "disk.img"), str(state)], check=True)
+        cut_power(yoga, state, image)
         (tmp_path / "away").rename(tmp_path / "store")
         yoga.up()
         for n in range(20):
@@ -485,3 +498,90 @@ def test_a_power_cut_under_the_state_folder(tmp_path: Path) -> None:
             assert (bates.mountpoint / f"synced{n}").read_bytes() == b"%d " % n * 5000
         yoga.fsck()
         bates.fsck()
+
+
+class Writer(threading.Thread):
+    """Writes files, over and over, until the disk fails.
+
+    synced: name -> number of the content that must be there; written: name -> all that it ever held.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        super().__init__()
+        self._folder = folder
+        self._random = random.Random(seed)
+        self.synced: dict[str, int] = {}
+        self.written: dict[str, set[bytes]] = {}
+
+    def run(self) -> None:
+        number = 0
+        with contextlib.suppress(OSError):
+            while True:
+                number += 1
+                self._write(f"f{self._random.randrange(12)}", number)
+
+    def _write(self, name: str, number: int) -> None:
+        body = b"%s %d\n" % (name.encode(), number) * self._random.choice((1, 500, 60_000))
+        self.written.setdefault(name, set()).add(body)
+        self.synced.pop(name, None)  # from now on either of the two may be there
+        is_replaced, is_synced = self._random.random() < 0.5, self._random.random() < 0.4
+        path = self._folder / (f"{name}.new" if is_replaced else name)
+        with path.open("wb") as out:
+            out.write(body)
+            out.flush()
+            if is_synced:
+                os.fsync(out.fileno())
+        if is_replaced:
+            path.rename(self._folder / name)
+            if is_synced:
+                sync_folder(self._folder)
+        if is_synced:
+            self.synced[name] = number
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@needs_root
+@needs_fuse
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_power_cuts_while_files_are_written_and_published(tmp_path: Path) -> None:
+    """Synced files are whole, nothing is published that no file ever held, and the machine stays the one it was."""
+    state, image = tmp_path / "yoga" / "state", tmp_path / "disk.img"
+    with loop_ext4(state, image), fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        written: dict[str, set[bytes]] = {}
+        for seed in range(6):
+            writer = Writer(yoga.mountpoint, seed)
+            writer.written = written
+            writer.start()
+            time.sleep(0.3 + 0.5 * seed)
+            cut_power(yoga, state, image)
+            writer.join(30)
+            assert not writer.is_alive()
+            yoga.up()
+            for name, number in writer.synced.items():
+                assert (yoga.mountpoint / name).read_bytes().startswith(b"%s %d\n" % (name.encode(), number)), name
+                assert (yoga.mountpoint / name).read_bytes() in written[name], name
+            yoga.run("wait", "--timeout", "60")
+            interrupted = unsafe(yoga)
+            for machine in (yoga, bates):
+                assert not [name for name in os.listdir(machine.mountpoint) if name.endswith(".conflict")]
+            for path in bates.mountpoint.iterdir():
+                name = path.name.removesuffix(".new")
+                assert path.read_bytes() in written[name], f"{path.name} was never like this"
+            for name in interrupted:
+                (yoga.mountpoint / name).unlink()
+            yoga.run("wait", "--timeout", "60")
+            assert yoga.data("status")["safe"]
+            poll(lambda: sorted(os.listdir(bates.mountpoint)) == sorted(os.listdir(yoga.mountpoint)), 10, "same names")
+            for path in yoga.mountpoint.iterdir():
+                assert path.read_bytes() == (bates.mountpoint / path.name).read_bytes(), path.name
+            assert len(list((tmp_path / "store" / "heads").iterdir())) == 1, "the machine has lost its journal"
+            yoga.fsck()
+            bates.fsck()
