@@ -42,7 +42,7 @@ from sync.store.base import Store
 from sync.store.meter import Meter
 from sync.store.open import open_store, store_folder
 from sync.verbs import Progress, find_verb
-from sync.worker.context import Context
+from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
@@ -305,6 +305,11 @@ class Engine:
 
     def refused_seals(self) -> dict[bytes, str]:
         return refused_seals(self.context.db)
+
+    def unpublishable(self) -> dict[str, str]:
+        """path -> why its seal could not be published when it was last tried."""
+        standing = self.context.problems.current()
+        return {problem.subject: problem.message for problem in standing if problem.kind is ProblemKind.REFUSED}
 
     def has_rival(self, path: str) -> bool:
         """True if live heads of different value stand at this path."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.05  # between two looks; longer where a look takes long
 LONGEST_PAUSE_S: Final = 2.0
+STUCK_S: Final = 5.0  # how long a path may be reported as one that cannot be published; it is tried each second
 
 
 class Goal:
@@ -23,17 +24,24 @@ class Goal:
     """
 
     def __init__(
-        self, engine: "Engine", chosen: list[str], dirty: list[Dirty], sealed_as_is: bool, away_s: float
+        self,
+        engine: "Engine",
+        chosen: list[str],
+        dirty: list[Dirty],
+        refused: dict[str, str],
+        sealed_as_is: bool,
+        away_s: float,
     ) -> None:
-        """See of."""
+        """See of. refused: paths of which that is known already, and why."""
         self._engine = engine
         self._chosen = chosen
         self._waiting = {item.path: item for item in dirty}
         self._sealed_as_is = sealed_as_is
         self._away_s = away_s
         self._away_since: float | None = None
-        self.paths = sorted(self._waiting)
-        self.refused: dict[str, str] = {}
+        self._stuck: dict[str, float] = {}  # path -> since when (monotonic) it is reported
+        self.refused = refused  # path -> why it will not arrive
+        self.paths = sorted({*self._waiting, *refused})
         is_queued = any(is_among(path, chosen) for path in engine.queued_paths())
         self._upto = engine.context.db.next_seq - 1 if is_queued else 0
 
@@ -50,13 +58,11 @@ class Goal:
         """sealed_as_is: every seal that stands holds its path's state. away_s: how long the store may fail before its
         error is raised.
         """
-        refused = engine.refused_seals()
-        dirty = [
-            item
-            for item in await engine.dirty()
-            if is_among(item.path, chosen) and item.path not in without and item.seal_id not in refused
-        ]
-        return cls(engine, chosen, dirty, sealed_as_is, away_s)
+        answers = engine.refused_seals()
+        wanted = [item for item in await engine.dirty() if is_among(item.path, chosen) and item.path not in without]
+        refused = {item.path: answers[item.seal_id] for item in wanted if item.seal_id in answers}
+        dirty = [item for item in wanted if item.path not in refused]
+        return cls(engine, chosen, dirty, refused, sealed_as_is, away_s)
 
     async def reached(self, progress: Progress) -> None:
         """Returns when everything has arrived; never by itself while the store is away."""
@@ -88,6 +94,16 @@ class Goal:
             if self._has_arrived(then, now.get(path)):
                 del self._waiting[path]
                 self._upto = self._engine.context.db.next_seq - 1
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """On paths whose bytes, or whose base, cannot be read: they have no answer, and may never get one."""
+        stuck, now = self._engine.unpublishable(), self._engine.env.monotonic()
+        self._stuck = {path: self._stuck.get(path, now) for path in self._waiting if path in stuck}
+        for path, since in self._stuck.items():
+            if now - since >= STUCK_S:
+                self.refused[path] = stuck[path]
+                del self._waiting[path]
 
     def _has_arrived(self, then: Dirty, now: Dirty | None) -> bool:
         if now is None:

@@ -65,6 +65,10 @@ async def wait(engine: "Engine", args: dict[str, object], progress: Progress) ->
         names = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         reason = f"{len(left)} not in the store yet: {names}" + (f" ({trouble})" if trouble else "")
         return with_error({**data, "left": left}, NotYet(reason, hint="'tcfs status' tells why"))
+    if goal.refused:
+        path, reason = min(goal.refused.items())
+        error = NotYet(f"cannot be published: {reason}", path=path, hint="'tcfs status' names all such paths")
+        return with_error({**data, "left": sorted(goal.refused)}, error)
     return {**data, "left": []}
 
 

@@ -168,8 +168,13 @@ def test_what_is_refused_does_not_block_others(yoga, tree):
         tree.dirty("..", seal_id=seal_id)
 
     async def scenario(engine):
-        assert (await call(engine, "wait", timeout=5))["left"] == []
-        assert engine.context.db.view.answer(seal_id).answer == "refused"
+        for _ in range(2):  # refused while it is waited for, and before
+            data = await call(engine, "wait", timeout=5)
+            assert data["left"] == [".."]
+            assert data["error"]["code"] == "not-yet"
+            assert engine.context.db.view.answer(seal_id).answer == "refused"
+        assert engine.is_shown("a")
+        assert engine.context.db.queued_seqs() == []
 
     yoga.run(scenario)
 
@@ -223,6 +228,28 @@ def test_a_push_in_the_mount_of_nothing_is_not_found(yoga):
         await mount.connect(engine)
         with pytest.raises(NotFound, match="a"):
             await call(engine, "push", paths=["/mnt/a"])
+        await mount.close()
+
+    yoga.run(scenario)
+
+
+def test_a_push_of_what_cannot_be_published_ends(yoga, tree, monkeypatch):
+    monkeypatch.setattr("sync.verbs.goal.STUCK_S", 0.1)
+    mounted(yoga)
+
+    def seal(request):
+        tree.put("a", b"x" * 5000)
+        for layer in yoga.paths.work_dir.rglob("*"):
+            if layer.is_file():
+                layer.unlink()
+        return frames.SealResult(request.id)
+
+    async def scenario(engine):
+        mount = MountEnd(seal)
+        await mount.connect(engine)
+        data = await call(engine, "push", paths=["/mnt/a"])
+        assert (data["files"], data["error"]["code"]) == (0, "not-yet")
+        assert "gone" in data["error"]["message"]
         await mount.close()
 
     yoga.run(scenario)
