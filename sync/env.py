@@ -32,7 +32,7 @@ from sync.core.errors import NotFound, TimedOut
 T = TypeVar("T")
 
 WORK_THREADS = 2  # for what computes
-IO_THREADS = 4  # for what waits: a read that somebody waits for never queues behind encoding
+IO_THREADS = 4  # for what waits, never nice: a program's read does not queue behind encoding, nor behind a busy machine
 NICENESS = 10  # of the threads of a process in the background
 BUSY_TIMEOUT = 5.0  # seconds
 MMAP_SIZE = 64 * 1024 * 1024
@@ -186,7 +186,7 @@ class RealEnv(Env):
 
     async def run_io(self, fn: Callable[..., T], *args: object) -> T:
         if self._io_threads is None:
-            self._io_threads = ThreadPoolExecutor(IO_THREADS, "io", _be_nice, (self._niceness,))
+            self._io_threads = ThreadPoolExecutor(IO_THREADS, "io")
         return await asyncio.get_running_loop().run_in_executor(self._io_threads, fn, *args)
 
     def close(self) -> None:
