@@ -10,12 +10,13 @@ from sync.cas.index import RANGE_MAX, ChunkPlace
 from sync.cas.reader import ChunkReader
 from sync.cas.writer import GROUP_CHUNKS, PACKS_IN_MEMORY, FinishedPack, PackWriter
 from sync.core.codec import Keys, chunk_id
-from sync.core.errors import Integrity, ObjectMissing, StoreAway
+from sync.core.errors import Integrity, NoSpace, ObjectMissing, StoreAway
 from sync.core.manifest import ChunkId
 from sync.core.packfile import parse_pack_index, verify_pack
 from sync.core.sealed import SigningKey
 from sync.env import Crash, FakeEnv, RealEnv
 from sync.store.base import Data
+from sync.store.faults import Fault, FaultyStore
 from sync.store.memory import MemoryStore
 
 KEYS = Keys.from_root(bytes(32))
@@ -338,5 +339,22 @@ def test_stopping_early_leaves_no_tasks() -> None:
             async for _ in found:
                 break
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(body)
+
+
+def test_packs_are_taken_back_from_a_store_that_is_full() -> None:
+    async def body() -> None:
+        world = World()
+        store = FaultyStore(world.env, world.store, Fault("put", "packs/", nth=3, times=0, error=NoSpace))
+        writer = PackWriter(world.env, KEYS, store, FLEET, MACHINE, SIGNER, world.places.known, target=1000)
+        with pytest.raises(NoSpace):
+            for chunk, data in lines(400).items():
+                await writer.add(chunk, data)
+            await writer.finish()
+        put = [key for operation, key in store.calls if operation == "put"]
+        assert len(put) >= 3
+        await writer.take_back()
+        assert [item async for item in world.store.list("packs/")] == []
 
     run(body)
