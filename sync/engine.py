@@ -208,11 +208,14 @@ class Engine:
     async def _publish_loop(self) -> None:
         while True:
             self._tree_moved.clear()
-            if await self.env.run_io(self.sealer.has_work):
-                await self._attempt("publish", self.sealer.run_once)
+            await self._attempt("publish", self._publish)
             with contextlib.suppress(TimeoutError):
                 async with self.env.timeout(TICK_S):
                     await self._tree_moved.wait()
+
+    async def _publish(self) -> None:
+        if await self.env.run_io(self.sealer.has_work):
+            await self.sealer.run_once()
 
     async def _drain_loop(self) -> None:
         while True:
@@ -257,6 +260,8 @@ class Engine:
             if str(self._trouble.get(name)) != str(trouble):
                 self.log.warning("%s: %s", name, trouble, exc_info=error if known is None else None)
             self._trouble[name] = trouble
+            if ballast.is_full(error):  # not that of the store, which is a NoSpace
+                ballast.give_up(self.paths.ballast)
         else:
             if self._trouble.pop(name, None) is not None:
                 self.log.info("%s works again", name)

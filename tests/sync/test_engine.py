@@ -1,10 +1,11 @@
 import asyncio
 import shutil
+import sqlite3
 
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
-from sync.core.errors import NotAuthorised
+from sync.core.errors import NoSpace, NotAuthorised
 from sync.engine import EngineBusy
 from sync.ipc import frames
 from sync.state import ballast
@@ -208,5 +209,83 @@ def test_the_content_below_changed_files_is_not_evicted(yoga):
         chunk = view.chunk_list(version)[0][0]
         assert engine._needed_content() == {chunk.hex(), view.manifest(version).content_id}
         tree.close()
+
+    yoga.run(scenario)
+
+
+def test_a_key_that_was_exchanged_is_refused(yoga):
+    yoga.run(lambda engine: asyncio.sleep(0))
+    yoga.paths.write_key(bytes(32))
+    with pytest.raises(NotAuthorised, match=r"fleet\.key"):
+        yoga.run(lambda engine: asyncio.sleep(0))
+
+
+def test_on_a_full_disk_nothing_is_learned_and_all_is_published(yoga, bates, monkeypatch, caplog):
+    path = bates.file("theirs", b"theirs")
+    is_full = True
+
+    async def scenario(engine):
+        nonlocal is_full
+        await until(lambda: not engine._unlearned)
+        monkeypatch.setattr(ballast, "_has_room", lambda path: not is_full)
+        ballast.give_up(yoga.paths.ballast)
+        await bates.beside(lambda there: call(there, "push", paths=[path]))
+        assert "full" in await until(engine.store_trouble)
+        tree = Tree(yoga)
+        seal_id = tree.put("ours", b"ours")
+        engine.sealed()
+        await until(lambda: engine.context.db.view.answer(seal_id))
+        assert not engine.is_shown("theirs")
+        is_full = False
+        await until(lambda: engine.is_shown("theirs"))
+        await until(lambda: not engine.store_trouble())
+        assert ballast.is_kept(yoga.paths.ballast)
+        tree.close()
+
+    yoga.run(scenario)
+
+
+def test_a_transaction_that_finds_the_disk_full_gives_the_ballast_up(yoga, monkeypatch, caplog):
+    async def scenario(engine):
+        def full(*_):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+        with pytest.raises(NoSpace), engine.context.db.transaction():
+            full()
+        assert not ballast.is_kept(yoga.paths.ballast)
+        await until(lambda: ballast.is_kept(yoga.paths.ballast))
+
+    yoga.run(scenario)
+
+
+def test_the_cache_makes_room_on_a_full_disk(yoga, monkeypatch, caplog):
+    async def scenario(engine):
+        wanted = []
+        monkeypatch.setattr(engine.cache, "evict", wanted.append)
+        await until(lambda: wanted == [0])
+        monkeypatch.setattr(ballast, "_has_room", lambda path: False)
+        ballast.give_up(yoga.paths.ballast)
+        await until(lambda: wanted[-1] == ballast.SIZE + ballast.SPARE)
+
+    yoga.run(scenario)
+
+
+def test_a_mount_that_cannot_save_is_told_of_and_kept(yoga):
+    async def scenario(engine):
+        mount = MountEnd()
+        await mount.connect(engine)
+        mount.send(frames.MountTrouble("the disk is full"))
+        await until(lambda: engine.server.mount.trouble)
+        assert (await call(engine, "engine"))["mount"]["trouble"] == "the disk is full"
+        with pytest.raises(NoSpace, match="the disk is full"):
+            await call(engine, "unmount")
+        with pytest.raises(NoSpace, match="the disk is full"):
+            await call(engine, "down")
+        assert not engine.stop.is_set()
+        mount.send(frames.MountTrouble())
+        await until(lambda: not engine.server.mount.trouble)
+        await mount.close()
 
     yoga.run(scenario)
