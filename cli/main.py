@@ -62,7 +62,13 @@ def tcfs(ctx: click.Context, as_json: bool) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Runs one verb and exits with its code: see sync.core.errors for the codes of failures."""
     args = sys.argv[1:] if argv is None else argv
-    sys.exit(run(args))
+    code = run(args)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = 1
+    os._exit(code)  # at its exit Python would wait for threads, and one may hang with a store's disk
 
 
 def run(args: list[str], **extra: Any) -> int:

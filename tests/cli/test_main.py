@@ -72,3 +72,19 @@ def test_the_program_itself(yoga):
     )
     assert (done.returncode, done.stderr) == (5, "")
     assert json.loads(done.stdout)["error"]["code"] == "not-found"
+
+
+def test_a_thread_that_hangs_keeps_no_command(tmp_path):
+    """A store on a disk that does not answer: its thread never ends."""
+    program = """
+import sys, threading
+from cli import main
+def run(args):
+    threading.Thread(target=threading.Event().wait).start()
+    print("said")
+    return 7
+main.run = run
+main.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (7, "said\n")
