@@ -240,6 +240,17 @@ def test_moving_a_sibling_over_name_resolves(world: World, yoga: WorldMachine, b
     end(world, {"a": "from bates"})
 
 
+def test_a_conflict_settled_in_opposite_ways_is_a_conflict_again(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    put(yoga, "a", "from yoga")
+    put(bates, "a", "from bates")
+    world.settle()
+    yoga.unlink(siblings(yoga, "a")[0])
+    bates.unlink(siblings(bates, "a")[0])
+    both_kept(world, "a", {"from yoga", "from bates"})
+
+
 def test_moving_a_sibling_elsewhere_keeps_both(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
     put(yoga, "a", "from yoga")
     put(bates, "a", "from bates")

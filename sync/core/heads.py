@@ -55,7 +55,8 @@ def common_ancestor(versions: Sequence[Version], find: Callable[[str], Version |
     """The newest version that all of `versions`, concurrent ones of one path, had seen; None if none is known.
 
     It is looked for along `parents`; `find` answers for an identity, or None if that is not known here (a hole). Of
-    several, none of which had seen the others, the one whose identity is greatest.
+    several of one value, none of which had seen the others, the one whose identity is greatest. None if they differ in
+    value: two users have settled a conflict in opposite ways, and neither of them went back to what both had.
     """
     if len(versions) < 2:
         return None
@@ -73,7 +74,7 @@ def common_ancestor(versions: Sequence[Version], find: Callable[[str], Version |
         new = [parent for parent in version.manifest.parents if parent not in visited]
         visited.update(new)
         waiting += new
-    return common[-1] if common else None
+    return common[-1] if len({version.manifest.value for version in common}) == 1 else None
 
 
 def is_prunable(tombstone: Version, acks: Mapping[str, Mapping[str, int]], members: Collection[str]) -> bool:
