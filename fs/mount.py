@@ -126,9 +126,10 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
     """Mount, run the request loop, unmount."""
     quick = loop.install(env)
     adapter = Adapter(volume)
-    pyfuse3.init(adapter, str(options.mountpoint), mount_options())
     with contextlib.ExitStack() as mounted:
-        mounted.callback(pyfuse3.close, unmount=True)
+        with mountpoint.hides_nothing(options.mountpoint):
+            pyfuse3.init(adapter, str(options.mountpoint), mount_options())
+            mounted.callback(pyfuse3.close, unmount=True)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
         log.info("mounted at %s", options.mountpoint)
         trio.run(_run, options, adapter, volume, callbacks, quick, mounted)
@@ -192,9 +193,11 @@ def _stop(requests: trio.CancelScope) -> None:
 
 
 def mount_options() -> set[str]:
-    """The kernel checks permissions; auto_unmount: the mount point is freed even by kill -9."""
+    """The kernel checks permissions. No auto_unmount: after a kill -9 the dead mount answers ENOTCONN until a new one
+    takes its place; into the bare folder programs would go on writing, outside of the fleet.
+    """
     options = set(pyfuse3.default_options)
-    options |= {"fsname=tcfs", "subtype=tcfs", "auto_unmount"}
+    options |= {"fsname=tcfs", "subtype=tcfs"}
     if os.geteuid() == 0:
         options.add("allow_other")
     return options

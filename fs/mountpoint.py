@@ -3,6 +3,7 @@
 Nothing here asks the file system that is mounted: before its request loop runs it could not answer.
 """
 
+import ctypes
 import errno
 import fcntl
 import logging
@@ -18,6 +19,7 @@ FSTYPE = "fuse.tcfs"
 READ_AHEAD_KB = 1024  # reads of 1 MiB instead of 128 KiB, nearly twice as fast when cold
 MAX_BACKGROUND = 64  # reads ahead that the kernel has under way
 UNMOUNT_S = 10
+MNT_DETACH = 2  # linux/fs.h
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -41,10 +43,36 @@ def only_mount(lock_file: Path) -> Iterator[None]:
 
 
 def prepare(mountpoint: Path) -> None:
-    """Make sure that one can mount there: a dead mount is taken away, a missing folder is made.
+    """Make sure that one can mount there; a missing folder is made. A dead mount stays until `hides_nothing`: as long
+    as it stands, nobody can write into the folder below it.
 
     BadInput if the place is not a folder, is not empty, or holds another file system.
     """
+    if not _is_dead(mountpoint):
+        _check_free(mountpoint)
+
+
+@contextmanager
+def hides_nothing(mountpoint: Path) -> Iterator[None]:
+    """Mount in the body. A dead mount is taken away just before; what programs have written into the folder between the
+    two mounts is not hidden: BadInput, as from `prepare`, and the caller takes the new mount away.
+    """
+    if _is_dead(mountpoint):
+        log.warning("%s holds a mount whose process has died: unmounting it", mountpoint)
+        _detach(mountpoint)
+    _check_free(mountpoint)
+    folder = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield
+        with os.scandir(folder) as hidden:
+            if any(hidden):
+                raise _not_empty(mountpoint)
+    finally:
+        os.close(folder)
+
+
+def _is_dead(mountpoint: Path) -> bool:
+    """True if the process of the mount that stands there has died. A missing folder is made."""
     try:
         # Opened, not only looked at: what a dead mount is may still be in the kernel's cache.
         os.close(os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -55,14 +83,20 @@ def prepare(mountpoint: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
             raise BadInput(f"{mountpoint}: {error.strerror}", path=str(mountpoint)) from error
-        log.warning("%s holds a mount whose process has died: unmounting it", mountpoint)
-        _unmount_lazily(mountpoint)
+        return True
+    return False
+
+
+def _check_free(mountpoint: Path) -> None:
     if device_of(mountpoint) is not None:
         raise BadInput(f"something is mounted at {mountpoint} already", path=str(mountpoint))
     if any(mountpoint.iterdir()):
-        raise BadInput(
-            f"{mountpoint} is not empty", path=str(mountpoint), hint="move what is in it away, or mount elsewhere"
-        )
+        raise _not_empty(mountpoint)
+
+
+def _not_empty(mountpoint: Path) -> BadInput:
+    hint = "move what is in it away, or mount elsewhere"
+    return BadInput(f"{mountpoint} is not empty", path=str(mountpoint), hint=hint)
 
 
 def tune(mountpoint: Path) -> None:
@@ -92,7 +126,11 @@ def device_of(mountpoint: Path, table: Path = MOUNTINFO) -> str | None:
     return found
 
 
-def _unmount_lazily(mountpoint: Path) -> None:
+def _detach(mountpoint: Path) -> None:
+    """Unmount lazily. By root at once, without a process: nobody is to find the bare folder in between."""
+    umount2 = getattr(ctypes.CDLL(None, use_errno=True), "umount2", None)
+    if os.geteuid() == 0 and umount2 is not None and umount2(os.fsencode(mountpoint), MNT_DETACH) == 0:
+        return
     helper = ["umount", "-l", "--"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z", "--"]
     done = subprocess.run([*helper, str(mountpoint)], capture_output=True, text=True, timeout=UNMOUNT_S, check=False)
     if done.returncode != 0:
