@@ -107,6 +107,14 @@ class Books:
         self._execute("INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?)", number, first, last, segment_hash)
         self._execute("DELETE FROM hole WHERE machine = ? AND first = ?", number, first)
 
+    def forget_segments(self, machine_id: str, firsts: Iterable[int]) -> None:
+        """These were never applied, nor any journal head of this machine read: another one's may lie in their place."""
+        number = self.machine_number(machine_id)
+        self._connection.executemany(
+            "DELETE FROM segment WHERE machine = ? AND first = ?", [(number, first) for first in firsts]
+        )
+        self._execute("UPDATE machine SET head_first = 0, head_last = 0, head_hash = NULL WHERE num = ?", number)
+
     def set_hole(self, machine_id: str, first: int, reason: str) -> None:
         """A segment is missing or broken. The time of a hole known already stays."""
         self._execute(

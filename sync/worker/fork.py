@@ -1,11 +1,12 @@
 """After a fork (a clone, a state folder from backup): go on under a new machine_id, with nothing lost."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sync.cas.reader import ChunkReader
 from sync.cas.writer import FinishedPack, PackWriter
-from sync.core.errors import BadFormat, Integrity, ObjectMissing
+from sync.core.errors import BadFormat, Integrity, NotAuthorised
 from sync.core.journal import (
     JournalHead,
     MachineInfo,
@@ -20,6 +21,7 @@ from sync.core.journal import (
 from sync.core.manifest import (
     ChunkId,
     Manifest,
+    PackedChunk,
     PackRecord,
     SucceedsRecord,
     Version,
@@ -43,6 +45,7 @@ class _Lost:
 
     stored: list[OutboxRow] = field(default_factory=list)  # queued rows that the store does hold
     dropped: list[OutboxRow] = field(default_factory=list)
+    segments: list[JournalHead] = field(default_factory=list)  # confirmed ones behind the last that the store holds
     versions: list[Version] = field(default_factory=list)
     packs: list[PackRecord] = field(default_factory=list)
 
@@ -63,6 +66,7 @@ async def take_new_identity(context: Context, journals: JournalReader, chunks: C
     packs = await repack(context, chunks, new, lost.packs)
     context.env.fault("fork.before_commit")
     await run_to_end(context.env, _commit, context, old, info, lost, packs)
+    journals.forget(old)
     context.env.fault("fork.after_commit")
     message = f"another machine went on as {old}; this one is {new} now, {len(lost.versions)} versions go out again"
     context.problems.report(ProblemKind.FORK, old, f"{message} ({reason})")
@@ -110,9 +114,15 @@ async def _find_lost(context: Context, old: str) -> _Lost:
         async for item in context.store.list(journal_prefix(old))
         if (first := segment_first(item.key)) is not None
     }
-    for segment in context.db.segments(old):
-        if segment.first not in firsts:
+    confirmed = context.db.segments(old)
+    kept = await _last_kept(context, old, confirmed, firsts)
+    for segment in confirmed:
+        if segment.last > kept:
+            lost.segments.append(segment)
+        if segment.last > kept or segment.first not in firsts:
             lost.versions += _versions_between(context, old, segment)
+    if lost.versions:
+        lost.packs += await _unnamed_packs(context, old, firsts)
     for row in context.db.outbox():
         if row.first in firsts and await _is_stored(context, row):
             lost.stored.append(row)
@@ -122,11 +132,67 @@ async def _find_lost(context: Context, old: str) -> _Lost:
     return lost
 
 
-async def _is_stored(context: Context, row: OutboxRow) -> bool:
+async def _last_kept(context: Context, old: str, confirmed: list[JournalHead], firsts: set[int]) -> int:
+    """The last seq of the newest confirmed segment that the store holds as it was; 0 for none.
+
+    Each names its predecessor: those before it are ours too. A store set back may hold another one's in their place.
+    """
+    for segment in reversed(confirmed):
+        if segment.first in firsts:
+            data = await _stored(context, segment_key(old, segment.first))
+            if data is not None and object_hash(data) == segment.segment_hash:
+                return segment.last
+    return 0
+
+
+async def _unnamed_packs(context: Context, old: str, firsts: set[int]) -> list[PackRecord]:
+    """The packs under `old` that are known here and that no segment in the store names any more."""
+    named: set[str] = set()
+    for first in firsts:
+        data = await _stored(context, segment_key(old, first))
+        if data is not None:
+            named |= await context.env.run(_packs_named, context, old, first, data)
+    queued = {pack.pack_id for row in context.db.outbox() for pack in _queued_packs(context, old, row)}
+    return [
+        PackRecord(seq=0, pack_id=pack, size=0, chunks=_chunks_of(context, pack))
+        for pack in sorted(context.db.pack_ids(old) - named - queued)
+    ]
+
+
+def _packs_named(context: Context, old: str, first: int, data: bytes) -> set[str]:
+    """None of a segment that is broken: nobody else can read it either."""
+    named: set[str] = set()
+    with contextlib.suppress(BadFormat, NotAuthorised):
+        segment = decode_segment(context.keys, context.fleet_id, old, first, data, context.signer.public)
+        for line in segment.lines:
+            record = decode_record(line)
+            if isinstance(record, PackRecord):
+                named.add(record.pack_id)
+    return named
+
+
+def _queued_packs(context: Context, old: str, row: OutboxRow) -> list[PackRecord]:
+    queued = _Lost()
+    _read_lost(context, old, row, queued)
+    return queued.packs
+
+
+def _chunks_of(context: Context, pack_id: str) -> list[PackedChunk]:
+    sql = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk JOIN pack ON pack.num = chunk.pack"
+    rows = context.db.query(f"{sql} WHERE pack_id = ? ORDER BY offset", bytes.fromhex(pack_id))
+    return [PackedChunk(chunk.hex(), *place) for chunk, *place in rows]
+
+
+async def _stored(context: Context, key: str) -> bytes | None:
+    """None if it is missing or the medium cannot read it."""
     try:
-        return await context.store.get(segment_key(row.machine_id, row.first)) == row.segment
-    except ObjectMissing:
-        return False
+        return await context.store.get(key)
+    except Integrity:
+        return None
+
+
+async def _is_stored(context: Context, row: OutboxRow) -> bool:
+    return await _stored(context, segment_key(row.machine_id, row.first)) == row.segment
 
 
 def _versions_between(context: Context, old: str, segment: JournalHead) -> list[Version]:
@@ -163,6 +229,8 @@ def _commit(context: Context, old: str, info: MachineInfo, lost: _Lost, packs: l
         for row in lost.dropped:
             txn.drop_outbox(row.first)
         txn.forget_versions([version.id for version in lost.versions])
+        if lost.segments:
+            txn.forget_segments(old, [segment.first for segment in lost.segments])
         for pack in lost.packs:
             # No journal names it any more: nobody else could find what lies in it.
             txn.condemn(old, pack.pack_id)

@@ -77,6 +77,10 @@ class JournalReader:
                 await self._remember_head(journal, head)
             return versions
 
+    def forget(self, machine_id: str) -> None:
+        """What is known of a journal beyond fleet.db: read it anew from what that says."""
+        self._journals.pop(machine_id, None)
+
     async def retry_holes(self) -> int:
         """Ask again for every segment that was missing or broken; how many versions came."""
         versions = 0

@@ -199,3 +199,35 @@ def test_a_store_set_back(fleet: Fleet) -> None:
         assert list(bates.shown()) == ["f", "g", "h"]
 
     run(go(), fleet.clock)
+
+
+@pytest.mark.parametrize("packs_kept", [True, False])
+def test_a_store_set_back_in_which_a_clone_went_on(fleet: Fleet, packs_kept: bool) -> None:
+    """Other segments lie where ours were confirmed: ours go out again, readable, and theirs are read."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+
+    async def go() -> None:
+        yoga.write("a", "one")
+        await yoga.push("a")
+        older = dict(fleet.memory.objects)
+        clone = clone_of(yoga)
+        for name in ("b", "c"):
+            yoga.write(name, f"content of {name}")
+            await yoga.push(name)
+        packs = {key: data for key, data in fleet.memory.objects.items() if key.startswith("packs/")}
+        fleet.memory.objects.clear()
+        fleet.memory.objects.update(older | (packs if packs_kept else {}))
+        clone.write("z", "of the clone")
+        await clone.push("z")
+        for machine in (yoga, yoga, bates, yoga):
+            await machine.publisher.drain()
+            await machine.learner.poll(thorough=True)
+        for machine in (yoga, bates, clone):
+            await machine.learner.poll(thorough=True)
+            assert list(machine.shown()) == ["a", "b", "c", "z"]
+            assert await machine.content("z") == b"of the clone"
+            assert not packs_kept or await machine.content("b") == b"content of b"
+            assert not packs_kept or await machine.content("c") == b"content of c"
+        assert bool(yoga.problems(ProblemKind.REFUSED)) is not packs_kept
+
+    run(go(), fleet.clock)
