@@ -238,6 +238,30 @@ def test_a_full_disk_under_the_state_folder(tmp_path: Path) -> None:
         bates.fsck()
 
 
+@needs_root
+def test_plain_folders_with_a_full_disk_under_the_state_folder(tmp_path: Path) -> None:
+    state = tmp_path / "yoga" / "state"
+    with tmpfs(state, "64m"), fleet(tmp_path, "yoga", "bates", up=False) as (yoga, bates):
+        (yoga.home / "f").write_text("pushed\n")
+        (bates.home / "g").write_text("pulled\n")
+        bates.run("push", "g")
+        yoga.run("pull", "g", "before")
+        filler = fill_up(state)
+        yoga.run("push", "f")
+        yoga.run("pull", "g", "out")
+        assert (yoga.home / "out").read_text() == "pulled\n"
+        fill_up(state, "more")  # and the ballast's space, too
+        (yoga.home / "f2").write_text("not yet\n")
+        result = yoga.run("push", "f2", expect=1)
+        assert "full" in result.stderr
+        assert len(result.stderr.strip().splitlines()) <= 2
+        filler.unlink()
+        yoga.run("push", "f2")
+        bates.run("pull", "f2", "f2")
+        yoga.fsck()
+        bates.fsck()
+
+
 def can_write(path: Path, text: str) -> bool:
     try:
         path.write_text(text)

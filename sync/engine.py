@@ -16,7 +16,7 @@ import msgspec
 from sync.cas.cache import ChunkCache, default_quota
 from sync.cas.reader import ChunkReader
 from sync.core.codec import Keys
-from sync.core.errors import NotAuthorised, TcfsError
+from sync.core.errors import NoSpace, NotAuthorised, NotYet, ReadOnly, TcfsError
 from sync.core.journal import FLEET_KEY, FleetInfo, decode_fleet
 from sync.core.manifest import Kind
 from sync.core.sealed import SigningKey
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TICK_S: Final = 1.0  # between two looks at tree.db, the outbox and the uses of the cache without a hint
 PACKS: Final = "packs"  # the area of the store that holds content
+REFUSED_S: Final = 8.0  # the longest pause between two attempts to publish into a store that takes nothing
 USED_MAX: Final = 100_000  # uses of chunks remembered between two ticks
 
 
@@ -109,9 +110,13 @@ async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: cont
 
 
 def _open_db(env: Env, paths: FleetPaths, config: FleetConfig) -> FleetDb:
-    """A lost fleet.db begins anew under the old machine_id: the fork rule finds the old journal and takes a new id."""
+    """A lost fleet.db begins anew under the old machine_id: the fork rule finds the old journal and takes a new id.
+
+    So does one that is empty: whoever made it was killed on the way.
+    """
     if paths.fleet_db.exists():
-        return FleetDb.open(env, paths.fleet_db, reserve=paths.ballast)
+        with contextlib.suppress(NotYet):
+            return FleetDb.open(env, paths.fleet_db, reserve=paths.ballast)
     machine_id, name = config.machine_id, config.machine_name
     return FleetDb.create(env, paths.fleet_db, config.fleet_id, machine_id, name, reserve=paths.ballast)
 
@@ -206,9 +211,15 @@ class Engine:
             raise
 
     async def _publish_loop(self) -> None:
+        pause = TICK_S
         while True:
             self._tree_moved.clear()
             await self._attempt("publish", self._publish)
+            if isinstance(self._trouble.get("publish"), NoSpace | ReadOnly):
+                pause = min(2 * pause, REFUSED_S)  # all of it is read and packed anew at each attempt
+                await self.env.sleep(pause)
+                continue
+            pause = TICK_S
             with contextlib.suppress(TimeoutError):
                 async with self.env.timeout(TICK_S):
                     await self._tree_moved.wait()
@@ -349,6 +360,7 @@ class Engine:
         )
 
     async def call(self, verb: str, args: dict[str, object], progress: Progress) -> dict[str, object]:
+        ballast.make_room(self.paths.ballast)  # a verb is not tried again by itself
         try:
             return await find_verb(verb)(self, args, progress)
         finally:

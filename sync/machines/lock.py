@@ -1,5 +1,6 @@
 """flock on a file: the holder of engine.lock is the engine, of mount.lock the mount. The kernel drops it at death."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -21,9 +22,10 @@ class FileLock:
         except BlockingIOError:
             os.close(fd)
             return False
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
+        with contextlib.suppress(OSError):  # a full disk: the lock is the kernel's
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
         return True
 
     def release(self) -> None:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 SIZE: Final = 16 << 20  # bytes
 SPARE: Final = SIZE  # bytes left free when it is made: else the next write would need it at once
+LITTLE: Final = 1 << 20  # bytes: as good as full
 HINT: Final = "free some space on that disk"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -77,6 +78,12 @@ def give_up(path: Path) -> bool:
     return True
 
 
+def make_room(path: Path) -> None:
+    """Give it up beforehand if hardly anything is left: for work that does not try again by itself."""
+    if _free(path) < LITTLE:
+        give_up(path)
+
+
 def with_ballast(path: Path, work: Callable[[], T]) -> T:
     """work(), and once more without the ballast if the disk was full; NoSpace if that does not help.
 
@@ -103,8 +110,12 @@ def no_space(path: Path) -> NoSpace:
 
 
 def _has_room(path: Path) -> bool:
+    return _free(path) >= SIZE + SPARE
+
+
+def _free(path: Path) -> int:
     disk = os.statvfs(path.parent)
-    return disk.f_bavail * disk.f_frsize >= SIZE + SPARE
+    return disk.f_bavail * disk.f_frsize
 
 
 def _allocate(fd: int) -> None:

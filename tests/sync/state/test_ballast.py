@@ -43,6 +43,14 @@ def test_it_is_not_made_where_the_next_write_would_need_it(tmp_path, monkeypatch
     assert ballast.keep(tmp_path / "ballast") is kept
 
 
+@pytest.mark.parametrize(("free", "kept"), [(ballast.LITTLE - 4096, False), (ballast.LITTLE, True)])
+def test_it_goes_beforehand_where_hardly_anything_is_left(tmp_path, monkeypatch, free, kept):
+    ballast.keep(tmp_path / "ballast")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free // 4096, f_frsize=4096))
+    ballast.make_room(tmp_path / "ballast")
+    assert ballast.is_kept(tmp_path / "ballast") is kept
+
+
 def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError(errno.EIO, "I/O error")
