@@ -131,12 +131,15 @@ def test_an_engine_starts_with_its_store_away(yoga, tmp_path, caplog):
     yoga.run(scenario)
 
 
-def test_a_lost_fleet_db_comes_back_under_a_new_machine_id(yoga, caplog):
+@pytest.mark.parametrize("is_half_made", [False, True])
+def test_a_lost_fleet_db_comes_back_under_a_new_machine_id(yoga, is_half_made, caplog):
     path = yoga.file("f", b"one")
     yoga.run(lambda engine: call(engine, "push", paths=[path]))
     old = yoga.paths.load().machine_id
     for file in yoga.paths.state_dir.glob("fleet.db*"):
         file.unlink()
+    if is_half_made:  # a process was killed before it had made the tables
+        yoga.env.connect(yoga.paths.fleet_db).close()
 
     async def scenario(engine):
         await until(lambda: engine.is_shown("f"))
