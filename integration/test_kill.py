@@ -1,144 +1,262 @@
-"""kill -9 at bad moments: what was closed or fsynced is there, whole, and reaches the other machine."""
+"""kill -9 at bad moments: what was closed or fsynced is there, whole, and reaches the other machine; nothing is half.
 
-import os
+A writer changes yoga's mount in every way (support/chaos.py), and a watcher reads all of it on bates. Both processes
+come back by themselves; where both were killed, `tcfs up` brings them.
+"""
+
+import contextlib
 import random
-import re
+import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleetkit import FUSE, Machine, fleet, poll
+from fleetkit import BIN, FUSE, Machine, fleet, poll
+from killkit import check_sound, drill, kill, revive, runs
+
+from sync.env import fault_names
 
 pytestmark = pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+
 ROOT = Path(__file__).parent.parent
+BOTH = ("tcfsd", "mount")
+BY_ITSELF_S = 15.0
 
-# Writes files one after the other and says which close (or fsync, for every third) has returned.
-WRITER = """
-import os, sys, time
-root, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-import random
-rnd = random.Random(seed)
-for n in range(count):
-    name = f"{root}/d{n % 7}/f{n}"
-    try:
-        os.makedirs(os.path.dirname(name), exist_ok=True)
-        body = (b"%d:" % n) * rnd.randint(1, 3000)
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            for at in range(0, len(body), 4096):
-                os.write(fd, body[at:at + 4096])
-            if n % 3 == 0:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        print("error", n, error.errno, flush=True)
-        time.sleep(0.05)
-        continue
-    print("done", n, len(body), flush=True)
-"""
+POINTS = sorted(fault_names([ROOT / "sync", ROOT / "fs", ROOT / "cli"]))
+OF_INIT = [point for point in POINTS if point.startswith("init.")]
+OF_FORK = [point for point in POINTS if point.startswith("fork.")]
+NOWHERE = ["store.after_delete"]  # no part of the product deletes objects yet
+OF_COPY = [point for point in POINTS if point not in (*OF_INIT, *OF_FORK, *NOWHERE)]
+QUICK = ["publish.after_outbox", "note.after_rename", "tree.before_seal_commit"]
+
+Pair = tuple[Machine, Machine]
 
 
-def bodies(seed: int, count: int) -> dict[int, bytes]:
-    rnd = random.Random(seed)
-    return {n: (b"%d:" % n) * rnd.randint(1, 3000) for n in range(count)}
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """yoga and bates for all quick drills: each of them has a folder of its own."""
+    with fleet(tmp_path_factory.mktemp("fleet"), "yoga", "bates") as (yoga, bates):
+        yield yoga, bates
 
 
-def start_writer(machine: Machine, root: Path, count: int, seed: int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        ["python3", "-c", WRITER, str(root), str(count), str(seed)], stdout=subprocess.PIPE, text=True, cwd="/"
-    )
+@pytest.mark.parametrize(("kind", "seed"), [("tcfsd", 1), ("mount", 2)])
+def test_what_is_killed_comes_back_by_itself(pair: Pair, kind: str, seed: int) -> None:
+    yoga, bates = pair
+    with drill(yoga, bates, seed) as run:
+        run.may_fail = kind == "mount"
+        run.begin()
+        run.await_changes(20)
+        kill(yoga, kind)
+        poll(lambda: runs(yoga), BY_ITSELF_S, f"{kind} comes back by itself")
+        run.await_changes(10)
+        run.finish()
+    check_sound(yoga, bates)
 
 
-def check_written(out: str, expected: dict[int, bytes], here: Path, there: Path) -> None:
-    done = [int(line.split()[1]) for line in out.splitlines() if line.startswith("done")]
-    assert done, f"the writer never finished a file: {out[-500:]}"
-    for n in done:
-        name = f"d{n % 7}/f{n}"
-        assert (here / name).read_bytes() == expected[n], f"{name} lost or torn here"
-    for n in done:
-        name = f"d{n % 7}/f{n}"
-        assert (there / name).read_bytes() == expected[n], f"{name} lost or torn on the other machine"
-    for path in there.rglob("f*"):
-        n = int(path.name[1:])
-        body = path.read_bytes()
-        assert expected[n].startswith(body), f"{path.name}: bytes that the file never had"
+def test_both_are_killed_and_up_brings_them_back(pair: Pair) -> None:
+    yoga, bates = pair
+    with drill(yoga, bates, 3) as run:
+        run.may_fail = True
+        run.begin()
+        run.await_changes(20)
+        kill(yoga, *BOTH)
+        revive(yoga)
+        run.await_changes(10)
+        run.finish()
+    check_sound(yoga, bates)
 
 
-def revive(machine: Machine) -> None:
-    """Start again whatever died; the mount point answers when this returns."""
-    machine.run("up", timeout=60)
-    poll(lambda: os.path.ismount(machine.mountpoint) and os.listdir(machine.mountpoint) is not None, 10, "the mount answers")
-
-
-def drill(yoga: Machine, bates: Machine, name: str, kinds: list[str], seed: int, count: int = 60) -> None:
-    here, there = yoga.mountpoint / name, bates.mountpoint / name
-    writer = start_writer(yoga, here, count, seed)
-    rnd = random.Random(seed)
-    assert writer.stdout is not None
-    lines = [writer.stdout.readline() for _ in range(rnd.randint(1, count // 2))]
-    for kind in kinds:
-        yoga.kill(kind)
-    poll(lambda: not set(kinds) & {k for k in kinds if yoga.pids(k)} or "mount" not in kinds, 5, "killed")
-    revive(yoga)
-    rest, _ = writer.communicate(timeout=120)
-    yoga.run("wait", timeout=120)
-    finish(yoga, bates)
-    check_written("".join(lines) + rest, bodies(seed, count), here, there)
-
-
-def finish(yoga: Machine, bates: Machine) -> None:
-    """Everything that yoga has published is known to bates, and both are sound."""
-    yoga.run("wait", timeout=120)
-    (yoga.mountpoint / "mark").write_text(os.urandom(8).hex())
+def test_nothing_is_written_beside_the_fleet_while_the_mount_is_dead(pair: Pair) -> None:
+    """The folder below the mount point is not bare: who writes to it gets an error."""
+    yoga, bates = pair
+    (yoga.mountpoint / "before").touch()
     yoga.run("wait")
-    text = (yoga.mountpoint / "mark").read_text()
-    poll(lambda: (bates.mountpoint / "mark").exists() and (bates.mountpoint / "mark").read_text() == text, 20, "the mark")
-    yoga.fsck()
-    bates.fsck()
+    kill(yoga, *BOTH)
+    refused = 0
+    for n in range(200):
+        with contextlib.suppress(OSError):
+            (yoga.mountpoint / f"stray{n}").write_text("written nowhere")
+            continue
+        refused += 1
+    assert refused == 200
+    revive(yoga)
+    assert (yoga.mountpoint / "before").exists()
+    check_sound(yoga, bates)
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("kinds", [["tcfsd"], ["mount"], ["tcfsd", "mount"]], ids="+".join)
-def test_kill_at_a_random_moment(tmp_path: Path, kinds: list[str]) -> None:
-    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
-        for seed in (1, 2):
-            drill(yoga, bates, f"run{seed}", kinds, seed)
+@pytest.mark.parametrize("point", QUICK)
+def test_kill_at_a_fault_point(pair: Pair, point: str) -> None:
+    yoga, bates = pair
+    yoga.run("down")
+    die_at(yoga, bates, f"{point}:2", 100 + QUICK.index(point))
 
 
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kinds", [["tcfsd"], ["mount"], ["tcfsd", "mount"]], ids="+".join)
-def test_kill_at_50_random_moments(tmp_path: Path, kinds: list[str]) -> None:
-    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
-        for seed in range(100, 150):
-            drill(yoga, bates, f"run{seed}", kinds, seed)
-
-
-def fault_points() -> list[str]:
-    """Every named fault point of the product, found in its source."""
-    names = set()
-    for package in ("sync", "fs"):
-        for source in (ROOT / package).rglob("*.py"):
-            names |= set(re.findall(r"\.fault\(\s*[\"']([a-z0-9_.]+)[\"']", source.read_text()))
-    return sorted(names)
+# ---- long
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", fault_points())
-def test_kill_at_each_fault_point(tmp_path: Path, point: str) -> None:
-    """Both processes of yoga run with the fault armed, so the one that passes the point first dies there."""
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("point", OF_COPY)
+def test_kill_at_each_fault_point(tmp_path: Path, point: str, count: int) -> None:
     with fleet(tmp_path, "yoga", "bates", up=False) as (yoga, bates):
         bates.up()
-        yoga.run("up", environ={"TCFS_FAULT": f"{point}:3"}, expect=None)
-        here, there = yoga.mountpoint / "run", bates.mountpoint / "run"
-        writer = start_writer(yoga, here, 60, 7)
-        out, _ = writer.communicate(timeout=120)
-        yoga.kill()
-        poll(lambda: not yoga.pids(), 5, "all of yoga is dead")
+        die_at(yoga, bates, f"{point}:{count}", 7)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kinds", [("tcfsd",), ("mount",), BOTH], ids="+".join)
+def test_kill_at_50_random_moments(tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    """bates writes as well, and yoga reads that; the CLI pushes a folder on yoga meanwhile."""
+    for seed in range(1, 11):
+        with (
+            fleet(tmp_path / str(seed), "yoga", "bates") as (yoga, bates),
+            drill(yoga, bates, seed) as run,
+            drill(bates, yoga, 1000 + seed, pause_ms=60) as back,
+        ):
+            run.may_fail, back.may_not_read = "mount" in kinds, True
+            run.begin()
+            back.begin()
+            die_at_random(yoga, kinds, random.Random(seed), 5)
+            run.await_changes(10)
+            run.finish()
+            back.finish()
+            pushed(yoga, bates)
+            check_sound(yoga, bates)
+        shutil.rmtree(tmp_path / str(seed))
+
+
+def die_at_random(yoga: Machine, kinds: tuple[str, ...], rnd: random.Random, times: int) -> None:
+    folder = yoga.home / "pushed"
+    folder.mkdir()
+    for n in range(times):
+        (folder / f"f{n}").write_bytes(rnd.randbytes(rnd.randint(1, 300_000)))
+        with push(yoga):
+            time.sleep(rnd.uniform(0.02, 1.5))
+            kill(yoga, *kinds)
+        if n:  # again and again within seconds: then they take their time to come back by themselves
+            revive(yoga)
+        else:
+            poll(lambda: kinds == BOTH or runs(yoga), BY_ITSELF_S, f"{kinds} comes back by itself")
+            revive(yoga)
+
+
+@contextlib.contextmanager
+def push(machine: Machine) -> Iterator[None]:
+    """A push of the folder, under way in the body; it may fail."""
+    process = subprocess.Popen(
+        [str(BIN / "tcfs"), "push", "pushed"],
+        env=machine.environ,
+        cwd=machine.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def pushed(yoga: Machine, bates: Machine) -> None:
+    """What was pushed under fire is there, after one more push without."""
+    yoga.run("push", "pushed")
+    bates.run("pull", "pushed", "copy")
+    for path in sorted((yoga.home / "pushed").iterdir()):
+        assert (bates.home / "copy" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["yoga", "bates"])
+@pytest.mark.parametrize(
+    "point", [*OF_INIT, "store.before_rename", "store.before_dir_sync", "store.after_put", "fleet.before_commit"]
+)
+def test_kill_during_init(tmp_path: Path, point: str, name: str) -> None:
+    """init is done again: one fleet, one machine of each name."""
+    yoga, bates = (Machine(tmp_path / name, name) for name in ("yoga", "bates"))
+    log = tmp_path / "faults"
+    try:
+        for machine in (yoga, bates):
+            args = ["init", "--store", str(tmp_path / "store"), "--name", machine.name]
+            if machine is bates:
+                args += ["--key-file", str(yoga.key_file())]
+            if machine.name == name:
+                machine.run(*args, environ=armed(point, log), expect=None)
+                if machine is yoga or point not in ("init.after_key", "init.after_fleet_put"):
+                    assert has_killed(log, point)
+            if machine.name != name or not machine.data("version", expect=None) or has_killed(log, point):
+                machine.run(*args, expect=None)
+            machine.up()
+        with drill(yoga, bates, 1) as run:
+            run.begin()
+            run.await_changes(20)
+            run.finish()
+        check_sound(yoga, bates)
+        assert len(list((tmp_path / "store" / "machines").iterdir())) == 2
+    finally:
+        yoga.destroy()
+        bates.destroy()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("point", OF_FORK)
+def test_kill_while_a_new_identity_is_taken(tmp_path: Path, point: str) -> None:
+    """yoga's state folder comes from a backup, and the store has gone on since."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        (yoga.mountpoint / "kept").write_text("one")
+        yoga.run("down")
+        shutil.copytree(yoga.home / "state", tmp_path / "backup")
+        yoga.up()
+        (yoga.mountpoint / "kept").write_text("two")
+        yoga.run("down")
+        shutil.rmtree(yoga.home / "state")
+        (tmp_path / "backup").rename(yoga.home / "state")
+        die_at(yoga, bates, point, 7)
+        for machine in (yoga, bates):
+            assert (machine.mountpoint / "kept").read_text() == "two"
+
+
+def test_every_fault_point_has_a_drill() -> None:
+    assert {*OF_COPY, *OF_INIT, *OF_FORK} == set(POINTS) - set(NOWHERE)
+    assert set(QUICK) < set(OF_COPY)
+    assert len(OF_INIT) == 3 and len(OF_FORK) == 3
+
+
+# ---- fault points
+
+
+def armed(point: str, log: Path) -> dict[str, str]:
+    return {"TCFS_FAULT": point, "TCFS_FAULT_LOG": str(log)}
+
+
+def has_killed(log: Path, point: str) -> bool:
+    return log.exists() and f"killed {point}" in log.read_text().splitlines()
+
+
+def die_at(yoga: Machine, bates: Machine, fault: str, seed: int) -> None:
+    """A drill on yoga, of which nothing runs yet: the process that is the n-th to pass the point dies there, once."""
+    point, log = fault.partition(":")[0], yoga.home / f"faults{seed}"
+    yoga.run("up", environ=armed(fault, log), expect=None)
+    if not runs(yoga):
         revive(yoga)
-        finish(yoga, bates)
-        expected = bodies(7, 60)
-        if any(line.startswith("done") for line in out.splitlines()):
-            check_written(out, expected, here, there)
+    with drill(yoga, bates, seed) as run:
+        run.may_fail = True
+        run.begin()
+        for _ in range(10):
+            run.await_changes(20)
+            if has_killed(log, point):
+                break
+        passed = log.read_text().splitlines().count(point) if log.exists() else 0
+        assert has_killed(log, point), f"{point} was passed {passed} times: the writer does not get there"
+        poll(lambda: runs(yoga), BY_ITSELF_S, "what has died comes back by itself")
+        run.await_changes(10)
+        run.finish()
+    check_sound(yoga, bates)

@@ -1,11 +1,13 @@
-"""A program that changes a mount and always knows what must be there, and one that watches the mount of another machine.
+"""A program that changes a mount and always knows what must be there, and one that watches another machine's mount.
 
-    chaos.py write MOUNT SEED [PAUSE_MS]   until stdin ends; prints a line for each step
-    chaos.py watch MOUNT                   until stdin ends; prints what it has seen, as JSON
+    chaos.py write MOUNT FOLDER SEED PAUSE_MS   until stdin ends; prints a line for each step
+    chaos.py watch MOUNT FOLDER                 until stdin ends; prints what it has seen, as JSON
 
-The writer's changes come from the seed alone. Should the mount die under it, it waits for the next one, and then what is
-there must be what some prefix of its changes left: at least up to the last close or fsync that had returned, at most up to
-the change that was cut off. It goes on from there, so that in the end all of its changes have been made.
+FOLDER, in the mount, is theirs alone.
+
+The writer's changes come from the seed alone. Should the mount die under it, it waits for the next one, and then what
+is there must be what some prefix of its changes left: at least up to the last close or fsync that had returned, at most
+up to the change that was cut off. It goes on from there, so that in the end all of its changes have been made.
 """
 
 import contextlib
@@ -238,8 +240,9 @@ def _brief(item: Item | None) -> str:
 
 
 class Writer:
-    def __init__(self, root: str, seed: int, pause_s: float) -> None:
-        self.root = root
+    def __init__(self, mountpoint: str, folder: str, seed: int, pause_s: float) -> None:
+        self.mountpoint = mountpoint
+        self.root = f"{mountpoint}/{folder}"
         self.pause_s = pause_s
         self.source = changes(seed)
         self.tree: Tree = {}
@@ -251,6 +254,7 @@ class Writer:
     def run(self) -> None:
         redo: list[Op] = []
         setup = setup_length()
+        os.makedirs(self.root, exist_ok=True)
         while not self._is_told_to_stop():
             if self.count == setup and not redo:
                 self._await_line()
@@ -348,9 +352,9 @@ class Writer:
                 with contextlib.suppress(OSError):
                     self._close(path)
             with contextlib.suppress(OSError):
-                if os.path.ismount(self.root):
+                if os.path.ismount(self.mountpoint):
+                    os.makedirs(self.root, exist_ok=True)
                     found = scan(self.root)
-                    found = {path: item for path, item in found.items() if path.split("/")[0] != "pushed"}
         # Promised is what self.done begins on; each later change may have been made or not, in order.
         candidates = [*self.done, (cut, dict(self.tree))]
         for kept in range(len(candidates), -1, -1):
@@ -403,16 +407,17 @@ def say(*words: Any) -> None:
 
 
 def watch(root: str) -> dict[str, Any]:
-    """Read everything again and again: every content that each path had, and what was wrong."""
+    """Read everything again and again: every content of each name, what was wrong, which errors reading has met."""
     contents: dict[str, dict[str, str]] = {}
     wrong: list[str] = []
+    errors: set[str] = set()
     rounds = 0
     while not select.select([sys.stdin], [], [], 0.05)[0]:
         rounds += 1
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             _check_moved(root, wrong)
-        _look(root, "", contents, wrong)
-    return {"contents": contents, "wrong": wrong[:50], "rounds": rounds}
+        _look(root, "", contents, errors)
+    return {"contents": contents, "wrong": wrong[:50], "errors": sorted(errors), "rounds": rounds}
 
 
 def _check_moved(root: str, wrong: list[str]) -> None:
@@ -429,17 +434,17 @@ def _check_moved(root: str, wrong: list[str]) -> None:
                 wrong.append(f"{places[0]} holds {sorted(children)}")
 
 
-def _look(root: str, below: str, contents: dict[str, dict[str, str]], wrong: list[str]) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{root}/{below}") as entries:
+def _look(root: str, below: str, contents: dict[str, dict[str, str]], errors: set[str]) -> None:
+    with contextlib.suppress(OSError), os.scandir(f"{root}/{below}") as entries:
         for entry in list(entries):
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.is_dir(follow_symlinks=False):
-                _look(root, path, contents, wrong)
+                _look(root, path, contents, errors)
             elif not entry.is_symlink():
-                _read(entry.path, path, contents, wrong)
+                _read(entry.path, path, contents, errors)
 
 
-def _read(where: str, path: str, contents: dict[str, dict[str, str]], wrong: list[str]) -> None:
+def _read(where: str, path: str, contents: dict[str, dict[str, str]], errors: set[str]) -> None:
     try:
         with open(where, "rb") as file:
             content = file.read()
@@ -447,15 +452,15 @@ def _read(where: str, path: str, contents: dict[str, dict[str, str]], wrong: lis
     except FileNotFoundError:
         pass
     except OSError as error:
-        wrong.append(f"{path}: {error.strerror}")
+        errors.add(f"{path}: {error.strerror}")
 
 
-def main(role: str, root: str, *rest: str) -> None:
+def main(role: str, mountpoint: str, folder: str, *rest: str) -> None:
     os.umask(0o022)
     if role == "write":
-        Writer(root, int(rest[0]), int(rest[1]) / 1000 if len(rest) > 1 else 0.02).run()
+        Writer(mountpoint, folder, int(rest[0]), int(rest[1]) / 1000).run()
     else:
-        say(json.dumps(watch(root)))
+        say(json.dumps(watch(f"{mountpoint}/{folder}")))
 
 
 if __name__ == "__main__":

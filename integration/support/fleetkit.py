@@ -48,7 +48,9 @@ class Machine:
         }
 
     # ---- the CLI
-    def run(self, *args: str, expect: int | None = 0, timeout: float = 120, **kwargs: Any) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *args: str, expect: int | None = 0, timeout: float = 120, **kwargs: Any
+    ) -> "subprocess.CompletedProcess[str]":
         """Run tcfs; the exit code must be `expect` (None: any)."""
         environ = {**self.environ, **kwargs.pop("environ", {})}
         result = subprocess.run(
@@ -122,22 +124,30 @@ class Machine:
                         peaks.append(int(line.split()[1]) * 1024)
         return max(peaks)
 
+    def whole_logs(self) -> str:
+        """All that any process of this machine has logged."""
+        return "\n".join(log.read_text(errors="replace") for log in sorted(self.home.glob("state/*/log/*")))
+
     def logs(self) -> str:
+        """The ends of the logs, for messages."""
         texts = []
-        for log in sorted(self.home.rglob("*.log")):
-            if self.mountpoint not in log.parents:
-                texts.append(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
+        for log in sorted(self.home.glob("state/*/log/*")):
+            texts.append(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
         return "\n".join(texts)
 
     def destroy(self) -> None:
-        """End what runs and unmount what is mounted. Never fails."""
-        self.kill()
+        """End what runs, until nobody starts anything any more, and unmount what is mounted. Never fails."""
+
+        def is_empty() -> bool:
+            self.kill()
+            return not self.pids()
+
+        with contextlib.suppress(AssertionError):
+            poll(is_empty, 5, "processes gone")
         for line in Path("/proc/self/mounts").read_text().splitlines():
             where = line.split()[1].replace("\\040", " ")
             if where == str(self.mountpoint) or where.startswith(f"{self.home}/"):
                 subprocess.run(["umount", "-l", where], capture_output=True)
-        with contextlib.suppress(AssertionError):
-            poll(lambda: not self.pids(), 5, "processes gone")
 
 
 @contextlib.contextmanager
