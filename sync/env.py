@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 WORK_THREADS = 2  # for what computes
 IO_THREADS = 4  # for what waits, never nice: a program's read does not queue behind encoding, nor behind a busy machine
+STORE_THREADS = 4  # for a store's disk, which may hang: nothing of this machine waits behind it
 NICENESS = 10  # of the threads of a process in the background
 BUSY_TIMEOUT = 5.0  # seconds
 MMAP_SIZE = 64 * 1024 * 1024
@@ -87,6 +88,10 @@ class Env(ABC):
     @abstractmethod
     async def run_io(self, fn: Callable[..., T], *args: object) -> T:
         """fn(*args) in a thread, for what waits for a disk. fn must not wait for another run_io."""
+
+    @abstractmethod
+    async def run_store(self, fn: Callable[..., T], *args: object) -> T:
+        """As run_io, in threads of its own: for a disk that is not this machine's, and may not answer for ever."""
 
     @abstractmethod
     def close(self) -> None:
@@ -145,6 +150,7 @@ class RealEnv(Env):
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
         self._io_threads: ThreadPoolExecutor | None = None
+        self._store_threads: ThreadPoolExecutor | None = None
 
     def now_ns(self) -> int:
         return time.time_ns()
@@ -189,8 +195,13 @@ class RealEnv(Env):
             self._io_threads = ThreadPoolExecutor(IO_THREADS, "io")
         return await asyncio.get_running_loop().run_in_executor(self._io_threads, fn, *args)
 
+    async def run_store(self, fn: Callable[..., T], *args: object) -> T:
+        if self._store_threads is None:
+            self._store_threads = ThreadPoolExecutor(STORE_THREADS, "store")
+        return await asyncio.get_running_loop().run_in_executor(self._store_threads, fn, *args)
+
     def close(self) -> None:
-        for pool in (self._workers, self._io_threads):
+        for pool in (self._workers, self._io_threads, self._store_threads):
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -308,6 +319,9 @@ class FakeEnv(Env):
         return fn(*args)
 
     async def run_io(self, fn: Callable[..., T], *args: object) -> T:
+        return await self.run(fn, *args)
+
+    async def run_store(self, fn: Callable[..., T], *args: object) -> T:
         return await self.run(fn, *args)
 
     def close(self) -> None:

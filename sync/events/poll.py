@@ -14,6 +14,7 @@ from sync.store.base import FLEET_OBJECT
 
 INTERVAL = 0.1  # seconds
 AWAY_INTERVAL = 1.0
+LOOK_MAX = 10.0  # seconds for one look: a disk may hang
 ALL_AGAIN = 30.0
 
 Head = tuple[int, int, int, int]  # inode, size, mtime_ns, ctime_ns
@@ -38,9 +39,10 @@ class PollEvents:
         named_all_at: float | None = None
         while not self._is_closed:
             try:
-                found = await self._env.run_io(self._look)
-            except StoreAway as error:
-                self._note(error)
+                async with self._env.timeout(LOOK_MAX):
+                    found = await self._env.run_store(self._look)
+            except (StoreAway, TimeoutError) as error:
+                self._note(error if isinstance(error, StoreAway) else self._hangs())
                 named_all_at = None
                 await self._env.sleep(AWAY_INTERVAL)
                 continue
@@ -86,6 +88,9 @@ class PollEvents:
 
     def _not_there(self, error: OSError) -> StoreAway:
         return StoreAway(f"the store {self._root} is away: {error.strerror}", path=self._root.as_uri())
+
+    def _hangs(self) -> StoreAway:
+        return StoreAway(f"the store {self._root} did not answer within {LOOK_MAX:.0f} s", path=self._root.as_uri())
 
     def _note(self, away: StoreAway | None) -> None:
         was, self.away = self.away, away

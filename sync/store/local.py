@@ -55,15 +55,15 @@ class LocalStore:
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         check_key(key)
         check_range(start, length)
-        return await self._env.run_io(self._get, key, start, length)
+        return await self._env.run_store(self._get, key, start, length)
 
     async def put(self, key: str, data: Data) -> None:
         check_key(key)
-        await self._env.run_io(self._put, key, parts_of(data), False)
+        await self._env.run_store(self._put, key, parts_of(data), False)
 
     async def put_if_absent(self, key: str, data: Data) -> bool:
         check_key(key)
-        return await self._env.run_io(self._put, key, parts_of(data), True)
+        return await self._env.run_store(self._put, key, parts_of(data), True)
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[ObjectInfo]:
         await self.check()
@@ -78,14 +78,14 @@ class LocalStore:
 
     async def delete(self, key: str) -> None:
         check_key(key)
-        await self._env.run_io(self._delete, key)
+        await self._env.run_store(self._delete, key)
 
     async def stat(self, key: str) -> ObjectInfo:
         check_key(key)
-        return await self._env.run_io(self._stat, key)
+        return await self._env.run_store(self._stat, key)
 
     async def check(self) -> None:
-        await self._env.run_io(self._check)
+        await self._env.run_store(self._check)
 
     async def aclose(self) -> None:
         return
@@ -193,7 +193,7 @@ class LocalStore:
             raise self._failed(error, key, writing=False) from error
 
     async def _walk(self, folder: str, prefix: str, start_after: str) -> AsyncIterator[ObjectInfo]:
-        for info in await self._env.run_io(self._scan, folder, prefix, start_after):
+        for info in await self._env.run_store(self._scan, folder, prefix, start_after):
             if info.key.endswith("/"):
                 async for below in self._walk(info.key[:-1], prefix, start_after):
                     yield below

@@ -1,11 +1,14 @@
 import asyncio
+import threading
 
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
 from sync.core.errors import NotFound, NotYet, StoreAway
+from sync.env import STORE_THREADS
 from sync.ipc import frames
 from sync.machines.lock import FileLock
+from sync.store.local import LocalStore
 
 
 @pytest.fixture
@@ -83,6 +86,29 @@ def test_the_timeout_names_what_is_left(yoga, tree, tmp_path, caplog):
         assert "away" in data["error"]["message"]
         (tmp_path / "gone").rename(tmp_path / "store")
         assert (await call(engine, "wait"))["left"] == []
+
+    yoga.run(scenario)
+
+
+def test_a_store_that_hangs_keeps_no_verb(yoga, tree, monkeypatch):
+    """Its disk answers nobody, as that of a server that has gone: what is on this machine works on, deadlines hold."""
+    tree.put("a", b"1")
+    answers = threading.Event()
+    real = LocalStore._get
+
+    def hang(store, *args):
+        answers.wait()
+        return real(store, *args)
+
+    async def scenario(engine):
+        monkeypatch.setattr(LocalStore, "_get", hang)
+        waiting = [asyncio.ensure_future(engine.context.store.get("fleet.json")) for _ in range(STORE_THREADS)]
+        try:
+            async with asyncio.timeout(5):
+                assert (await call(engine, "wait", timeout=0.2))["left"] == ["a"]
+        finally:
+            answers.set()
+        await asyncio.gather(*waiting)
 
     yoga.run(scenario)
 
