@@ -91,14 +91,13 @@ def new_clock(machine_id: str, seq: int, seen: Iterable[Version], own_newest: Ma
     """Clock, actor and parents of the version `seq` of a path.
 
     seen: the versions of that path that its writer had seen (seen_at). own_newest: for each actor of this machine its
-    newest number at that path, published or queued. ValueError if seq is not larger than the actor's number before: a
-    machine's seqs only grow.
+    newest number at that path, published or queued. A clock from elsewhere may claim numbers of ours that were never
+    given, so an actor whose number is not less than seq is passed over.
     """
     superseded = heads_of(seen)
     clock = join(version.clock for version in superseded)
-    actor = next_actor(machine_id, clock, own_newest)
-    if seq <= clock.get(actor, 0):
-        raise ValueError(f"seq {seq} is not larger than {clock[actor]}, the number before of {actor}")
+    claimed = {actor: number + 1 for actor, number in clock.items() if number >= seq}
+    actor = next_actor(machine_id, clock, {**own_newest, **claimed})
     clock[actor] = seq
     return Stamp(clock, actor, tuple(version.id for version in superseded))
 
