@@ -48,9 +48,13 @@ class OpenFile:
             self._is_busy = True
             node.busy += 1
         file = work_of(st, node)
+        self.has_begun()
+        if file.stored and not node.row_unflushed and file.spans.intersect(offset, offset + len(data)):
+            # The rows say that these very bytes are whole. Should the mount die now, they must not go out as such.
+            st.overlay.put_node(node)
+            st.overlay.commit()
         done = file.write(offset, data)
         note_write(st, node, offset + done)
-        self.has_begun()
         return done
 
     def has_begun(self) -> None:
@@ -161,11 +165,11 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
             if not node.files:
                 st.overlay.room.need()  # what it had stays: nothing new could take its place
             make_writable(st, node)
+            if write:
+                file.has_begun()
             if node.size or not node.fresh:
                 set_size(st, node, 0)
             node.fresh = True
-            if write:
-                file.has_begun()
         elif write and node.stored and node.base is None and node.layer is None and node.work is None:
             node.fresh = True  # new, and about to be written
             file.has_begun()
@@ -246,20 +250,26 @@ def truncate(st: State, node: Node, size: int) -> None:
     if not node.files:
         st.overlay.room.need()
     make_writable(st, node)
+    if node.busy:
+        node.unflushed = True
     if size != node.size:
         set_size(st, node, size)
     if not node.handles:
         node.close_files()
-    if node.busy:
-        node.unflushed = True
 
 
 def set_size(st: State, node: Node, size: int) -> None:
+    """The bytes go after the commit of the rows: if the mount dies in between, the file is as it was, or truncated."""
     file = work_of(st, node)
-    if size < node.size:
+    is_shorter = size < node.size
+    if is_shorter:
         file.truncate(size)
     node.size = size
     note_write(st, node, 0)
+    if is_shorter:
+        if file.stored:
+            st.overlay.commit()
+        file.cut(size)
 
 
 def _closed(st: State, node: Node) -> None:
@@ -282,7 +292,11 @@ def last_close(st: State, node: Node) -> None:
     if node.unlinked:
         held = {ref.layer for ref in st.overlay.seals.values()} if node.layer is not None else set()
         for file in node.files:
-            if file.id not in held:
+            if file.id in held:
+                continue
+            if file.stored:
+                st.overlay.drop_file(file.id, remove=True)  # not before the commit of the removal
+            else:
                 file.path.unlink(missing_ok=True)
     if st.overlay.nodes.get(node.id) is node:
         del st.overlay.nodes[node.id]

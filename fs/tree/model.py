@@ -84,6 +84,7 @@ class Node:
     writers: int = 0  # handles that have written since their own last flush
     fresh: bool = False  # new, or truncated, by a handle that is still open
     interrupted: bool = False  # the mount died between a write and the flush
+    row_unflushed: bool = True  # unflushed, as of the last commit
     first_write: float | None = None  # monotonic s, of this dirty stretch
     last_write: float = 0.0
     last_seal: float = 0.0

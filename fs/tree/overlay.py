@@ -270,6 +270,9 @@ class Overlay:
         written = self.room.commit(lambda: self._transact(full))
         for file, all_rows, rows in written:
             file.rows_written(all_rows, rows)
+        for node in self._nodes_changed.values():
+            if node is not None:
+                node.row_unflushed = node.unflushed
         for path in self._files_gone.values():
             if path is not None:
                 path.unlink(missing_ok=True)

@@ -53,7 +53,9 @@ def _recover_node(st: State, node: Node, is_other_boot: bool) -> None:
 
 
 def _recover_file(st: State, node: Node, file: WorkFile) -> None:
-    """A file that is missing or shorter than its ranges reads as zeros there; a layer that was noted is just gone."""
+    """A file that is missing or shorter than its ranges reads as zeros there; a layer that was noted is just gone. What
+    was written behind the ranges never counted: it goes, so that a complete file is nothing but its content.
+    """
     try:
         size = file.path.stat().st_size
     except FileNotFoundError:
@@ -62,8 +64,10 @@ def _recover_file(st: State, node: Node, file: WorkFile) -> None:
         file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         size = 0
-    if size < file.spans.end and not (node.seal_id is not None and file is node.layer):
-        os.truncate(file.path, file.spans.end)
+    if size == file.spans.end or (node.seal_id is not None and file is node.layer):
+        return
+    os.truncate(file.path, file.spans.end)
+    if size < file.spans.end:
         node.unflushed = True
         st.overlay.put_node(node)
 

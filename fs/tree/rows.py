@@ -92,7 +92,7 @@ def node_values(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def make_node(values: dict[str, Any], layer: WorkFile | None, work: WorkFile | None) -> Node:
-    return Node(**{**values, "layer": layer, "work": work})
+    return Node(**{**values, "layer": layer, "work": work, "row_unflushed": values["unflushed"]})
 
 
 def decode_pair(text: str) -> tuple[str, str]:

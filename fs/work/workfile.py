@@ -105,11 +105,14 @@ class WorkFile:
             self._touched.add(start, end)
 
     def truncate(self, size: int) -> None:
-        """Nothing at or behind `size` counts any more, here or below, whatever the size becomes later."""
+        """Nothing at or behind `size` counts any more, here or below, whatever the size becomes later. See `cut`."""
         self.spans.truncate(size)
         self.limit_below = min(self.limit_below, size)
         self.rewrite = True
         self._touched = None
+
+    def cut(self, size: int) -> None:
+        """Give back the space of what `truncate` has taken out of the ranges."""
         if self.stored or self._fd >= 0:
             fd = self.fd()
             if os.fstat(fd).st_size > size:
