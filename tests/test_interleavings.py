@@ -366,6 +366,23 @@ def test_a_new_file_in_a_directory_removed_elsewhere(world: World, yoga: WorldMa
     end(world, {"d/new": "mine", "d/x": None})
 
 
+def test_a_folder_published_and_removed_elsewhere_before_the_note(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    yoga.mkdir("d")
+    yoga.seal(), yoga.work()
+    bates.learn(), bates.feed()
+    bates.rmdir("d")
+    bates.publish()
+    put(yoga, "d/x", "one")
+    yoga.learn()
+    yoga.note()
+    assert yoga.text("d/x") == "one"
+    yoga.crash_mount()
+    assert yoga.text("d/x") == "one"
+    end(world, {"d/x": "one"})
+
+
 def test_a_folder_that_got_another_number_keeps_what_was_written_under_both(
     world: World, yoga: WorldMachine, bates: WorldMachine
 ) -> None:

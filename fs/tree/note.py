@@ -170,6 +170,8 @@ class _Note:
         row = st.view.lookup(*entry.key)
         if row is not None and node is not None and row.kind == DIR and node.kind == DIR and row.id != node.id:
             keepers.rehang(st, node.id, row.id)
+        if node is not None and node.kind == DIR and row is None and st.overlay.has_rows(node.id):
+            return self._keep(entry)
         st.drop_entry(entry)
         if self._ref.op == "movedir" or (node is not None and node.kind == DIR):
             st.forget_paths()
@@ -177,6 +179,15 @@ class _Note:
             gone = [Invalidation(entry.parent, entry.name, row.id, "entry")] if row is not None else []
             return gone
         return self._drop_node(entry, node, row)
+
+    def _keep(self, entry: Entry) -> list[Invalidation]:
+        """Published, and removed elsewhere since: the folder stays for what is below it here."""
+        st = self._st
+        entry.dirty = entry.resolved = False
+        st.put_entry(entry)
+        st.pending.pop(entry.key, None)
+        st.keepers.add(entry.key)
+        return []
 
     def _drop_node(self, entry: Entry, node: Node, row: ShownRow | None) -> list[Invalidation]:
         st = self._st
