@@ -247,9 +247,10 @@ def die_at(yoga: Machine, bates: Machine, fault: str, seed: int) -> None:
     yoga.run("up", environ=armed(fault, log), expect=None)
     if not runs(yoga):
         revive(yoga)
-    with drill(yoga, bates, seed) as run:
-        run.may_fail = True
+    with drill(yoga, bates, seed) as run, drill(bates, yoga, seed + 1000, pause_ms=60) as back:
+        run.may_fail = back.may_not_read = True
         run.begin()
+        back.begin()
         for _ in range(10):
             run.await_changes(20)
             if has_killed(log, point):
@@ -259,4 +260,5 @@ def die_at(yoga: Machine, bates: Machine, fault: str, seed: int) -> None:
         poll(lambda: runs(yoga), BY_ITSELF_S, "what has died comes back by itself")
         run.await_changes(10)
         run.finish()
+        back.finish()
     check_sound(yoga, bates)

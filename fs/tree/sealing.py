@@ -104,6 +104,8 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
         abort(st, SealRound(freezer.items))
         raise
     seal_round.items = freezer.items
+    if seal_round.items:
+        st.env.fault("tree.after_freeze")
     seal_round.files = [item.layer.path for item in seal_round.items if item.layer is not None]
     if not only_due:
         for key in chosen:

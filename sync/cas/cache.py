@@ -238,6 +238,7 @@ class ChunkCache:
                 os.utime(descriptor, ns=(now, now))
             finally:
                 os.close(descriptor)
+            self._env.fault("cache.before_rename")
             os.rename(temp, path)  # noqa: PTH104  (no Path for each of thousands)
         except OSError:
             Path(temp).unlink(missing_ok=True)
