@@ -58,8 +58,7 @@ class OwnJournal:
         found = await self._stored_head(key, machine_id)
         pending = [JournalHead(row.first, row.last, object_hash(row.segment)) for row in context.db.outbox()]
         if found == confirmed or found in pending:
-            context.problems.clear(ProblemKind.ROLLBACK, key)
-            return
+            return  # a store that was set back stays reported: its head is whole again, what lay before it may not be
         if confirmed is None:
             if found is None:
                 return
