@@ -32,6 +32,7 @@ BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
 _TYPE_BITS = {FILE: stat.S_IFREG, DIR: stat.S_IFDIR, SYMLINK: stat.S_IFLNK}
 _PERMISSIONS = 0o7777
 _BY_HANDLE = frozenset({"read", "write", "flush", "release", "fsync"})
+_WITH_CONTENT = frozenset({"write", "setxattr"})  # as their third argument
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +265,8 @@ class Adapter(pyfuse3.Operations):
         outcome = outcome_of(error)
         self._requests_failed += 1
         if log.isEnabledFor(outcome.level):
-            where = " ".join([*map(_brief, args), self._path(operation, args[0])])
+            brief = [_brief(arg, operation in _WITH_CONTENT and n == 2) for n, arg in enumerate(args)]
+            where = " ".join([*brief, self._path(operation, args[0])])
             kind = (operation, type(error).__name__)
             log.log(
                 outcome.level,
@@ -293,8 +295,8 @@ def _file_info(opened: open_ops.Opened) -> FileInfo:
     return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
 
-def _brief(arg: object) -> str:
-    """Of an argument what a line of the log needs."""
+def _brief(arg: object, is_content: bool) -> str:
+    """Of an argument what a line of the log needs; what people write into their files does not belong there."""
     if isinstance(arg, bytes):
-        return repr(arg[:300])
+        return f"{len(arg)} bytes" if is_content else repr(arg[:300])
     return str(arg) if isinstance(arg, int) else "-"

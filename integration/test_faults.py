@@ -238,6 +238,83 @@ def test_a_full_disk_under_the_state_folder(tmp_path: Path) -> None:
         bates.fsck()
 
 
+class Hoarder(threading.Thread):
+    """Writes until the disk is full, removes something, goes on. `kept`: what must be there, by name."""
+
+    def __init__(self, machine: Machine, seed: int) -> None:
+        super().__init__()
+        self._folder = machine.mountpoint
+        self._random = random.Random(seed)
+        self.kept: dict[str, bytes] = {}
+        self.unsure: set[str] = set()  # what a call that failed has left
+        self.full = 0
+        self.stop = False
+
+    def run(self) -> None:
+        number = 0
+        while not self.stop:
+            number += 1
+            try:
+                self._write(f"f{number}")
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    self.full += 1
+                    self._remove()
+                else:
+                    time.sleep(0.05)  # the mount was killed and comes again
+
+    def _write(self, name: str) -> None:
+        body = self._random.randbytes(self._random.choice((100, 50_000, 3_000_000)))
+        self.unsure.add(name)
+        (self._folder / name).write_bytes(body)
+        self.kept[name] = body
+        self.unsure.discard(name)
+
+    def _remove(self) -> None:
+        for name in [*self.unsure, *self._random.sample(sorted(self.kept), min(len(self.kept), 5))]:
+            self.kept.pop(name, None)
+            self.unsure.add(name)
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink()
+
+
+@needs_root
+@needs_fuse
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_kills_on_a_disk_that_is_full_again_and_again(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "yoga" / "state", "64m"), fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        (tmp_path / "store").rename(tmp_path / "away")  # so that nothing leaves the disk but by removal
+        hoarder = Hoarder(yoga, 1)
+        hoarder.start()
+        chance = random.Random(2)
+        try:
+            for _ in range(12):
+                time.sleep(chance.uniform(0.5, 2.5))
+                yoga.kill(chance.choice(("mount", "tcfsd", None)))
+                yoga.run("up", timeout=60)
+            time.sleep(2)
+        finally:
+            hoarder.stop = True
+            hoarder.join(60)
+        assert not hoarder.is_alive()
+        assert hoarder.full > 3
+        shown = set(os.listdir(yoga.mountpoint))
+        assert hoarder.kept.keys() <= shown
+        assert shown <= hoarder.kept.keys() | hoarder.unsure
+        for name, body in hoarder.kept.items():
+            assert (yoga.mountpoint / name).read_bytes() == body, name
+        for name in hoarder.unsure & shown:
+            (yoga.mountpoint / name).unlink()
+        (tmp_path / "away").rename(tmp_path / "store")
+        yoga.run("wait", "--timeout", "60")
+        poll(lambda: set(os.listdir(bates.mountpoint)) == hoarder.kept.keys(), 20, "the same names")
+        for name, body in hoarder.kept.items():
+            assert (bates.mountpoint / name).read_bytes() == body, name
+        yoga.fsck()
+        bates.fsck()
+
+
 @needs_root
 def test_plain_folders_with_a_full_disk_under_the_state_folder(tmp_path: Path) -> None:
     state = tmp_path / "yoga" / "state"

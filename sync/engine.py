@@ -268,7 +268,7 @@ class Engine:
         except (TcfsError, OSError, sqlite3.Error) as error:
             known = expected(error)
             trouble = known if known is not None else TcfsError(str(error))
-            if str(self._trouble.get(name)) != str(trouble):
+            if not _says_the_same(self._trouble.get(name), trouble):
                 self.log.warning("%s: %s", name, trouble, exc_info=error if known is None else None)
             self._trouble[name] = trouble
             if ballast.is_full(error):  # not that of the store, which is a NoSpace
@@ -406,3 +406,10 @@ class Engine:
                     needed.add(manifest.content_id)
                     needed.update(chunk.hex() for chunk in view.chunk_list(base)[0])
         return frozenset(needed)
+
+
+def _says_the_same(one: TcfsError | None, other: TcfsError) -> bool:
+    """True if only the object differs that it happened to."""
+    if type(one) is not type(other) or one is None:
+        return False
+    return one.message.replace(one.path or "\0", "") == other.message.replace(other.path or "\0", "")

@@ -268,6 +268,7 @@ class Overlay:
             self._meta_changed.setdefault("commits", None)
             self._meta["commits"] = self._meta_changed["commits"] = int(self._meta.get("commits") or 0) + 1
         written = self.room.commit(lambda: self._transact(full))
+        self._env.fault("tree.after_commit")
         for file, all_rows, rows in written:
             file.rows_written(all_rows, rows)
         for node in self._nodes_changed.values():
@@ -281,10 +282,10 @@ class Overlay:
         self._clear_changes()
         self._shrink()
 
-    def try_commit(self) -> bool:
+    def try_commit(self, *, full: bool = False) -> bool:
         """As commit; False if the disk is full, which the next commit finds, too."""
         try:
-            self.commit()
+            self.commit(full=full)
         except NoSpace:
             return False
         return True

@@ -16,8 +16,11 @@ from fs.work.workfile import WorkFile
 
 
 def recover(st: State, work_dir: Path) -> None:
-    """Make memory and tree.db fit each other and this boot of the machine; ends with a full commit."""
+    """Make memory and tree.db fit each other and this boot of the machine; ends with a full commit, or, on a disk where
+    that cannot be, with all of it open for the next one.
+    """
     overlay = st.overlay
+    _remove_orphans(st, work_dir)
     is_other_boot = overlay.meta("boot_id") != st.env.boot_id()
     epoch = st.view.epoch
     if overlay.meta("fleet_epoch") not in (None, epoch):
@@ -30,8 +33,7 @@ def recover(st: State, work_dir: Path) -> None:
         _recover_node(st, node, is_other_boot)
     _recover_entries(st)
     overlay.set_meta("boot_id", st.env.boot_id())
-    overlay.commit(full=True)
-    _remove_orphans(st, work_dir)
+    overlay.try_commit(full=True)
 
 
 def _recover_node(st: State, node: Node, is_other_boot: bool) -> None:

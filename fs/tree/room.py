@@ -24,9 +24,9 @@ class Room:
     def __init__(self, path: Path | None) -> None:
         """path: of the ballast; None: there is always room (tree.db is in memory)."""
         self._path = path
-        self._was_kept = path is not None and ballast.is_kept(path)
         self.is_short = False
         self.trouble = ""
+        self._look()
 
     def commit(self, work: Callable[[], T]) -> T:
         """work(), which writes tree.db or does nothing, with the ballast's help; NoSpace if even that is not enough."""
@@ -50,15 +50,13 @@ class Room:
                 raise ballast.no_space(self._path)
 
     def _look(self) -> None:
-        """The engine gives the ballast up, too, and makes it again. A disk too small for it is used to its end."""
-        assert self._path is not None
+        """The engine, and the mount before this one, give the ballast up, too."""
+        if self._path is None:
+            return
         if not ballast.is_kept(self._path):
-            if not (self._was_kept or self.is_short):
-                return
-            if not ballast.keep(self._path):
+            if not (ballast.keep(self._path) if self.is_short else ballast.has_room(self._path)):
                 self._find_short()
                 return
-        self._was_kept = True
         if self.is_short:
             self.is_short = False
             log.info("the disk of %s has room again", self._path.parent)

@@ -54,6 +54,7 @@ class MountKeeper:
         self._next_start = 0.0
         self._pause = FIRST_PAUSE_S
         self._trouble = ""
+        self._has_served = False  # the child: it was connected once
 
     def want(self, mountpoint: str) -> None:
         """From now on keep a mount there; '' for none. A mount that runs elsewhere is not ended here."""
@@ -79,6 +80,7 @@ class MountKeeper:
         """Ask the mount for a sign of life until its connection ends."""
         since = ping_at = self._env.monotonic()
         self._trouble = ""
+        self._has_served = True
         while self._link() is link:
             now = self._env.monotonic()
             if now >= ping_at:
@@ -115,7 +117,7 @@ class MountKeeper:
                 return
             self._child = None
             if code:
-                self._failed(self._last_words() or f"it ended with code {code}, see {self._paths.log_dir}")
+                self._ended(self._last_words() or f"it ended with code {code}, see {self._paths.log_dir}")
         if self._env.monotonic() < self._next_start or is_held(self._paths.mount_lock):
             return
         self._start()
@@ -126,6 +128,7 @@ class MountKeeper:
         if reason:
             self._failed(reason)
             return
+        self._has_served = False
         with self._errors.open("wb") as stderr:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fs.mount"],
@@ -138,10 +141,21 @@ class MountKeeper:
             )
         _log.info("mount process %d started for %s", self._child.pid, self._wanted)
 
+    def _ended(self, why: str) -> None:
+        """One that has served is started again, and only if it then does not come up is that trouble."""
+        if self._has_served:
+            _log.error("the mount at %s is started again: %s", self._wanted, why)
+            self._slow_down()
+        else:
+            self._failed(why)
+
     def _failed(self, trouble: str) -> None:
         if trouble != self._trouble:
             _log.error("the mount at %s does not run: %s", self._wanted, trouble)
         self._trouble = trouble
+        self._slow_down()
+
+    def _slow_down(self) -> None:
         self._next_start = self._env.monotonic() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
 

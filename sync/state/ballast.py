@@ -42,9 +42,14 @@ def is_kept(path: Path) -> bool:
         return False
 
 
+def has_room(path: Path) -> bool:
+    """True if it can be made."""
+    return _free(path) >= SIZE + SPARE
+
+
 def shortage(path: Path) -> str:
     """What to say while it is missing and cannot be made; '' else."""
-    if is_kept(path) or _has_room(path):
+    if is_kept(path) or has_room(path):
         return ""
     return f"the disk of {path.parent} is full: nothing new is written before {(SIZE + SPARE) >> 20} MiB are free"
 
@@ -53,7 +58,7 @@ def keep(path: Path) -> bool:
     """Make the ballast if it is not there; False if the disk is too full for it and SPARE."""
     if is_kept(path):
         return True
-    if not _has_room(path):
+    if not has_room(path):
         return False
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -107,10 +112,6 @@ def with_ballast(path: Path, work: Callable[[], T]) -> T:
 def no_space(path: Path) -> NoSpace:
     """What to say about the disk that holds the ballast."""
     return NoSpace(f"the disk of {path.parent} is full", hint=HINT)
-
-
-def _has_room(path: Path) -> bool:
-    return _free(path) >= SIZE + SPARE
 
 
 def _free(path: Path) -> int:

@@ -230,7 +230,7 @@ def test_on_a_full_disk_nothing_is_learned_and_all_is_published(yoga, bates, mon
     async def scenario(engine):
         nonlocal is_full
         await until(lambda: not engine._unlearned)
-        monkeypatch.setattr(ballast, "_has_room", lambda path: not is_full)
+        monkeypatch.setattr(ballast, "has_room", lambda path: not is_full)
         ballast.give_up(yoga.paths.ballast)
         await bates.beside(lambda there: call(there, "push", paths=[path]))
         assert "full" in await until(engine.store_trouble)
@@ -268,7 +268,7 @@ def test_the_cache_makes_room_on_a_full_disk(yoga, monkeypatch, caplog):
         wanted = []
         monkeypatch.setattr(engine.cache, "evict", wanted.append)
         await until(lambda: wanted == [0])
-        monkeypatch.setattr(ballast, "_has_room", lambda path: False)
+        monkeypatch.setattr(ballast, "has_room", lambda path: False)
         ballast.give_up(yoga.paths.ballast)
         await until(lambda: wanted[-1] == ballast.SIZE + ballast.SPARE)
 

@@ -9,6 +9,7 @@ import pytest
 from treekit import Fleet, Machine
 
 from fs.tree.model import FILE
+from fs.tree.overlay import Overlay
 from sync.core.errors import AlreadyExists, NoSpace
 from sync.state import ballast
 
@@ -23,7 +24,7 @@ class Disk:
         self._pwrite = os.pwrite
         self._transact = machine.tree.state.overlay._transact
         monkeypatch.setattr(os, "pwrite", self.pwrite)
-        monkeypatch.setattr(ballast, "_has_room", lambda path: not self.full)
+        monkeypatch.setattr(ballast, "has_room", lambda path: not self.full)
         monkeypatch.setattr(ballast, "_allocate", lambda fd: os.truncate(fd, ballast.SIZE))
         monkeypatch.setattr(machine.tree.state.overlay, "_transact", self.transact)
         assert ballast.keep(self.ballast)
@@ -264,9 +265,32 @@ def test_a_ballast_that_the_engine_gave_up_counts_as_well(yoga: Machine, disk: D
     assert disk.ballast.exists()
 
 
-def test_a_disk_that_never_had_room_for_it_is_used_to_its_end(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ballast, "_has_room", lambda path: False)
+def test_a_mount_that_starts_on_a_full_disk_fills_it_no_further(yoga: Machine, disk: Disk) -> None:
     yoga.write("f", b"x")
-    yoga.tree.commit(full=True)
+    disk.full = True
+    ballast.give_up(disk.ballast)
+    yoga.restart()
+    with pytest.raises(NoSpace):
+        yoga.mkdir("d")
+    disk.free()
     yoga.mkdir("d")
-    assert yoga.tree.statfs().f_bavail > 0
+    assert disk.ballast.exists()
+
+
+def test_a_mount_starts_though_nothing_can_be_committed(
+    yoga: Machine, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yoga.write("f", b"x")
+    orphan = yoga.paths.work_dir / "77" / f"{0x77:016x}"
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"of a mount that was killed")
+    disk.full = disk.stuck = True
+    monkeypatch.setattr(Overlay, "_transact", lambda self, full: disk.transact(full))
+    yoga.restart()
+    assert "full" in yoga.tree.trouble
+    assert not orphan.exists()
+    assert yoga.walk() == {"f": b"x"}
+    monkeypatch.undo()
+    disk.free()
+    yoga.tree.commit(full=True)
+    assert yoga.tree.trouble == ""

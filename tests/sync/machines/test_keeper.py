@@ -135,6 +135,28 @@ def test_failures_are_told_and_slow_it_down(world):
     world.run(scenario)
 
 
+@pytest.mark.logs_trouble
+def test_a_mount_that_was_killed_while_it_served_is_no_trouble(world):
+    """So that `tcfs up`, or the watch over a kill, is not told of what is being put right."""
+
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(1)
+        world.link = FakeLink()
+        await world.env.advance(1)
+        world.link = None
+        world.process.code = -signal.SIGKILL
+        for _ in range(20):
+            await world.env.advance(0.1)
+            assert world.keeper.state().trouble == ""
+        assert len(world.started) == 2
+        world.process.code = 1  # but the next one does not come up
+        await world.env.advance(0.2)
+        assert "code 1" in world.keeper.state().trouble
+
+    world.run(scenario)
+
+
 def test_an_orderly_end_is_no_failure(world):
     async def scenario():
         world.keeper.want("/m")
