@@ -15,6 +15,8 @@ GIT_FOLDER = ".git"  # its files depend on each other; merging them one by one w
 _REMEMBERED_MAX = 10_000  # folders
 _NOT_SUPPORTED = re.compile(r"\[[^]]*(?:\[|--|&&|~~|\|\|)")  # classes like [[:alpha:]], which the library would misread
 
+_GROUP_NAME = re.compile(r"\(\?P<\w+>")  # two groups of one name do not fit into one expression
+
 
 class Ignore:
     """The built-in patterns, `.git` unless sync_git_raw, then those of `text`; of those that match, the last decides.
@@ -28,6 +30,9 @@ class Ignore:
         self.invalid_lines: list[str] = []
         self._spec = GitIgnoreSpec([*GitIgnoreSpec.from_lines(built_in).patterns, *self._parse(text.split("\n"))])
         self._folders: dict[str, bool] = {"": False}
+        # Most names match no pattern at all: one look says so, where asking the library takes ten times as long.
+        taking = [pattern.regex.pattern for pattern in self._spec.patterns if pattern.include and pattern.regex]
+        self._may_match = re.compile("|".join(f"(?:{_GROUP_NAME.sub('(', text)})" for text in taking)).search
 
     def _parse(self, lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:
         patterns: list[GitIgnoreSpecPattern] = []
@@ -56,4 +61,4 @@ class Ignore:
         return known
 
     def _matches(self, path: str) -> bool:
-        return bool(self._spec.check_file(path).include)
+        return self._may_match(path) is not None and bool(self._spec.check_file(path).include)
