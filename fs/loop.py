@@ -2,8 +2,9 @@
 
 pyfuse3 waits for each request in trio's epoll, under a trio.Lock: two trips through the scheduler a request. It finds
 both by its module attribute `trio` (the seam that pyfuse3.asyncio.enable() uses). What stands there after `install`
-serves up to BUDGET requests that are already waiting before it parks, spins SPIN_NS before that, and has a lock that
-costs nothing while it is free.
+serves up to BUDGET requests before it parks, as long as each comes within LINGER_S of the last answer, and has a lock
+that costs nothing while it is free. Of that time it spins SPIN_NS, for a program on another processor; the rest it
+waits in the kernel, for one that needs this very processor.
 
 The FUSE descriptor becomes non-blocking: a request whose client is killed between the poll and the read would stall the
 whole mount otherwise. pyfuse3 answers EAGAIN by raising; the loop of that worker is then simply started again.
@@ -26,8 +27,12 @@ from sync.env import Env
 
 BUDGET = 32  # requests served without letting other tasks run; above 64 timers come late
 SPIN_NS = 20_000  # measured: more gains nothing, less loses the neighbour CPU's next request
+LINGER_S = 0.0003  # a program that copies files asks again within that; parking costs as much as two requests
+AT_ONCE_S = 0.004  # no longer without other tasks
 SEAM = "trio"  # the module attribute of pyfuse3
 PYFUSE3_VERSION = "3.5.0"  # whose loop this has been fitted to
+
+_SELECT_MAX = 1024  # FD_SETSIZE
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +147,7 @@ class Lowlevel:
         self._fd = -1
         self._poll: Callable[[int], list[tuple[int, int]]] = lambda timeout: []
         self._budget = BUDGET
+        self._until = 0.0
         self.served_at_once = 0
         self.parked = 0
 
@@ -154,12 +160,13 @@ class Lowlevel:
             self._watch(fd)
         if self._budget > 0:
             self._budget -= 1
-            if self._poll(0) or self._spin():
+            if self._poll(0) or (self._env.monotonic() < self._until and self._linger(fd)):
                 self.served_at_once += 1
                 return
         self._budget = BUDGET
         self.parked += 1
         await trio.lowlevel.wait_readable(fd)
+        self._until = self._env.monotonic() + AT_ONCE_S
 
     def _watch(self, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -167,13 +174,14 @@ class Lowlevel:
         poller.register(fd, select.POLLIN)
         self._fd, self._poll = fd, poller.poll
 
-    def _spin(self) -> bool:
+    def _linger(self, fd: int) -> bool:
+        """Wait a moment, holding everything else up; poll(2) knows no times so short."""
         monotonic, poll = self._env.monotonic, self._poll
         until = monotonic() + SPIN_NS / 1e9
         while monotonic() < until:
             if poll(0):
                 return True
-        return False
+        return fd < _SELECT_MAX and bool(select.select((fd,), (), (), LINGER_S)[0])
 
 
 class QuickTrio:
