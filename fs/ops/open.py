@@ -53,7 +53,12 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
         if attr.kind != FILE:
             volume.tree.forget(attr.ino, 1)
             raise OSError(errno.EISDIR, "not a file") from None
-    return open_file(volume, attr.ino, flags), volume.tree.attr(attr.ino)
+        return open_file(volume, attr.ino, flags), volume.tree.attr(attr.ino)
+    file = volume.tree.open(attr.ino, write=bool(flags & _WRITES))
+    handle = volume.new_handle()
+    volume.handles[handle] = OpenHandle(attr.ino, file)
+    volume.opened_with[attr.ino] = 0
+    return Opened(handle, True), attr
 
 
 def flush(volume: Volume, handle: int) -> None:

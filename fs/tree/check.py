@@ -1,5 +1,7 @@
 """The rules that the rows of tree.db keep, for fsck and tests."""
 
+from pathlib import Path
+
 from fs.tree.model import DIR, ROOT_ID, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -64,7 +66,8 @@ def _check_node(st: State, node: Node, entry: Entry | None) -> list[str]:
         if file.spans.end > node.size and file is node.work:
             found.append(f"{name}: work file {file.id} reaches beyond its size")
         if file.stored and len(file.spans) and file is node.work:
-            size = file.path.stat().st_size if file.path.exists() else -1
+            path = Path(file.path)
+            size = path.stat().st_size if path.exists() else -1
             if size < file.spans.end:
                 found.append(f"{name}: work file {file.id} is shorter than its ranges")
     return found

@@ -1,6 +1,7 @@
 """Open files: what a handle reads and writes, and when a file counts as closed."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fs.tree.model import DIR, FILE, SYMLINK, Node
@@ -297,7 +298,7 @@ def last_close(st: State, node: Node) -> None:
             if file.stored:
                 st.overlay.drop_file(file.id, remove=True)  # not before the commit of the removal
             else:
-                file.path.unlink(missing_ok=True)
+                Path(file.path).unlink(missing_ok=True)
     if st.overlay.nodes.get(node.id) is node:
         del st.overlay.nodes[node.id]
     if node.id not in st.inodes.known:

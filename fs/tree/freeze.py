@@ -38,6 +38,7 @@ class Freezer:
         self._allows = allows
         self._done: dict[Pending, bool] = {}
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
+        self._dir_ids_text: dict[int, str] = {}
         self._moves = [(ref.from_path, ref.path) for ref in st.overlay.seals.values() if ref.op == MOVEDIR]
         self._moved_away = {ref.moved_dir for ref in st.overlay.seals.values() if self._is_gone(ref.moved_dir)}
         self._removals: list[tuple[str, Entry]] = []
@@ -208,7 +209,8 @@ class Freezer:
         """Freeze the node: its work file becomes the layer, later writes go to a new one."""
         st = self._st
         if node.work is not None:
-            node.work.fd()
+            if node.handles or not node.work.stored:
+                node.work.fd()
             node.layer, node.work = node.work, None
             node.layer.seal()
             st.overlay.put_file(node.layer)
@@ -228,7 +230,7 @@ class Freezer:
         row = (
             op, path, from_path,
             node.id if entry is not None else None,
-            json_text(self._dir_ids(entry.parent)) if entry is not None else "[]",
+            self._dir_ids(entry.parent) if entry is not None else "[]",
             node.kind, node.mode,
             None if node.uid == st.uid else node.uid,
             None if node.gid == st.gid else node.gid,
@@ -266,8 +268,14 @@ class Freezer:
         st.overlay.seals[seal_id] = ref
         self.items.append(SealItem(ref, row, None))
 
-    def _dir_ids(self, dir_id: int) -> list[int]:
-        """The numbers of the folders down to and with `dir_id`, without the root."""
+    def _dir_ids(self, dir_id: int) -> str:
+        """The numbers of the folders down to and with `dir_id`, without the root, as JSON."""
+        text = self._dir_ids_text.get(dir_id)
+        if text is None:
+            text = self._dir_ids_text[dir_id] = json_text(self._find_dir_ids(dir_id))
+        return text
+
+    def _find_dir_ids(self, dir_id: int) -> list[int]:
         ids: list[int] = []
         while dir_id != ROOT_ID:
             ids.append(dir_id)

@@ -136,15 +136,15 @@ def create(
 ) -> Attr:  # fmt: skip
     """Make a file, directory or symlink; told to the kernel (counts as one lookup). AlreadyExists, BadPath, NoSpace."""
     check_parent(st, parent)
-    check_name(st, parent, name)
+    path = check_name(st, parent, name)
     entry = st.overlay.entry(parent, name)
     row = st.view.lookup(parent, name) if entry is None else None
     if row is not None or (entry is not None and entry.node is not None):
         raise AlreadyExists(f"the name is taken: {name!r}")
     st.overlay.room.need()
     if entry is None:
-        entry = st.new_entry(parent, name, None)
-        entry.local_only = st.is_local_name(parent, name, kind == DIR)
+        entry = Entry(parent, name, None, seen=tuple(st.view.dead_heads(path)))
+        entry.local_only = st.is_local_folder(parent) or st.ignore.is_ignored(path, kind == DIR)
         entry.dirty = not entry.local_only
         entry.gen = 0
     else:

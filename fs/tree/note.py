@@ -32,13 +32,14 @@ def note(st: State, limit: int) -> list[Invalidation]:
     if not answers:
         return []
     found: list[Invalidation] = []
-    for answer in answers:
-        ref = st.overlay.seals.get(answer.seal_id)
-        if ref is not None:
-            found += _Note(st, ref, answer).apply()
-    st.overlay.set_meta("taken_upto", answers[-1].n)
-    siblings.drop_settled(st)
-    found += keepers.drop_settled(st)
+    with st.view.snapshot():  # one moment for all, and one lock instead of ten an answer
+        for answer in answers:
+            ref = st.overlay.seals.get(answer.seal_id)
+            if ref is not None:
+                found += _Note(st, ref, answer).apply()
+        st.overlay.set_meta("taken_upto", answers[-1].n)
+        siblings.drop_settled(st)
+        found += keepers.drop_settled(st)
     _forget_old(st)
     st.env.fault("note.before_commit")
     st.overlay.try_commit()  # else later: what is noted twice is noted once
@@ -108,7 +109,7 @@ class _Note:
         if not manifest.content_id or manifest.file_size != self._ref.size:
             return False
         st.env.fault("note.before_rename")
-        moved = _move(layer.path, st.whole_dir / manifest.content_id)
+        moved = _move(layer.path, f"{st.whole_folder}/{manifest.content_id}")
         if moved:
             st.keep_local(value_number(manifest))
             st.env.fault("note.after_rename")
@@ -271,18 +272,21 @@ class _Note:
             st.overlay.put_entry(entry)
 
 
-def _move(source: Path, target: Path) -> bool:
+def _move(source: str, target: str) -> bool:
     """Rename, or copy where the cache is another file system. True: `source` is gone. A full cache is no error."""
-    if target.exists():
+    if os.access(target, os.F_OK):
         return False
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        source.rename(target)
+        try:
+            os.rename(source, target)  # noqa: PTH104  pathlib would cost more than the rename
+        except FileNotFoundError:
+            Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.rename(source, target)  # noqa: PTH104
     except FileNotFoundError:
         return True
     except OSError as error:
         if error.errno == errno.EXDEV:
-            _copy(source, target)
+            _copy(Path(source), Path(target))
         return False
     return True
 

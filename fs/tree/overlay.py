@@ -6,8 +6,9 @@ that fails nothing is lost, the marks stay for the next try. What is neither mar
 """
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,9 +28,13 @@ from fs.tree.rows import (
 from fs.work.workfile import WorkFile
 from sync.core.errors import NoSpace
 from sync.env import Env
-from sync.state.tree.database import layer_path, open_tree
+from sync.state.tree.database import layer_name, open_tree
 
 KEEP: Final = 50_000  # nodes in memory before unused ones may go
+NUMBERS_AT_ONCE: Final = 1000  # inode numbers, and work files, that one stored counter covers
+CHECKPOINT_COMMITS: Final = 1000  # after so many the log is emptied; by SQLite itself, in a commit, only in need
+LOG_PAGES_MAX: Final = 20_000
+CHECKPOINT_WAIT_MS: Final = 20  # for readers; while it waits nothing can be committed
 SEAL_COLUMNS: Final = (
     "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
     " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
@@ -38,6 +43,7 @@ _PUT_SPAN = (
     'INSERT INTO span (work, start, "end") VALUES (?, ?, ?)'
     ' ON CONFLICT (work, start) DO UPDATE SET "end" = max("end", excluded."end")'
 )
+
 
 def _put(table: str, columns: str) -> str:
     return f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(',')))})"
@@ -56,7 +62,12 @@ class Overlay:
         self._env = env
         self.room = Room(ballast)
         self._connection = self.room.commit(lambda: open_tree(env, tree_db))
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}").fetchone()
+        self._tree_db = tree_db
+        self.remove: Callable[[list[str]], None] = remove_files  # called with work files that have no row any more
+        self._commits_logged = 0
         self.work_dir = work_dir
+        self._work_folder = str(work_dir)
         self.durable_taken_upto = 0  # answers noted, as of the last full commit
         self.wal_path = "" if str(tree_db) == ":memory:" else f"{tree_db}-wal"
         self._keep = keep
@@ -66,11 +77,12 @@ class Overlay:
         self.attach: dict[int, str] = {}
         self.owners: dict[int, tuple[int, int]] = {}
         self._meta: dict[str, Any] = {}
+        self._next: dict[str, int] = {}
         self._complete = False  # all rows are in memory
         self._nodes_changed: dict[int, Node | None] = {}
         self._entries_changed: dict[Key, Entry | None] = {}
         self._files_changed: dict[int, WorkFile] = {}
-        self._files_gone: dict[int, Path | None] = {}
+        self._files_gone: dict[int, str | None] = {}
         self._meta_changed: dict[str, Any] = {}
         self._attach_changed: set[int] = set()
         self._owners_changed: set[int] = set()
@@ -161,9 +173,15 @@ class Overlay:
 
     def new_ino(self) -> int:
         """The next odd inode number."""
-        ino = int(self._meta["next_ino"])
-        self._meta["next_ino"] = self._meta_changed["next_ino"] = ino + 2
-        return ino
+        return self._take("next_ino", 2)
+
+    def _take(self, counter: str, step: int) -> int:
+        """The next number. Stored is the end of those that may be in use: moved seldom, as each time costs a page."""
+        number = self._next[counter]
+        self._next[counter] = number + step
+        if number >= self._meta[counter]:
+            self.set_meta(counter, number + NUMBERS_AT_ONCE * step)
+        return number
 
     def put_node(self, node: Node) -> None:
         """The node has changed, or is new."""
@@ -200,9 +218,8 @@ class Overlay:
 
     def new_file(self, node: Node, limit_below: int) -> WorkFile:
         """A new work file; its row is written only if it is put."""
-        work_id = int(self._meta["next_work"])
-        self._meta["next_work"] = self._meta_changed["next_work"] = work_id + 1
-        return WorkFile(work_id, node.id, layer_path(self.work_dir, work_id), limit_below)
+        work_id = self._take("next_work", 1)
+        return WorkFile(work_id, node.id, self._file_path(work_id), limit_below)
 
     def put_file(self, file: WorkFile) -> None:
         self._files_changed[file.id] = file
@@ -210,10 +227,11 @@ class Overlay:
     def drop_file(self, file_id: int, *, remove: bool) -> None:
         """Its rows go; the file itself is removed after the commit if `remove`."""
         self._files_changed.pop(file_id, None)
-        self._files_gone[file_id] = layer_path(self.work_dir, file_id) if remove else None
+        self._files_gone[file_id] = self._file_path(file_id) if remove else None
 
-    def file_path(self, file_id: int) -> Path:
-        return layer_path(self.work_dir, file_id)
+    def _file_path(self, file_id: int) -> str:
+        """As text: pathlib costs as much as making the file."""
+        return f"{self._work_folder}/{layer_name(file_id)}"
 
     def set_attach(self, dir_id: int, path: str | None) -> None:
         """Where a shown directory lies; None: no longer needed."""
@@ -274,13 +292,33 @@ class Overlay:
         for node in self._nodes_changed.values():
             if node is not None:
                 node.row_unflushed = node.unflushed
-        for path in self._files_gone.values():
-            if path is not None:
-                path.unlink(missing_ok=True)
+        gone = [path for path in self._files_gone.values() if path is not None]
+        if gone:
+            self.remove(gone)
         if full:
             self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
+        self._commits_logged += 1
         self._clear_changes()
         self._shrink()
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        return self._commits_logged >= CHECKPOINT_COMMITS and bool(self.wal_path)
+
+    def checkpoint(self) -> None:
+        """Move what the log holds into tree.db, so that it begins anew. For another thread: it waits for the disk.
+
+        Nothing is lost if it fails or is cut off.
+        """
+        self._commits_logged = 0
+        db = self._env.connect(self._tree_db)
+        try:
+            db.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}").fetchone()
+            # The first pass leaves little for the second, which holds commits up.
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        finally:
+            db.close()
 
     def try_commit(self, *, full: bool = False) -> bool:
         """As commit; False if the disk is full, which the next commit finds, too."""
@@ -385,6 +423,7 @@ class Overlay:
         self._meta = dict(db.execute("SELECT key, value FROM meta"))
         self._meta.setdefault("next_ino", 3)
         self._meta.setdefault("next_work", 1)
+        self._next = {counter: int(self._meta[counter]) for counter in ("next_ino", "next_work")}
         self.attach = dict(db.execute("SELECT dir_id, path FROM attach"))
         self.owners = {row_id: (uid, gid) for row_id, uid, gid in db.execute("SELECT id, uid, gid FROM owner")}
         for seal_id, number, path, op, layer, last, size, from_path, moved_from, node in db.execute(
@@ -426,7 +465,7 @@ class Overlay:
         row = db.execute("SELECT node, sealed, limit_below FROM work WHERE id = ?", (file_id,)).fetchone()
         if row is None:
             return None
-        file = WorkFile(file_id, row[0], layer_path(self.work_dir, file_id), row[2], sealed=bool(row[1]))
+        file = WorkFile(file_id, row[0], self._file_path(file_id), row[2], sealed=bool(row[1]))
         file.restore(db.execute('SELECT start, "end" FROM span WHERE work = ? ORDER BY start', (file_id,)).fetchall())
         return file
 
@@ -446,6 +485,13 @@ class Overlay:
             del self.nodes[node.id]
             if len(self.nodes) <= self._keep // 2:
                 break
+
+
+def remove_files(paths: list[str]) -> None:
+    """Those that are there."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108  pathlib would cost as much as the removal
 
 
 def _unused(nodes: Iterable[Node]) -> list[Node]:

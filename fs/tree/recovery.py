@@ -59,11 +59,11 @@ def _recover_file(st: State, node: Node, file: WorkFile) -> None:
     was written behind the ranges never counted: it goes, so that a complete file is nothing but its content.
     """
     try:
-        size = file.path.stat().st_size
+        size = Path(file.path).stat().st_size
     except FileNotFoundError:
         if node.seal_id is not None and file is node.layer:
             return
-        file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(file.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         size = 0
     if size == file.spans.end or (node.seal_id is not None and file is node.layer):

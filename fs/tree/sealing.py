@@ -43,7 +43,7 @@ class SealRound:
     """
 
     items: list[SealItem] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     folder: Path = Path()
     busy: list[str] = field(default_factory=list)
     interrupted: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class SealRound:
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
-        for folder in {path.parent for path in self.files}:
+        for folder in {Path(path).parent for path in self.files}:
             _sync_folder(folder)
 
 

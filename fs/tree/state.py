@@ -34,7 +34,7 @@ class State:
         self.view = view
         self.overlay = overlay
         self.inodes = Inodes()
-        self.whole_dir = whole_dir
+        self.whole_folder = str(whole_dir)
         self.uid = uid
         self.gid = gid
         self.sync_git = sync_git

@@ -12,7 +12,7 @@ from fs.tree import attrs, feed, files, names, note, recovery, rename, sealing
 from fs.tree.check import check_state
 from fs.tree.files import FileSync, OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Invalidation
-from fs.tree.overlay import KEEP, Overlay
+from fs.tree.overlay import KEEP, Overlay, remove_files
 from fs.tree.sealing import SealDue, SealRound
 from fs.tree.state import State
 from sync.env import Env
@@ -22,7 +22,7 @@ from sync.state.view import ShownView
 
 __all__ = [
     "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound", "Tree",
-    "tree_check",
+    "remove_files", "tree_check",
 ]  # fmt: skip
 
 
@@ -175,6 +175,10 @@ class Tree:
         """How to know whether bytes of a shown file are in the cache (st_blocks). Must be cheap."""
         self.state.is_local = is_local
 
+    def set_remover(self, remove: Callable[[list[str]], None]) -> None:
+        """Who removes work files that are needed no more (`remove_files`, in a thread); else each commit does."""
+        self.state.overlay.remove = remove
+
     # ---- the transaction
 
     @property
@@ -186,11 +190,25 @@ class Tree:
         self.state.overlay.commit(full=full)
 
     @property
+    def wants_checkpoint(self) -> bool:
+        """True when `checkpoint` should be called."""
+        return self.state.overlay.wants_checkpoint
+
+    def checkpoint(self) -> None:
+        """Empty the log of tree.db. The one method for another thread, beside all others; never twice at once."""
+        self.state.overlay.checkpoint()
+
+    @property
     def trouble(self) -> str:
         """Why what is open cannot be committed; '' while it can."""
         return self.state.overlay.room.trouble
 
     # ---- publishing
+
+    @property
+    def pending(self) -> int:
+        """How many changes wait to be sealed."""
+        return len(self.state.pending)
 
     def seal_due(self, now: float) -> SealDue:
         """`now`: Env.monotonic()."""

@@ -37,10 +37,10 @@ class WorkFile:
         "stored",
     )
 
-    def __init__(self, work_id: int, node_id: int, path: Path, limit_below: int, *, sealed: bool = False) -> None:
+    def __init__(self, work_id: int, node_id: int, path: Path | str, limit_below: int, *, sealed: bool = False) -> None:
         self.id = work_id
         self.node_id = node_id
-        self.path = path
+        self.path = os.fspath(path)
         self.limit_below = limit_below
         self.sealed = sealed
         self.spans = RangeSet()
@@ -86,11 +86,10 @@ class WorkFile:
     def write(self, offset: int, data: Buffer) -> int:
         """Bytes written, fewer than given only if the disk gave out in between. OSError if nothing was written."""
         fd = self.fd()
-        view = memoryview(data)
-        done = os.pwrite(fd, view, offset)
-        while done < len(view):
+        done = os.pwrite(fd, data, offset)
+        while done < len(data):
             try:
-                done += os.pwrite(fd, view[done:], offset + done)
+                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
             except OSError:
                 break
         self.cover(offset, offset + done)
@@ -167,9 +166,9 @@ def absorb(lower: WorkFile, upper: WorkFile) -> None:
     lower.rewrite = True
 
 
-def _create(path: Path, flags: int) -> int:
+def _create(path: str, flags: int) -> int:
     try:
         return os.open(path, flags | os.O_CREAT, 0o600)
     except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, flags | os.O_CREAT, 0o600)

@@ -37,7 +37,7 @@ def is_full(error: BaseException) -> bool:
 
 def is_kept(path: Path) -> bool:
     try:
-        return path.stat().st_size == SIZE
+        return os.stat(path).st_size == SIZE  # noqa: PTH116  asked at every commit of the mount
     except FileNotFoundError:
         return False
 

@@ -144,7 +144,7 @@ class ShownView:
 
     def resolve_path(self, path: str) -> ShownRow | None:
         """The row at a path, siblings included; '' is the root."""
-        with self._snapshot():
+        with self.snapshot():
             row = self.row(ROOT_ID)
             for name in path.split("/") if path else ():
                 row = self.lookup(row.id, name) if row is not None else None
@@ -318,7 +318,7 @@ class ShownView:
         return self._one(_RECORD, machine_id, seq, int(digest, 16))
 
     @contextlib.contextmanager
-    def _snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> Iterator[None]:
         """Several reads of one moment."""
         with self._lock:
             if self._connection.in_transaction:

@@ -28,5 +28,10 @@ def open_tree(env: Env, path: Path | str) -> sqlite3.Connection:
 
 
 def layer_path(work_dir: Path, work_id: int) -> Path:
-    """The file of a work row: <2 hex of the id's lowest byte>/<id as 16 hex>."""
-    return work_dir / f"{work_id % WORK_FOLDERS:02x}" / f"{work_id:016x}"
+    """The file of a work row."""
+    return work_dir / layer_name(work_id)
+
+
+def layer_name(work_id: int) -> str:
+    """Its name below work/: <2 hex of the id's lowest byte>/<id as 16 hex>."""
+    return f"{work_id % WORK_FOLDERS:02x}/{work_id:016x}"

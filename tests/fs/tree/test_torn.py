@@ -99,7 +99,7 @@ def test_replaced_and_closed(yoga: WorldMachine) -> None:
 def test_appended_without_a_commit(yoga: WorldMachine) -> None:
     """Bytes behind the ranges, which the rows do not know, are no part of a complete file."""
     yoga.open("a", write=True).write(len(OLD), b"appended")
-    path = yoga.tree.state.overlay.all_nodes()[0].files[0].path
+    path = Path(yoga.tree.state.overlay.all_nodes()[0].files[0].path)
     assert path.stat().st_size > len(OLD)
     yoga.crash_mount()
     assert path.stat().st_size == len(OLD)
