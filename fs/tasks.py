@@ -12,8 +12,9 @@ import trio
 
 from fs.errno import outcome_of
 from fs.ops.volume import Volume
+from fs.pace import Pace
 from fs.tree.model import Invalidation
-from fs.tree.tree import SealRound
+from fs.tree.tree import SealRound, remove_files
 from sync.core.errors import NoSpace, TcfsError
 from sync.ipc import frames
 from sync.state.ballast import is_full
@@ -25,6 +26,7 @@ LOOK_S = 1.0  # lost hints are made good by then
 USED_S = 5.0  # between two reports of what was read
 RETRY_S = 1.0  # after a task has failed
 SEAL_NOW_S = 10.0  # how long a seal on request waits for answers to earlier ones
+NOTES_AT_ONCE = 200  # answers noted between two chances for requests
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,10 @@ class Tasks:
         self._sealing = Signal()
         self._looking = Signal()
         self._telling = Signal()
+        self._tidying = Signal()
+        self._removable: list[str] = []
         self._noted = trio.Condition()
+        self._pace = Pace(volume.env.monotonic)
         self._requests: list[frames.SealNow] = []
         self._seal_lock = trio.Lock()
         # Threads of their own: a kernel that keeps the notifier waiting keeps nothing else.
@@ -72,6 +77,7 @@ class Tasks:
 
     def changed(self) -> None:
         """An operation has changed the tree."""
+        self._pace.changes += 1
         self._changed.set()
 
     def look_soon(self) -> None:
@@ -80,6 +86,7 @@ class Tasks:
 
     def seal_now(self, request: frames.SealNow) -> None:
         self._requests.append(request)
+        self._pace.asked()
         self._sealing.set()
 
     def content_dropped(self, versions: Sequence[str]) -> None:
@@ -102,7 +109,9 @@ class Tasks:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            for task in (self._commit, self._seal, self._look, self._tell_kernel, self._report_used):
+            for task in (
+                self._commit, self._tidy, self._seal, self._look, self._tell_kernel, self._report_used,
+            ):  # fmt: skip
                 nursery.start_soon(self._keep_running, task)
 
     async def finish(self) -> None:
@@ -140,16 +149,41 @@ class Tasks:
                     self._tree.commit()
             finally:
                 self._say_trouble()
+            if self._tree.wants_checkpoint:
+                self._tidying.set()
             self._sealing.set()
             await self._changed.wait()
             await trio.sleep(COMMIT_S)
 
+    async def _tidy(self) -> None:
+        """What waits for the disk and holds nothing up: removing work files, emptying the log of tree.db."""
+        self._tree.set_remover(self._remove_later)
+        while True:
+            await self._tidying.wait()
+            removable, self._removable = self._removable, []
+            if removable:
+                await trio.to_thread.run_sync(remove_files, removable)
+            if self._tree.wants_checkpoint:
+                await trio.to_thread.run_sync(self._tree.checkpoint)
+
+    def _remove_later(self, paths: list[str]) -> None:
+        """What is lost by a kill is removed at the next start."""
+        self._removable += paths
+        self._tidying.set()
+
     async def _seal(self) -> None:
         """Sealing rounds: on request, and when the rules of time say so."""
+        started = 0.0
         while True:
             while self._requests:
-                await self._seal_on_request(self._requests.pop(0))
-            started = trio.current_time()
+                try:
+                    await self._seal_on_request(self._requests.pop(0))
+                finally:
+                    self._pace.answered()
+            if self._pace.is_held(started, self._tree.pending):
+                await trio.sleep(SEAL_TICK_S)
+                continue
+            started = self._volume.env.monotonic()
             due = self._tree.seal_due(self._volume.env.monotonic())
             if due.ready:
                 if self._tree.trouble:
@@ -157,7 +191,8 @@ class Tasks:
                 async with self._seal_lock:
                     await self._seal_round(self._tree.seal_begin(only_due=True))
                 # Under load larger rounds, not more of them: each holds the disk, and the loop for its commit.
-                await trio.sleep(max(SEAL_TICK_S, (trio.current_time() - started) * (SEAL_SHARE - 1)))
+                took = self._volume.env.monotonic() - started
+                await trio.sleep(max(SEAL_TICK_S, took * (SEAL_SHARE - 1)))
             elif due.next is not None:
                 await self._sealing.wait(max(due.next - self._volume.env.monotonic(), 0.001))
                 await trio.sleep(SEAL_TICK_S / 2)
@@ -204,8 +239,9 @@ class Tasks:
     async def _look(self) -> None:
         """Take note of answers, then follow the feed."""
         while True:
+            looked = self._volume.env.monotonic()
             while self._tree.has_answers:
-                self._tell(self._tree.note())
+                self._tell(self._tree.note(NOTES_AT_ONCE))
                 self._say_taken()
                 async with self._noted:
                     self._noted.notify_all()
@@ -214,6 +250,13 @@ class Tasks:
                 self._tell(self._tree.feed())
                 await trio.lowlevel.checkpoint()
             await self._looking.wait(LOOK_S)
+            await self._give_way(looked)
+
+    async def _give_way(self, last_round: float) -> None:
+        while True:
+            if not self._pace.is_held(last_round, 0):
+                return
+            await trio.sleep(SEAL_TICK_S)
 
     def _tell(self, items: Sequence[Invalidation]) -> None:
         if items:
