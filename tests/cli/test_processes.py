@@ -82,7 +82,7 @@ def test_a_daemon_that_was_killed_leaves_nothing_in_the_way(fleet, daemon):
     yoga, _ = fleet
     daemon.start()
     daemon.stop(signal.SIGKILL)
-    assert list(yoga.home.glob("run/*/socket"))
+    assert list(yoga.home.glob("run/*/sock*"))  # the socket, or the name of its short folder where the path is too long
     yoga.write("f", "without it")
     yoga.ok("push", "f")
     assert daemon.start().returncode == 0
