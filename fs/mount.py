@@ -24,7 +24,7 @@ import pyfuse3
 import trio
 from blake3 import blake3
 
-from fs import loop, mountpoint
+from fs import loop, mountpoint, takeover
 from fs.adapter import Adapter
 from fs.client import Callbacks, Client
 from fs.hydrate.cache import CachedContent
@@ -127,12 +127,30 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
     quick = loop.install(env)
     adapter = Adapter(volume)
     with contextlib.ExitStack() as mounted:
-        with mountpoint.hides_nothing(options.mountpoint):
-            pyfuse3.init(adapter, str(options.mountpoint), mount_options())
-            mounted.callback(pyfuse3.close, unmount=True)
+        _attach(adapter, options.mountpoint, mounted)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
         log.info("mounted at %s", options.mountpoint)
         trio.run(_run, options, adapter, volume, callbacks, quick, mounted)
+
+
+def _attach(adapter: Adapter, place: Path, mounted: contextlib.ExitStack) -> None:
+    """Mount; leaving `mounted` unmounts."""
+    fuse = takeover.take_place(place) if mountpoint.is_dead(place) else None
+    if fuse is None:
+        with mountpoint.hides_nothing(place):
+            pyfuse3.init(adapter, str(place), mount_options())
+            mounted.callback(pyfuse3.close, unmount=True)
+        return
+    log.warning("%s held a mount whose process has died: this one has taken its place", place)
+    mounted.callback(_take_away, place, mountpoint.device_of(place))
+    pyfuse3.init(adapter, f"/dev/fd/{fuse}", mount_options())
+    mounted.callback(pyfuse3.close, unmount=False)
+
+
+def _take_away(place: Path, device: str | None) -> None:
+    """Unmount what libfuse did not mount, unless somebody has done so."""
+    if device is not None and mountpoint.device_of(place) == device:
+        takeover.detach(place)
 
 
 async def _run(

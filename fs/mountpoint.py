@@ -3,23 +3,24 @@
 Nothing here asks the file system that is mounted: before its request loop runs it could not answer.
 """
 
-import ctypes
+import contextlib
 import errno
 import fcntl
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fs import takeover
 from sync.core.errors import AlreadyExists, BadInput
 
 FSTYPE = "fuse.tcfs"
 READ_AHEAD_KB = 1024  # reads of 1 MiB instead of 128 KiB, nearly twice as fast when cold
 MAX_BACKGROUND = 64  # reads ahead that the kernel has under way
 UNMOUNT_S = 10
-MNT_DETACH = 2  # linux/fs.h
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -44,12 +45,12 @@ def only_mount(lock_file: Path) -> Iterator[None]:
 
 
 def prepare(mountpoint: Path) -> None:
-    """Make sure that one can mount there; a missing folder is made. A dead mount stays until `hides_nothing`: as long
+    """Make sure that one can mount there; a missing folder is made. A dead mount stays until the new one comes: as long
     as it stands, nobody can write into the folder below it.
 
     BadInput if the place is not a folder, is not empty, or holds another file system.
     """
-    if not _is_dead(mountpoint):
+    if not is_dead(mountpoint):
         _check_free(mountpoint)
 
 
@@ -58,7 +59,7 @@ def hides_nothing(mountpoint: Path) -> Iterator[None]:
     """Mount in the body. A dead mount is taken away just before; what programs have written into the folder between the
     two mounts is not hidden: BadInput, as from `prepare`, and the caller takes the new mount away.
     """
-    if _is_dead(mountpoint):
+    if is_dead(mountpoint):
         log.warning("%s holds a mount whose process has died: unmounting it", mountpoint)
         _detach(mountpoint)
     _check_free(mountpoint)
@@ -72,7 +73,7 @@ def hides_nothing(mountpoint: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _is_dead(mountpoint: Path) -> bool:
+def is_dead(mountpoint: Path) -> bool:
     """True if the process of the mount that stands there has died. A missing folder is made."""
     try:
         # Opened, not only looked at: what a dead mount is may still be in the kernel's cache.
@@ -128,10 +129,11 @@ def device_of(mountpoint: Path, table: Path = MOUNTINFO) -> str | None:
 
 
 def _detach(mountpoint: Path) -> None:
-    """Unmount lazily. By root at once, without a process: nobody is to find the bare folder in between."""
-    umount2 = getattr(ctypes.CDLL(None, use_errno=True), "umount2", None)
-    if os.geteuid() == 0 and umount2 is not None and umount2(os.fsencode(mountpoint), MNT_DETACH) == 0:
-        return
+    """Unmount lazily. By root at once, without a process: nobody is to find the bare folder for long."""
+    if os.geteuid() == 0 and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            takeover.detach(mountpoint)
+            return
     helper = ["umount", "-l", "--"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z", "--"]
     done = subprocess.run([*helper, str(mountpoint)], capture_output=True, text=True, timeout=UNMOUNT_S, check=False)
     if done.returncode != 0:

@@ -19,18 +19,23 @@ BIN = Path(sys.executable).parent
 FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK) and shutil.which("fusermount3") is not None
 
 
-def poll(condition: Callable[[], Any], seconds: float = 10.0, what: str = "condition") -> Any:
-    """The first true value of condition(); AssertionError after `seconds`."""
+def poll(
+    condition: Callable[[], Any], seconds: float = 10.0, what: str = "condition", *, pause: float | None = None
+) -> Any:
+    """The first true value of condition(), looked at every `pause` s (None: more and more rarely); AssertionError after
+    `seconds`.
+    """
     deadline = time.monotonic() + seconds
-    pause = 0.005
+    wait = 0.005 if pause is None else pause
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
+        time.sleep(wait)
+        if pause is None:
+            wait = min(wait * 1.5, 0.1)
 
 
 class Machine:
