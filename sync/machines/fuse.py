@@ -1,9 +1,12 @@
 """The kernel's side of a mount, as far as the engine and the CLI handle it: is FUSE there, unmount, abort."""
 
+import ctypes
+import errno
 import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from sync.core.errors import NotYet, TcfsError
@@ -12,6 +15,7 @@ from sync.machines.mounts import FSTYPE, holders, mounted
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 MOUNTINFO = Path("/proc/self/mountinfo")
 DEVICE = Path("/dev/fuse")
+MNT_FORCE = 1
 UNMOUNT_S = 10.0  # how long the helper may take
 
 
@@ -64,9 +68,17 @@ def abort(mountpoint: str, table: Path = MOUNTINFO, connections: Path = CONNECTI
         return False
     try:
         (connections / str(number) / "abort").write_text("1")
-    except OSError:
-        return False
+    except OSError:  # its folder is not mounted, as in many containers
+        return _force_unmount(mountpoint)
     return True
+
+
+def _force_unmount(mountpoint: str) -> bool:
+    """The kernel aborts the connection before it looks whether the mount is busy. False if that was refused."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.umount2(os.fsencode(mountpoint), MNT_FORCE) == 0 or ctypes.get_errno() == errno.EBUSY
 
 
 def connection_number(mountpoint: str, table: Path = MOUNTINFO) -> int | None:
