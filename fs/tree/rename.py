@@ -235,5 +235,3 @@ def _wake_below(st: State, dir_id: int) -> None:
         st.touch(entry)
         if node.kind == DIR:
             _wake_below(st, node.id)
-
-

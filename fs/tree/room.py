@@ -53,10 +53,10 @@ class Room:
         """The engine, and the mount before this one, give the ballast up, too."""
         if self._path is None:
             return
-        if not ballast.is_kept(self._path):
-            if not (ballast.keep(self._path) if self.is_short else ballast.has_room(self._path)):
-                self._find_short()
-                return
+        has_room = ballast.keep if self.is_short else ballast.has_room
+        if not ballast.is_kept(self._path) and not has_room(self._path):
+            self._find_short()
+            return
         if self.is_short:
             self.is_short = False
             log.info("the disk of %s has room again", self._path.parent)

@@ -324,4 +324,3 @@ class State:
         if row is None or row.value != node.value or self.overlay.entry(row.parent, row.name) is not None:
             return None
         return row
-
