@@ -250,6 +250,8 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        if not xattr.is_kept(name):  # `cp -a` tries an ACL for every file
+            raise FUSEError(errno.EOPNOTSUPP)
         xattr.setxattr(self._volume, inode, name, value)
 
     @_handler

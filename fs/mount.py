@@ -11,6 +11,7 @@ Exit codes are those of the CLI. Errors go to log/mount.log of the state folder,
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,7 @@ from sync.state.tree.database import tree_schema
 from sync.state.view import FLEET_PACKAGE, ShownView
 
 MAX_TASKS = 500  # requests in flight: so many readers may wait for the network before anybody else has to
+GC_THRESHOLD = 20_000  # new objects between two collections: hardly anything here is a cycle, and rows live long
 STOP_S = 2.0  # what still waits for the network when the mount ends is given up after this
 LOG_NAME = "mount.log"
 LOG_BYTES = 5 * 1024 * 1024
@@ -129,6 +131,8 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
     with contextlib.ExitStack() as mounted:
         _attach(adapter, options.mountpoint, mounted)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
         log.info("mounted at %s", options.mountpoint)
         trio.run(_run, options, adapter, volume, callbacks, quick, mounted)
 

@@ -97,11 +97,13 @@ class Env(ABC):
     def close(self) -> None:
         """Let the threads go. Nothing may be run afterwards."""
 
-    def connect(self, path: Path | str, *, readonly: bool = False) -> sqlite3.Connection:
+    def connect(
+        self, path: Path | str, *, readonly: bool = False, page_size: int | None = None
+    ) -> sqlite3.Connection:  # fmt: skip
         """A connection that leaves BEGIN and COMMIT to the caller; WAL, synchronous NORMAL, 5 s of patience.
 
         ':memory:' is allowed. readonly: NotFound if the file is not there; never creates or changes it.
-        It may be used from several threads, one at a time.
+        It may be used from several threads, one at a time. page_size: bytes, of a database that is made by this.
         """
         if readonly and str(path) != ":memory:":
             if not Path(path).exists():
@@ -119,6 +121,8 @@ class Env(ABC):
         )
         try:
             if not readonly:
+                if page_size is not None:
+                    db.execute(f"PRAGMA page_size = {page_size}")
                 db.execute("PRAGMA journal_mode = WAL").fetchone()
                 db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA mmap_size = {MMAP_SIZE}").fetchone()

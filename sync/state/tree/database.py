@@ -9,6 +9,7 @@ from sync.state.migrate import migrate, schema_version
 
 TREE_PACKAGE: Final = "sync.state.tree"
 WORK_FOLDERS: Final = 256
+PAGE_SIZE: Final = 2048  # bytes: each closing of a file writes five pages
 
 
 def tree_schema() -> int:
@@ -18,7 +19,7 @@ def tree_schema() -> int:
 
 def open_tree(env: Env, path: Path | str) -> sqlite3.Connection:
     """tree.db for writing, made or migrated if need be. Unsupported if a newer program wrote it."""
-    connection = env.connect(path)
+    connection = env.connect(path, page_size=PAGE_SIZE)
     try:
         migrate(connection, TREE_PACKAGE)
     except BaseException:
