@@ -25,6 +25,7 @@ EVICT_AHEAD: Final = 16  # an eviction frees a 16th of the quota, so that not ev
 RETRY_AFTER: Final = 5.0  # seconds: how long a full cache that could free nothing stays as it is
 
 _BLOCK: Final = 4096
+_TEMP_NAME: Final = 16  # digits of a chunk's name in that of its temporary file
 
 
 class CacheUsage(msgspec.Struct, frozen=True):
@@ -63,6 +64,7 @@ class ChunkCache:
         self._protected = protected
         self._lock = threading.Lock()
         self._used: int | None = None  # bytes; None: not scanned yet. An estimate between scans
+        self._writing: dict[str, int] = {}  # path -> bytes reserved for it
         self._retry_at = float("-inf")  # monotonic: until then a full cache is not searched again
         self._bad = 0
         self._failed_writes = 0
@@ -117,7 +119,7 @@ class ChunkCache:
         path = f"{self._chunk_root}/{name[:2]}/{name}"
         if _size(path) == len(data):
             return True
-        if not self._reserve(_on_disk(len(data))):
+        if not self._reserve(path, _on_disk(len(data))):
             return False
         try:
             self._write(path, data)
@@ -127,6 +129,9 @@ class ChunkCache:
                 self._failed_writes += 1
                 self._last_error = str(error)
             return False
+        finally:
+            with self._lock:
+                self._writing.pop(path, None)
         return True
 
     def drop(self, chunk: ChunkId) -> None:
@@ -187,7 +192,7 @@ class ChunkCache:
             wrong += self._is_chunk_name(file.path.name) and self.get(ChunkId(bytes.fromhex(file.path.name))) is None
         return wrong
 
-    def _reserve(self, size: int) -> bool:
+    def _reserve(self, path: str, size: int) -> bool:
         if size > self._quota:
             return False
         with self._lock:
@@ -201,12 +206,16 @@ class ChunkCache:
                     self._retry_at = self._env.monotonic() + RETRY_AFTER
                     return False
             self._used += size
+            self._writing[path] = size
             return True
 
     def _evict(self, *, free: int, keep: int) -> int:
         """Free this much at least, and leave no more than `keep`. The caller holds the lock. Counts anew on the way."""
-        files = sorted(self._scan(), key=lambda file: file.used_ns)
-        total = sum(_on_disk(file.size) for file in files)
+        # What is being written counts by its reservation, whatever of it can be seen already.
+        unfinished = {path.rpartition("/")[2][:_TEMP_NAME] for path in self._writing}
+        found = [file for file in self._scan() if file.path.name.lstrip(".")[:_TEMP_NAME] not in unfinished]
+        files = sorted(found, key=lambda file: file.used_ns)
+        total = sum(_on_disk(file.size) for file in files) + sum(self._writing.values())
         before = total
         protected = frozenset(self._protected())
         newest = self._env.now_ns() - GRACE_NS
@@ -225,7 +234,7 @@ class ChunkCache:
 
     def _write(self, path: str, data: Buffer) -> None:
         folder, _, name = path.rpartition("/")
-        temp = f"{folder}/.{name[:16]}.{self._env.random_bytes(8).hex()}.tmp"
+        temp = f"{folder}/.{name[:_TEMP_NAME]}.{self._env.random_bytes(8).hex()}.tmp"
         try:
             descriptor = _create(temp)
         except FileNotFoundError:  # the first of its folder, or somebody deleted the cache
