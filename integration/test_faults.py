@@ -239,11 +239,15 @@ def test_a_full_disk_under_the_state_folder(tmp_path: Path) -> None:
 
 
 class Hoarder(threading.Thread):
-    """Writes until the disk is full, removes something, goes on. `kept`: what must be there, by name."""
+    """Writes until the disk is full, removes something, goes on. `kept`: what must be there, by name.
+
+    In a folder of the mount: while that is dead, nothing can be written beside it.
+    """
 
     def __init__(self, machine: Machine, seed: int) -> None:
         super().__init__()
-        self._folder = machine.mountpoint
+        self._folder = machine.mountpoint / "hoard"
+        self._folder.mkdir()
         self._random = random.Random(seed)
         self.kept: dict[str, bytes] = {}
         self.unsure: set[str] = set()  # what a call that failed has left
@@ -282,9 +286,11 @@ class Hoarder(threading.Thread):
 @needs_fuse
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_kills_on_a_disk_that_is_full_again_and_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_away", [True, False], ids=["store-away", "store-there"])
+def test_kills_on_a_disk_that_is_full_again_and_again(tmp_path: Path, is_away: bool) -> None:
     with tmpfs(tmp_path / "yoga" / "state", "64m"), fleet(tmp_path, "yoga", "bates") as (yoga, bates):
-        (tmp_path / "store").rename(tmp_path / "away")  # so that nothing leaves the disk but by removal
+        if is_away:  # then nothing leaves the disk but by removal
+            (tmp_path / "store").rename(tmp_path / "away")
         hoarder = Hoarder(yoga, 1)
         hoarder.start()
         chance = random.Random(2)
@@ -299,18 +305,20 @@ def test_kills_on_a_disk_that_is_full_again_and_again(tmp_path: Path) -> None:
             hoarder.join(60)
         assert not hoarder.is_alive()
         assert hoarder.full > 3
-        shown = set(os.listdir(yoga.mountpoint))
+        here, there = yoga.mountpoint / "hoard", bates.mountpoint / "hoard"
+        shown = set(os.listdir(here))
         assert hoarder.kept.keys() <= shown
         assert shown <= hoarder.kept.keys() | hoarder.unsure
         for name, body in hoarder.kept.items():
-            assert (yoga.mountpoint / name).read_bytes() == body, name
+            assert (here / name).read_bytes() == body, name
         for name in hoarder.unsure & shown:
-            (yoga.mountpoint / name).unlink()
-        (tmp_path / "away").rename(tmp_path / "store")
+            (here / name).unlink()
+        if is_away:
+            (tmp_path / "away").rename(tmp_path / "store")
         yoga.run("wait", "--timeout", "60")
-        poll(lambda: set(os.listdir(bates.mountpoint)) == hoarder.kept.keys(), 20, "the same names")
+        poll(lambda: set(os.listdir(there)) == hoarder.kept.keys(), 20, "the same names")
         for name, body in hoarder.kept.items():
-            assert (bates.mountpoint / name).read_bytes() == body, name
+            assert (there / name).read_bytes() == body, name
         yoga.fsck()
         bates.fsck()
 

@@ -73,6 +73,18 @@ def abort(mountpoint: str, table: Path = MOUNTINFO, connections: Path = CONNECTI
     return True
 
 
+def has_died(pid: int, processes: Path = Path("/proc")) -> bool:
+    """True if a process was killed and is not gone: what is left of it waits in the kernel for its own answers.
+
+    It keeps its descriptors, locks and mount until the connection is aborted.
+    """
+    try:
+        state = (processes / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in ("Z", "X")
+
+
 def _force_unmount(mountpoint: str) -> bool:
     """The kernel aborts the connection before it looks whether the mount is busy. False if that was refused."""
     if sys.platform != "linux":

@@ -17,7 +17,7 @@ from sync.core.errors import NoDaemon, TimedOut
 from sync.env import Env
 from sync.ipc.server import Link
 from sync.machines import fuse
-from sync.machines.lock import is_held
+from sync.machines.lock import is_held, owner
 from sync.state.home import FleetPaths
 
 TICK_S = 0.1
@@ -73,7 +73,7 @@ class MountKeeper:
             if link is not None:
                 await self._watch(link)
             elif self._wanted:
-                self._look_after()
+                await self._look_after()
             await self._env.sleep(TICK_S)
 
     async def _watch(self, link: Link) -> None:
@@ -83,6 +83,9 @@ class MountKeeper:
         self._has_served = True
         while self._link() is link:
             now = self._env.monotonic()
+            if fuse.has_died(link.peer.pid):
+                await self._free(link, "was killed while the kernel waited for it")
+                return
             if now >= ping_at:
                 ping_at = now + PING_EVERY_S
                 try:
@@ -90,18 +93,16 @@ class MountKeeper:
                 except NoDaemon:
                     return
                 except TimedOut:
-                    await self._free(link)
+                    await self._free(link, f"did not answer for {PING_S:g} s")
+                    self._trouble = f"it did not answer for {PING_S:g} s and was started again"
                     return
             if now - since > STABLE_S:
                 self._pause = FIRST_PAUSE_S
             await self._env.sleep(TICK_S)
 
-    async def _free(self, link: Link) -> None:
+    async def _free(self, link: Link, why: str) -> None:
         mountpoint, pid = link.peer.mountpoint, link.peer.pid
-        _log.error("the mount at %s has not answered for %g s: its connection is aborted", mountpoint, PING_S)
-        self._trouble = f"it did not answer for {PING_S:g} s and was started again"
-        if not await self._env.run_io(fuse.abort, mountpoint):
-            _log.error("the connection of %s could not be aborted", mountpoint)
+        await self._abort(mountpoint, why)
         if pid > 1:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -109,7 +110,12 @@ class MountKeeper:
                 _log.info("the mount process %d has ended", pid)
         link.close()
 
-    def _look_after(self) -> None:
+    async def _abort(self, mountpoint: str, why: str) -> None:
+        _log.error("the mount at %s %s: its connection is aborted", mountpoint, why)
+        if not await self._env.run_io(fuse.abort, mountpoint):
+            _log.error("the connection of %s could not be aborted", mountpoint)
+
+    async def _look_after(self) -> None:
         """Start the mount unless one runs (and is about to connect) or the last attempt was just now."""
         if self._child is not None:
             code = self._child.poll()
@@ -118,9 +124,13 @@ class MountKeeper:
             self._child = None
             if code:
                 self._ended(self._last_words() or f"it ended with code {code}, see {self._paths.log_dir}")
-        if self._env.monotonic() < self._next_start or is_held(self._paths.mount_lock):
+        if self._env.monotonic() < self._next_start:
             return
-        self._start()
+        if not is_held(self._paths.mount_lock):
+            self._start()
+        elif fuse.has_died(owner(self._paths.mount_lock)):  # killed beside the daemon before this one
+            await self._abort(self._wanted, "was killed while the kernel waited for it")
+            self._slow_down()
 
     def _start(self) -> None:
         self._next_start = self._env.monotonic() + self._pause

@@ -54,3 +54,11 @@ def is_held(path: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def owner(path: Path) -> int:
+    """The pid of the last owner; 0 if it is not known."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sync.core.errors import NoSpace, NotYet, TcfsError, TimedOut, Unavailable
+from sync.core.errors import NoDaemon, NoSpace, NotYet, TcfsError, TimedOut, Unavailable
 from sync.machines import fuse
 from sync.machines.lock import is_held
 from sync.reports.status import Running, unsafe_now
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DOWN_S: Final = 30.0  # that `down` waits for what is dirty
 LAST_S: Final = 10.0  # and for what the unmount itself has sealed
-MOUNT_S: Final = 15.0  # for a mount to answer
+MOUNT_S: Final = 30.0  # for a mount to answer, after one that is stuck was freed if need be
 UNMOUNT_S: Final = 10.0  # for the mount process to end
 PAUSE_S: Final = 0.02
 
@@ -88,7 +88,10 @@ async def _answers(engine: "Engine") -> bool:
     link = engine.server.mount
     if link is None or not fuse.is_mounted(engine.config.mountpoint):
         return False
-    await link.ping(MOUNT_S)
+    try:
+        await link.ping(MOUNT_S)
+    except NoDaemon:  # it went away just now, and is started again
+        return False
     return True
 
 

@@ -33,6 +33,14 @@ def test_abort_writes_to_that_connection_only(tmp_path, table):
     assert not fuse.abort("/home/me/my fleet", table, tmp_path / "none")
 
 
+@pytest.mark.parametrize(("state", "expected"), [("S", False), ("D", False), ("Z", True)])
+def test_a_process_that_was_killed_and_is_still_there(tmp_path, state, expected):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(f"7 (a) name) {state} 1 7 7 0 -1")
+    assert fuse.has_died(7, tmp_path) is expected
+    assert not fuse.has_died(8, tmp_path)
+
+
 def test_no_device_is_said_with_its_remedy(tmp_path):
     assert "load the fuse module" in fuse.why_no_fuse(tmp_path / "fuse")
 

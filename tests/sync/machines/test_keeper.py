@@ -49,7 +49,9 @@ class World:
         self.aborted = []
         self.killed = []
         self.errors = b""
+        self.dead = set()  # pids that were killed and are stuck in the kernel
         monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+        monkeypatch.setattr(fuse, "has_died", self.dead.__contains__)
         monkeypatch.setattr(fuse, "abort", lambda place: self.aborted.append(place) or True)
         monkeypatch.setattr(keeper.subprocess, "Popen", self.start)
         monkeypatch.setattr(keeper.os, "kill", lambda pid, number: self.killed.append((pid, number)))
@@ -192,6 +194,43 @@ def test_a_stuck_mount_is_freed_and_started_again(world):
         assert link.is_closed
         world.link = None
         await world.env.advance(1)
+        assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_a_mount_that_was_killed_and_is_stuck_is_freed_at_once(world):
+    async def scenario():
+        link = world.link = FakeLink()
+        world.keeper.want("/m")
+        await world.env.advance(1)
+        assert world.aborted == []
+        world.dead.add(4242)
+        await world.env.advance(0.2)
+        assert set(world.aborted) == {"/m"}
+        assert link.is_closed
+        world.link = None
+        await world.env.advance(1)
+        assert len(world.started) == 1
+        assert world.keeper.state().trouble == ""
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_one_that_an_earlier_daemon_has_left_like_that_too(world):
+    async def scenario():
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            world.paths.mount_lock.write_text("4242\n")
+            world.keeper.want("/m")
+            await world.env.advance(5)
+            assert (world.started, world.aborted) == ([], [])
+            world.dead.add(4242)
+            await world.env.advance(0.2)
+            assert world.aborted == ["/m"]
+        await world.env.advance(2)
         assert len(world.started) == 1
 
     world.run(scenario)
