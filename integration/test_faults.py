@@ -245,7 +245,7 @@ class Hoarder(threading.Thread):
     """
 
     def __init__(self, machine: Machine, seed: int) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._folder = machine.mountpoint / "hoard"
         self._folder.mkdir()
         self._random = random.Random(seed)
@@ -616,7 +616,7 @@ class Writer(threading.Thread):
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._folder = folder
         self._random = random.Random(seed)
         self.synced: dict[str, int] = {}

@@ -151,6 +151,8 @@ class Machine:
             poll(is_empty, 5, "processes gone")
         for line in Path("/proc/self/mounts").read_text().splitlines():
             where = line.split()[1].replace("\\040", " ")
+            if where == str(self.mountpoint):  # -f: who waits for a dead mount is let go
+                subprocess.run(["umount", "-f", where], capture_output=True)
             if where == str(self.mountpoint) or where.startswith(f"{self.home}/"):
                 subprocess.run(["umount", "-l", where], capture_output=True)
 
