@@ -158,17 +158,23 @@ def stages(before: bytes | None, op: Op) -> Iterator[bytes]:
     kind, _, *rest = op
     if kind in ("write", "hold"):
         new = body(rest[0], rest[1])
-        for end in [*range(0, len(new), PIECE), len(new)]:
+        for end in _cuts(0, len(new)):
             yield new[:end]
     elif kind in ("patch", "more"):
         assert before is not None
         at = rest[0] if kind == "patch" else len(before)
         new = body(rest[-2], rest[-1])
-        for end in [*range(0, len(new), PIECE), len(new)]:
+        for end in _cuts(at, len(new)):
             yield before[:at] + new[:end] + before[at + end :]
     elif kind == "truncate":
         assert before is not None
         yield before[: rest[0]].ljust(rest[0], b"\0")
+
+
+def _cuts(at: int, size: int) -> list[int]:
+    """How much of `size` bytes for offset `at` may be written: whole pieces, which the kernel cuts at pages."""
+    pages = range(-at % PIECE, size, PIECE)
+    return [*sorted({*range(0, size, PIECE), *pages}), size]
 
 
 def expected(seed: int, count: int) -> tuple[Tree, dict[str, set[bytes]]]:
@@ -445,14 +451,19 @@ def _look(root: str, below: str, contents: dict[str, dict[str, str]], errors: se
 
 
 def _read(where: str, path: str, contents: dict[str, dict[str, str]], errors: set[str]) -> None:
+    step = "open"
     try:
-        with open(where, "rb") as file:
-            content = file.read()
+        fd = os.open(where, os.O_RDONLY)
+        try:
+            step = "read"
+            content = b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+        finally:
+            os.close(fd)
         contents.setdefault(_name(path), {})[digest(content).hex()] = _brief(("f", 0, content))
     except FileNotFoundError:
         pass
     except OSError as error:
-        errors.add(f"{path}: {error.strerror}")
+        errors.add(f"{time.time():.3f} {step} {path}: {error.strerror}")
 
 
 def main(role: str, mountpoint: str, folder: str, *rest: str) -> None:
