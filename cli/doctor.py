@@ -1,11 +1,13 @@
 """tcfs doctor"""
 
 from cli.app import App, verb
+from cli.render import plural
 
 
 @verb("doctor")
 def command(app: App) -> int:
     """Look at FUSE, daemon, store, key and disk; each finding with its remedy."""
+    from sync.core.errors import TcfsError
     from sync.machines.doctor import examine
 
     found = app.run(examine(app.env, app.home, app.settings))
@@ -16,8 +18,12 @@ def command(app: App) -> int:
             for item in found
         ]
     }
-    app.out.data(data, lines)
-    return 0 if all(item.is_ok for item in found) else 1
+    wrong = [item for item in found if not item.is_ok]
+    if not wrong:
+        app.out.data(data, lines)
+        return 0
+    text = f"{plural(len(wrong), 'finding')}; the first: {wrong[0].subject}: {wrong[0].message}"
+    return app.out.failed(TcfsError(text, hint=wrong[0].remedy), data, lines)
 
 
 def _remedy(text: str) -> str:

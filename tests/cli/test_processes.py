@@ -165,9 +165,23 @@ def test_doctor(fleet, daemon, tmp_path, caplog):
     (tmp_path / "store").rename(tmp_path / "gone")
     yoga.key_file.chmod(0o644)
     done = yoga("doctor", "--json")
-    assert done.code == 1
+    assert (done.code, done.json["ok"]) == (1, False)
+    assert done.json["error"]["code"] == "error"
     found = {one["subject"]: one for one in done.json["data"]["findings"]}
     assert found["daemon"]["ok"]
     for subject in ("store", "key"):
         assert not found[subject]["ok"]
         assert found[subject]["remedy"]
+    in_words = yoga("doctor")
+    assert in_words.code == 1
+    assert "!!  store: " in in_words.out
+    assert in_words.err.startswith("tcfs: ") and in_words.err.count("\n") == 1
+
+
+def test_doctor_with_nothing_wrong(fleet, daemon, monkeypatch):
+    yoga, _ = fleet
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+    daemon.start()
+    done = yoga("doctor", "--json")
+    assert (done.code, done.json["ok"]) == (0, True), done
+    assert all(one["ok"] for one in done.json["data"]["findings"])
