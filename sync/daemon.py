@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--fleet", help="the fleet, if this machine is in several: its name or id")
     options = parser.parse_args(argv)
     environ = os.environ
+    os.umask(0o077)  # logs name paths; the mount inherits it
     try:
         check_packages()
         home = Home.from_environ(environ)
@@ -164,7 +165,6 @@ def _start_in_background(paths: FleetPaths, settings: Settings, environ: Mapping
     if os.fork():
         os._exit(0)
     os.chdir("/")
-    os.umask(0o077)
     _replace_standard_streams(paths.log_dir / "tcfsd.err")
     _log_to(paths, settings, [])
     code = 1

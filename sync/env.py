@@ -102,8 +102,9 @@ class Env(ABC):
     ) -> sqlite3.Connection:  # fmt: skip
         """A connection that leaves BEGIN and COMMIT to the caller; WAL, synchronous NORMAL, 5 s of patience.
 
-        ':memory:' is allowed. readonly: NotFound if the file is not there; never creates or changes it.
-        It may be used from several threads, one at a time. page_size: bytes, of a database that is made by this.
+        ':memory:' is allowed. readonly: NotFound if the file is not there; never creates or changes it. Else it, and
+        its log, can be read by its owner only. It may be used from several threads, one at a time. page_size: bytes,
+        of a database that is made by this.
         """
         if readonly and str(path) != ":memory:":
             if not Path(path).exists():
@@ -111,6 +112,8 @@ class Env(ABC):
             target, is_uri = f"{Path(path).absolute().as_uri()}?mode=ro", True
         else:
             target, is_uri = str(path), False
+            if target != ":memory:":
+                _make_private(Path(path))
         db = sqlite3.connect(
             target,
             timeout=BUSY_TIMEOUT,
@@ -387,6 +390,22 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
         Path(temp).unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
+
+
+def _make_private(database: Path) -> None:
+    """Give a database mode 0600, made empty if it is not there: SQLite makes its log and index like it.
+
+    Where that cannot be done, SQLite itself says what is wrong with the place, or the file system knows no modes.
+    """
+    with contextlib.suppress(OSError):
+        for path in (database, Path(f"{database}-wal"), Path(f"{database}-shm")):
+            # By its name: closing a descriptor of ours would drop the locks of another connection of this process.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
+        if not database.exists():
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def sync_file(fd: int) -> None:

@@ -8,9 +8,10 @@
     store/ and fleet/   $XDG_DATA_HOME/tcfs/store and ~/fleet      the defaults of `tcfs up`
 
 <8 hex> are the first of the fleet_id. XDG_RUNTIME_DIR is not used: it vanishes at logout and is missing under cron and
-sudo, and a daemon must be found from there too. Every folder made here has mode 0700, every key 0600.
+sudo, and a daemon must be found from there too. Every folder made here has mode 0700, every file in one 0600.
 """
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -191,9 +192,12 @@ class FleetPaths:
         return (_read_pointer(pointer) or _point_to_new_folder(pointer)) / "socket"
 
     def make_dirs(self) -> None:
-        """Make what is missing, each folder with mode 0700."""
+        """Make what is missing; each folder of the fleet has mode 0700 then, also one that had another."""
         for folder in (self.config_dir, self.state_dir, self.work_dir, self.log_dir, self.cache_dir, self.run_dir):
             make_private_dir(folder)
+            if folder.stat().st_mode & 0o077:
+                with contextlib.suppress(PermissionError):  # a file system without modes
+                    folder.chmod(0o700)
 
     def load(self) -> FleetConfig:
         """fleet.toml; NotFound if there is none, BadConfig if it cannot be read or belongs to another fleet."""

@@ -235,7 +235,7 @@ class LocalStore:
                         os.fsync(folder)  # an earlier attempt of ours may have died before doing so
                         return False
                     self._clean(temps)
-                    temp = self._write_temp(temps, data)
+                    temp = self._write_temp(root, temps, data)
                     try:
                         made = self._name(temps, temp, folder, name, only_if_absent)
                     except OSError:
@@ -248,10 +248,11 @@ class LocalStore:
         self._env.fault("store.after_put")
         return made
 
-    def _write_temp(self, temps: int, data: Sequence[Buffer]) -> str:
+    def _write_temp(self, root: int, temps: int, data: Sequence[Buffer]) -> str:
         temp = self._env.random_bytes(12).hex()
         try:
             with _opened(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
+                _share_like(root, file, 0o666)
                 _write_all(file, data)
                 self._env.fault("store.before_sync")
                 sync_file(file)
@@ -296,6 +297,7 @@ class LocalStore:
                         os.mkdir(part, dir_fd=above)
                     os.fsync(above)
                     folder = opened.enter_context(_opened(part, os.O_RDONLY | os.O_DIRECTORY, above))
+                    _share_like(root, folder, 0o7777)
             yield folder
 
     def _clean(self, temps: int) -> None:
@@ -342,6 +344,14 @@ def _opened(path: str | Path, flags: int, folder: int | None = None) -> Iterator
         yield file
     finally:
         os.close(file)
+
+
+def _share_like(root: int, made: int, mask: int) -> None:
+    """Whom the store's folder lets in may use what is in it, whatever the umask here: members may be other users."""
+    wanted = stat.S_IMODE(os.fstat(root).st_mode) & mask
+    if stat.S_IMODE(os.fstat(made).st_mode) != wanted:
+        with contextlib.suppress(PermissionError):  # a file system without modes, or another machine has just made it
+            os.fchmod(made, wanted)
 
 
 def _write_all(file: int, data: Sequence[Buffer]) -> None:

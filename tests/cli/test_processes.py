@@ -155,6 +155,24 @@ def test_in_the_foreground_it_logs_to_stderr_and_ends_on_sigterm(fleet, daemon):
     process.stderr.close()
 
 
+def test_nothing_that_names_paths_can_be_read_by_others(fleet, daemon):
+    """Files of the state and cache folders, whoever made them: verbs, and a daemon in the foreground."""
+    yoga, _ = fleet
+    was = os.umask(0o022)
+    try:
+        yoga.write("f", "content")
+        yoga.ok("push", "f")
+        process = subprocess.Popen([TCFSD], env=yoga.environ(), stderr=subprocess.PIPE, text=True)
+    finally:
+        os.umask(was)
+    assert "serves fleet default" in process.stderr.readline()
+    modes = {path: path.stat().st_mode & 0o777 for path in yoga.home.rglob("*")}
+    process.terminate()
+    process.communicate()
+    assert {path.name for path in modes} >= {"fleet.db", "fleet.db-wal", "tcfsd.log", "fleet.key"}
+    assert {} == {path: oct(mode) for path, mode in modes.items() if mode & 0o077}
+
+
 def test_doctor(fleet, daemon, tmp_path, caplog):
     yoga, _ = fleet
     found = {one["subject"]: one for one in yoga("doctor", "--json").json["data"]["findings"]}

@@ -81,6 +81,30 @@ def test_readonly_connection_never_creates_the_file(env: Env, tmp_path: Path):
     assert [] == list(tmp_path.iterdir())
 
 
+def test_a_database_can_be_read_by_its_owner_only(env: Env, tmp_path: Path):
+    was = os.umask(0)
+    try:
+        db = env.connect(tmp_path / "new.db")
+        db.execute("CREATE TABLE t (x)")
+        assert {0o600} == {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()}
+        for path in tmp_path.iterdir():  # as an older program left it
+            path.chmod(0o644)
+        again = env.connect(tmp_path / "new.db")
+        assert {0o600} == {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()}
+        # the first connection still has its locks: the other one, as the last it knows of, must not remove the log
+        db.execute("INSERT INTO t VALUES (1)")
+        again.close()
+        assert (tmp_path / "new.db-wal").exists()
+        db.close()
+    finally:
+        os.umask(was)
+
+
+def test_a_database_where_none_can_be_made(env: Env, tmp_path: Path):
+    with pytest.raises(sqlite3.OperationalError):
+        env.connect(tmp_path / "missing" / "a.db")
+
+
 def test_memory_database(env: Env):
     db = env.connect(":memory:")
     db.execute("CREATE TABLE t (x)")

@@ -96,6 +96,15 @@ def test_folders_are_private_whatever_the_umask(home: Home):
     assert {0o700} == {mode_of(folder) for folder in folders}
 
 
+def test_folders_of_a_fleet_become_private(home: Home):
+    paths = joined(home)
+    paths.state_dir.chmod(0o755)
+    paths.cache_dir.chmod(0o711)
+    home.state.chmod(0o755)
+    paths.make_dirs()
+    assert [0o700, 0o700, 0o755] == [mode_of(folder) for folder in (paths.state_dir, paths.cache_dir, home.state)]
+
+
 def test_make_private_dir_leaves_others_alone(tmp_path: Path):
     tmp_path.chmod(0o755)
     make_private_dir(tmp_path / "a" / "b")

@@ -368,6 +368,21 @@ def test_a_store_we_may_not_read(seen_by_nobody: LocalStore):
             run(request)
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o700])
+def test_who_may_use_the_root_may_use_what_is_put(store: LocalStore, root: Path, mode: int):
+    """Members may be different users, and a daemon lets nobody into what it makes elsewhere."""
+    root.chmod(mode)
+    was = os.umask(0o077)
+    try:
+        run(store.put("packs/m/aa/p", b"x"))
+        run(store.put_if_absent("journal/m/1", b"x"))
+    finally:
+        os.umask(was)
+    folders = [root / name for name in ("packs", "packs/m/aa", "journal/m", ".tmp")]
+    assert {mode} == {stat.S_IMODE(folder.stat().st_mode) for folder in folders}
+    assert {mode & 0o666} == {stat.S_IMODE((root / key).stat().st_mode) for key in ("packs/m/aa/p", "journal/m/1")}
+
+
 # URLs
 
 
