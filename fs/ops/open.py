@@ -80,16 +80,14 @@ def release(volume: Volume, handle: int) -> None:
 async def fsync(volume: Volume, handle: int) -> None:
     """Returns when bytes and rows are on disk."""
     open_handle = volume.handles[handle]
-    sync = open_handle.file.sync_prepare()
+    sync = open_handle.file.sync_begin()
     if sync is None:
         return
-    # The tree may change while the disk works: sync_prepare has taken all that this call promises.
-    try:
-        with volume.invalidations.request(open_handle.ino):
-            await trio.to_thread.run_sync(sync, limiter=volume.disk_threads)
-    except OSError:
-        open_handle.file.sync_failed()
-        raise
+    # The tree may change while the disk works: sync_end promises what sync_begin has taken, and no more.
+    with volume.invalidations.request(open_handle.ino):
+        await trio.to_thread.run_sync(sync.data, limiter=volume.disk_threads)
+        open_handle.file.sync_end(sync)
+        await trio.to_thread.run_sync(sync.rows, limiter=volume.disk_threads)
 
 
 async def fsyncdir(volume: Volume) -> None:

@@ -84,30 +84,34 @@ class OpenFile:
         if self.writes:
             st.overlay.commit()
 
-    def sync_prepare(self) -> "FileSync | None":
-        """What makes the file durable: call it, in a thread if need be. None if there is nothing to be done.
+    def sync_begin(self) -> "FileSync | None":
+        """What makes the file durable; None if there is nothing to be done.
 
-        The rows are committed already, but may not be on disk. They say that the bytes are: should the power fail
-        before the call returns, and only the rows have come through, the file is as torn as on any disk.
+        `data` of it, in a thread if need be, then sync_end, then `rows` of it: the rows say that bytes are on the disk
+        only after they are.
         """
         st, node = self._st, self.node
         if not node.stored:
             return None
-        was_unflushed = node.unflushed
-        node.unflushed, node.synced = False, True
-        st.overlay.put_node(node)
+        return FileSync([os.dup(file.fd()) for file in node.files], st.overlay.wal_path, node.gen)
+
+    def sync_end(self, sync: "FileSync") -> None:
+        """The bytes of sync_begin are on the disk: commit the rows that say so. NoSpace.
+
+        What was written since then is not there yet, so a file that has changed meanwhile stays one that is written.
+        """
+        st, node = self._st, self.node
+        if not node.stored:
+            return  # removed, or published, meanwhile
+        before = node.unflushed, node.synced
+        if node.gen == sync.gen:
+            node.unflushed, node.synced = False, True
+            st.overlay.put_node(node)
         try:
             st.overlay.commit()
         except BaseException:
-            node.unflushed, node.synced = was_unflushed, False
+            node.unflushed, node.synced = before
             raise
-        return FileSync([os.dup(file.fd()) for file in node.files if file.stored], st.overlay.wal_path)
-
-    def sync_failed(self) -> None:
-        """The disk refused what sync_prepare has promised the rows."""
-        if self.node.stored:
-            self.node.synced = False
-            self._st.overlay.put_node(self.node)
 
     def release(self) -> None:
         """The last descriptor is gone."""
@@ -125,13 +129,15 @@ class OpenFile:
 
 
 class FileSync:
-    """fdatasync of work files, then of the write-ahead log that names their ranges. Called once, in any thread."""
+    """The two waits of an fsync, each to be called once, in any thread. gen: of the node whose bytes these are."""
 
-    def __init__(self, descriptors: list[int], wal_path: str) -> None:
+    def __init__(self, descriptors: list[int], wal_path: str, gen: int) -> None:
         self._descriptors = descriptors
         self._wal_path = wal_path
+        self.gen = gen
 
-    def __call__(self) -> None:
+    def data(self) -> None:
+        """fdatasync of the work files."""
         try:
             for fd in self._descriptors:
                 os.fdatasync(fd)
@@ -139,6 +145,9 @@ class FileSync:
             for fd in self._descriptors:
                 os.close(fd)
             self._descriptors = []
+
+    def rows(self) -> None:
+        """fdatasync of the write-ahead log that names the ranges of these files."""
         if not self._wal_path:
             return
         fd = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)

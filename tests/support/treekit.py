@@ -141,6 +141,13 @@ class Machine:
         file.release()
         self.files.remove(file)
 
+    def fsync(self, file: OpenFile) -> None:
+        sync = file.sync_begin()
+        assert sync is not None
+        sync.data()
+        file.sync_end(sync)
+        sync.rows()
+
     def create(self, path: str, mode: int = 0o644) -> OpenFile:
         attr = self.tree.create(*self.place(path), FILE, mode, 1000, 1000)
         file = self.tree.open(attr.ino, write=True)

@@ -255,14 +255,12 @@ def test_writes_after_a_seal_go_above_its_layer(pair: tuple[Machine, Machine]) -
     assert yoga.read("a") == b"ONe"
 
 
-def test_sync_prepare_commits_and_names_what_to_sync(pair: tuple[Machine, Machine]) -> None:
+def test_fsync_commits(pair: tuple[Machine, Machine]) -> None:
     yoga, _ = pair
     handle = yoga.create("new")
     handle.write(0, b"precious")
-    sync = handle.sync_prepare()
-    assert sync is not None
+    yoga.fsync(handle)
     assert not yoga.tree.has_open_group
-    sync()
     yoga.files.remove(handle)
     yoga.restart()
     assert yoga.read("new") == b"precious"
@@ -273,7 +271,7 @@ def test_sync_prepare_commits_and_names_what_to_sync(pair: tuple[Machine, Machin
 def test_a_clean_file_has_nothing_to_sync(pair: tuple[Machine, Machine]) -> None:
     yoga, _ = pair
     handle = yoga.open("a")
-    assert handle.sync_prepare() is None
+    assert handle.sync_begin() is None
     yoga.release(handle)
 
 

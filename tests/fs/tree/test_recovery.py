@@ -113,9 +113,7 @@ def test_after_a_power_cut_what_was_not_synced_is_not_trusted(yoga: Machine) -> 
     yoga.write("loose", b"may be lost")
     handle = yoga.create("safe")
     handle.write(0, b"fsynced")
-    sync = handle.sync_prepare()
-    assert sync is not None
-    sync()
+    yoga.fsync(handle)
     yoga.release(handle)
     yoga.restart(boot="boot-2")
     seal_round = yoga.tree.seal_begin()
@@ -124,6 +122,45 @@ def test_after_a_power_cut_what_was_not_synced_is_not_trusted(yoga: Machine) -> 
     yoga.tree.seal_abort(seal_round)
     yoga.restart(boot="boot-2")
     assert yoga.tree.seal_begin().interrupted == ["loose"]
+
+
+def test_a_power_cut_while_fsync_waits_for_the_disk(yoga: Machine) -> None:
+    handle = yoga.create("f")
+    handle.write(0, b"not yet on the disk")
+    sync = handle.sync_begin()
+    yoga.tree.commit(full=True)  # as another file's fsync, or a seal, does
+    yoga.restart(boot="boot-2")
+    assert yoga.tree.seal_begin().interrupted == ["f"]
+    assert sync is not None
+    sync.data()
+
+
+def test_what_is_written_while_fsync_waits_is_not_on_the_disk(yoga: Machine) -> None:
+    handle = yoga.create("f")
+    handle.write(0, b"synced")
+    sync = handle.sync_begin()
+    assert sync is not None
+    sync.data()
+    handle.write(0, b"SYNCED")
+    handle.sync_end(sync)
+    sync.rows()
+    assert not handle.node.synced
+    yoga.release(handle)
+    yoga.restart(boot="boot-2")
+    assert yoga.tree.seal_begin().interrupted == ["f"]
+
+
+def test_fsync_of_a_file_that_is_removed_meanwhile(yoga: Machine) -> None:
+    handle = yoga.create("f")
+    handle.write(0, b"x")
+    sync = handle.sync_begin()
+    assert sync is not None
+    yoga.unlink("f")
+    sync.data()
+    handle.sync_end(sync)
+    yoga.release(handle)
+    yoga.cycle()
+    assert not yoga.exists("f")
 
 
 def test_a_work_file_that_the_disk_lost_reads_as_zeros(yoga: Machine) -> None:

@@ -240,15 +240,12 @@ def test_an_fsync_that_fails_promises_nothing(yoga: Machine, disk: Disk) -> None
     file.write(0, b"x")
     disk.full = disk.stuck = True
     with pytest.raises(NoSpace):
-        file.sync_prepare()
+        yoga.fsync(file)
     assert file.node.unflushed
     assert not file.node.synced
     disk.free()
-    sync = file.sync_prepare()
-    assert sync is not None
-    sync()
-    file.sync_failed()
-    assert not file.node.synced
+    yoga.fsync(file)
+    assert file.node.synced
     yoga.release(file)
 
 

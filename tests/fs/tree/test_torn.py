@@ -70,9 +70,7 @@ def test_appended_and_then_changed_in_the_middle(yoga: WorldMachine) -> None:
 def test_changed_after_fsync(yoga: WorldMachine) -> None:
     file = yoga.open("a", write=True)
     file.write(len(OLD), b"appended")
-    sync = file.sync_prepare()
-    assert sync is not None
-    sync()
+    yoga.fsync(file)
     file.write(len(OLD) + 8, b"more")
     file.write(5, b"changed")
     assert publishes(yoga) in (OLD + b"appended", None)
