@@ -62,9 +62,14 @@ def decide(
         if equal is not None:
             return Unchanged(change, equal.id)
     before = shown if shown is not None else state_of(last.manifest) if last is not None else None
-    if compare_three(before, here, change.resolved) is Decision.UNCHANGED:
+    if compare_three(before, here, change.resolved) is Decision.UNCHANGED and not _overrides(change, last, heads):
         return Unchanged(change, last.id if last is not None else None)
     return Publish(change, seen)
+
+
+def _overrides(change: Change, last: Version | None, heads: Sequence[Version]) -> bool:
+    """True if the person wants what this machine published last to supersede what stands there instead of it by now."""
+    return change.sees_all and last is not None and any(head.manifest.value != last.manifest.value for head in heads)
 
 
 def stands_beside(heads: Iterable[Version], new: Version, seen: Iterable[Version]) -> tuple[VersionId, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
 from sync.core.ignore import Ignore
-from sync.core.manifest import Kind, VersionId
+from sync.core.manifest import Kind, Manifest, VersionId
 from sync.core.paths import join_path, parse_rel_path
 from sync.state.view import DIR
 from sync.state.writer import Transaction
@@ -145,10 +145,11 @@ class _Run:
         self._items.append(_Item(entry, stat, change))
 
     def _add_unread(self, entry: LocalEntry, known: Known) -> None:
-        """Not written to since the last push or pull: only its mode and xattrs may be new."""
+        """Not written to since the last push or pull: only its mode and xattrs may be new, or what stands there."""
         version = self._context.db.version(known.version)
         manifest = version.manifest if version is not None else None
-        if manifest is None or (manifest.mode, manifest.xattrs) == (entry.stat.mode, entry.xattrs):
+        is_same = manifest is not None and (manifest.mode, manifest.xattrs) == (entry.stat.mode, entry.xattrs)
+        if manifest is None or (is_same and not (self._force and self._is_superseded(entry.remote, manifest))):
             self.report.unchanged += 1
             return
         change = Change(
@@ -164,6 +165,10 @@ class _Run:
             sees_all=self._force,
         )
         self._items.append(_Item(entry, entry.stat, change))
+
+    def _is_superseded(self, path: str, manifest: Manifest) -> bool:
+        """True if another content stands there by now, alone or beside this one."""
+        return any(head.manifest.value != manifest.value for head in self._context.db.heads(path))
 
     def _read(self, size: int) -> None:
         self._slice_bytes += size

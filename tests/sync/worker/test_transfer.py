@@ -126,6 +126,28 @@ def test_both_push_without_pulling(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
+def test_what_was_pushed_beside_another_is_forced_over_it(fleet: Fleet) -> None:
+    """As the hint of the conflict says, with nothing changed since."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "of yoga")
+    bates.write("f", "of bates")
+
+    async def go() -> None:
+        assert (await yoga.push("f")).error() is None
+        assert isinstance((await bates.push("f")).error(), Conflict)
+        forced = await bates.push("f", force=True)
+        assert (forced.error(), forced.files, forced.moved_bytes) == (None, 1, 0)
+        assert list(bates.shown()) == ["f"]
+        assert (await bates.push("f", force=True)).unchanged == 1
+        # Nor does the other one's file have to change to win again.
+        assert (await yoga.push("f", force=True)).files == 1
+        await bates.learner.poll()
+        assert list(bates.shown()) == ["f"]
+        assert await bates.content("f") == b"of yoga"
+
+    run(go(), fleet.clock)
+
+
 def test_equal_content_is_no_conflict(fleet: Fleet) -> None:
     yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
     yoga.write("f", "same")
