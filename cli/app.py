@@ -14,6 +14,7 @@ import click
 from cli.render import Out, ProgressLine
 
 if TYPE_CHECKING:
+    from sync.core.errors import TcfsError
     from sync.env import Env
     from sync.reports.state import LocalState
     from sync.state.home import FleetPaths, Home
@@ -74,6 +75,12 @@ class App:
             yield state
         finally:
             state.close()
+
+    def damage(self, error: Exception) -> "TcfsError | None":
+        """Which database is damaged, and what to do, if that is what the error means."""
+        from sync.state.damage import find_damage, is_broken
+
+        return find_damage(self.env, self.fleet) if is_broken(error) else None
 
     def run(self, work: Awaitable[T]) -> T:
         import asyncio
@@ -153,11 +160,21 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Com
     with_fleet = settings.pop("with_fleet", True)
 
     def wrap(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def guarded(app: App, **options: Any) -> Any:
+            try:
+                return function(app, **options)
+            except Exception as error:
+                damage = app.damage(error)
+                if damage is None:
+                    raise
+                raise damage from error
+
         options = [click.option("--json", is_flag=True, expose_value=False, callback=_json, help="Print JSON.")]
         if with_fleet:
             text = "The fleet, if this machine is in several: its name or id."
             options.append(click.option("--fleet", metavar="NAME", expose_value=False, callback=_fleet, help=text))
-        decorated: Callable[..., Any] = click.pass_obj(function)
+        decorated: Callable[..., Any] = click.pass_obj(guarded)
         for option in options:
             decorated = option(decorated)
         settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})

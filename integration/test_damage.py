@@ -1,7 +1,9 @@
 """Damaged, cut or missing objects: a clear error that names path and object, or healing; never wrong bytes."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,54 @@ def test_reading_through_the_mount_without_packs_is_an_error_and_heals(tmp_path:
         assert error.value.errno in (5, 101, 110)
         shutil.move(tmp_path / "packs.away", tmp_path / "store" / "packs")
         assert (bates.mountpoint / "big").read_bytes() == CONTENT["big"]
+
+
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+@pytest.mark.parametrize("runs", ["nothing", "both"])
+def test_a_damaged_fleet_db_under_a_mount(tmp_path: Path, runs: str) -> None:
+    """What the hint says helps: nothing that was written in the mount, published or not, is lost."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        fill(yoga)
+        (yoga.mountpoint / "kept").mkdir()
+        (yoga.mountpoint / "kept" / "old").write_text("old")
+        yoga.run("wait")
+        poll(lambda: (bates.mountpoint / "kept" / "old").exists(), 10, "placeholders")
+        (tmp_path / "store").rename(tmp_path / "away")
+        (yoga.mountpoint / "kept" / "new").write_text("new")
+        (yoga.mountpoint / "kept" / "old").write_text("older, and longer")
+        (yoga.mountpoint / "docs" / "f3").unlink()
+        (yoga.mountpoint / "docs").rename(yoga.mountpoint / "papers")
+        with (yoga.mountpoint / "big").open("r+b") as file:
+            file.write(b"changed")
+        poll(lambda: not any(item["state"] == "unsealed" for item in yoga.data("status")["unsafe"]), 10, "sealed")
+        if runs == "nothing":
+            yoga.kill()
+        database = next(yoga.home.glob("state/*/fleet.db"))
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        size = database.stat().st_size
+        with database.open("r+b") as file:
+            for place in range(4096, size, 4096):
+                file.seek(place)
+                file.write(os.urandom(4096))
+        (tmp_path / "away").rename(tmp_path / "store")
+        told = yoga.run("push", "src/docs", expect=8).stderr
+        assert f"move {database}* away" in told
+        if runs == "both":
+            poll(lambda: not yoga.pids("tcfsd"), 20, "tcfsd ends by itself")
+        for path in database.parent.glob("fleet.db*"):
+            path.rename(yoga.home / path.name)
+        yoga.run("up")
+        yoga.run("wait", timeout=60)
+        body = {name: data for name, data in CONTENT.items() if name != "docs/f3"}
+        body = {name.replace("docs/", "papers/"): data for name, data in body.items()}
+        body["big"] = b"changed" + CONTENT["big"][7:]
+        body |= {"kept/new": b"new", "kept/old": b"older, and longer"}
+        for machine in (yoga, bates):
+            root = machine.mountpoint
+            poll(lambda root=root: (root / "papers" / "f4").exists() and not (root / "docs").exists(), 20, "all of it")
+            found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+            assert found == set(body)
+            assert all((root / name).read_bytes() == data for name, data in body.items())
+            assert machine.data("status")["conflicts"] == 0
+            machine.fsck()

@@ -18,7 +18,7 @@ from sync.env import NICENESS, Env, RealEnv
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines.keeper import MountKeeper
-from sync.machines.trouble import expected
+from sync.machines.trouble import expected, explained
 from sync.ours import foreign_packages
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
@@ -72,10 +72,10 @@ def run(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, s
     try:
         asyncio.run(_serve(env, paths, settings, environ, ready))
     except Exception as error:
-        known = expected(error)
+        known = explained(env, paths, error)
         if known is None:
             raise
-        _log.error("%s", known)
+        _log.error("%s", _in_words(known))
         ready.failed(known)
         return known.exit_code
     finally:
@@ -144,7 +144,7 @@ class _Ready:
         self._tell(READY)
 
     def failed(self, error: TcfsError) -> None:
-        self._tell(f"{error.exit_code} {error}\n".encode())
+        self._tell(f"{error.exit_code} {error.message}\n{error.hint}".encode())
 
     def _tell(self, text: bytes) -> None:
         if self._fd is not None:
@@ -182,8 +182,9 @@ def _await_ready(fd: int, log_dir: Path) -> int:
         text = pipe.read()
     if text.startswith(READY):
         return 0
-    code, _, message = text.decode(errors="replace").partition(" ")
-    print(f"tcfsd: {message.strip() or 'ended at once'} (see {log_dir / LOG_NAME})", file=sys.stderr)
+    failure, _, hint = text.decode(errors="replace").partition("\n")
+    code, _, message = failure.partition(" ")
+    print(f"tcfsd: {message or 'ended at once'} ({hint or f'see {log_dir / LOG_NAME}'})", file=sys.stderr)
     sys.stderr.flush()
     return int(code) if code.isdigit() else 1
 
@@ -205,8 +206,12 @@ def _replace_standard_streams(errors: Path) -> None:
 
 
 def _told(error: TcfsError) -> int:
-    print(f"tcfsd: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+    print(f"tcfsd: {_in_words(error)}", file=sys.stderr)
     return error.exit_code
+
+
+def _in_words(error: TcfsError) -> str:
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 if __name__ == "__main__":

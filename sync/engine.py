@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -28,9 +28,10 @@ from sync.ipc.server import Link, Server
 from sync.machines.identity import remember_fleet, remembered_fleet
 from sync.machines.lock import FileLock
 from sync.machines.places import mountpoints
-from sync.machines.trouble import expected
+from sync.machines.trouble import expected, explained
 from sync.reports.status import queued_paths, refused_seals
 from sync.state import ballast
+from sync.state.damage import is_broken
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths
 from sync.state.migrate import schema_version
@@ -173,26 +174,64 @@ class Engine:
         self._told = (0, 0)
         self._trouble: dict[str, TcfsError] = {}
         self._unlearned: set[str] = set()
+        self._hello = Hello(
+            role="engine",
+            fleet_schema=schema_version(FLEET_PACKAGE),
+            tree_schema=tree_schema(),
+            fleet_epoch=context.db.epoch,
+        )
+        self._damage: TcfsError | None = None
+        self._is_damaged = asyncio.Event()
         self.log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
 
     # ---- background
 
     async def run_beside(self, work: Awaitable[T]) -> T:
-        """The result of work; the loops of the engine run as long. An error of theirs is a bug and ends both."""
+        """The result of work; the loops of the engine run as long. An error of theirs ends both: it is a bug, or the
+        Integrity of a damaged fleet.db.
+        """
         main = asyncio.ensure_future(work)
         loops = [
             asyncio.ensure_future(loop())
-            for loop in (self._learn_loop, self._publish_loop, self._drain_loop, self._cache_loop)
+            for loop in (self._learn_loop, self._publish_loop, self._drain_loop, self._cache_loop, self._end_if_damaged)
         ]
         try:
-            done, _ = await asyncio.wait({main, *loops}, return_when=asyncio.FIRST_COMPLETED)
-            for loop in done - {main}:
-                loop.result()
-            return await main
+            async with self._telling_damage():
+                done, _ = await asyncio.wait({main, *loops}, return_when=asyncio.FIRST_COMPLETED)
+                for loop in done - {main}:
+                    loop.result()
+                return await main
         finally:
             for task in (main, *loops):
                 task.cancel()
             await asyncio.gather(main, *loops, return_exceptions=True)
+
+    async def _end_if_damaged(self) -> None:
+        """Without its database an engine is none: the mount goes on alone, and says that none answers."""
+        await self._is_damaged.wait()
+        if self._damage is not None:
+            raise self._damage
+
+    @contextlib.asynccontextmanager
+    async def _telling_damage(self) -> AsyncIterator[None]:
+        """The error of a damaged database leaves it as one that tells which it is, and what to do."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            known = await self._explained(error) if is_broken(error) else None
+            if known is None:
+                raise
+            raise known from error
+
+    async def _explained(self, error: BaseException) -> TcfsError | None:
+        """What an error means, None for a bug; a damaged fleet.db ends the engine in a moment."""
+        if not is_broken(error):
+            return expected(error)
+        if self._damage is None:
+            self._damage = await self.env.run_io(explained, self.env, self.paths, error)
+            if self._damage is not None and self._damage.path == str(self.paths.fleet_db):
+                self._is_damaged.set()
+        return self._damage
 
     async def _learn_loop(self) -> None:
         async for grown in self.context.events.subscribe():
@@ -266,7 +305,7 @@ class Engine:
         try:
             await job()
         except (TcfsError, OSError, sqlite3.Error) as error:
-            known = expected(error)
+            known = await self._explained(error)
             trouble = known if known is not None else TcfsError(str(error))
             if not _says_the_same(self._trouble.get(name), trouble):
                 self.log.warning("%s: %s", name, trouble, exc_info=error if known is None else None)
@@ -352,19 +391,15 @@ class Engine:
     # ---- Service: what the socket's connections ask for
 
     def hello(self) -> Hello:
-        return Hello(
-            role="engine",
-            fleet_schema=schema_version(FLEET_PACKAGE),
-            tree_schema=tree_schema(),
-            fleet_epoch=self.context.db.epoch,
-        )
+        return self._hello
 
     async def call(self, verb: str, args: dict[str, object], progress: Progress) -> dict[str, object]:
         ballast.make_room(self.paths.ballast)  # a verb is not tried again by itself
-        try:
-            return await find_verb(verb)(self, args, progress)
-        finally:
-            self._tell_mount()
+        async with self._telling_damage():
+            try:
+                return await find_verb(verb)(self, args, progress)
+            finally:
+                self._tell_mount()
 
     async def fetch(self, request: frames.Fetch) -> dict[int, bytes]:
         priority = Priority.READ if request.priority == 0 else Priority.BACKGROUND

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 from sync.core.errors import BadFormat, Unsupported
-from sync.ipc.frames import FrameDecoder, Hello, Message
+from sync.ipc.frames import Bye, FrameDecoder, Hello, Message
 
 READ_SIZE = 1 << 16
 
@@ -31,8 +31,10 @@ class MessageReader:
     async def hello(self) -> Hello | None:
         """The other side's Hello, None if it closed before; BadFormat if it begins with anything else."""
         message = await self.next()
-        if message is None or isinstance(message, Hello):
+        if isinstance(message, Hello):
             return message
+        if message is None or isinstance(message, Bye):  # an engine that ends takes leave of whoever has just come
+            return None
         raise BadFormat(f"{type(message).__name__} before Hello")
 
 

@@ -15,6 +15,7 @@ from sync.ipc.frames import Hello
 from sync.machines import fuse
 from sync.machines.lock import is_held
 from sync.ours import VERSION, foreign_packages
+from sync.state.damage import find_damage
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
 from sync.store.open import open_store, store_folder
@@ -43,6 +44,7 @@ async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
     engine, finding = await _daemon(env, paths)
     found.append(finding)
     found.append(_mount(paths, engine))
+    found.append(_databases(env, paths))
     found.append(await _guarded("store", "bring its disk or network back", lambda: _store(env, paths)))
     found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
     problems: list[dict[str, str]] = engine["problems"] if engine else []
@@ -105,6 +107,15 @@ def _mount(paths: FleetPaths, engine: dict[str, Any] | None) -> Finding:
         return Finding("mount", False, str(engine["mount"]["trouble"]), "then 'tcfs up'")
     state = "runs, but is not connected" if is_held(paths.mount_lock) else "does not run"
     return Finding("mount", False, f"{state}; it belongs at {mountpoint}", "'tcfs up'")
+
+
+def _databases(env: Env, paths: FleetPaths) -> Finding:
+    damage = find_damage(env, paths, ANSWER_S)
+    if damage is not None:
+        return Finding("databases", False, damage.message, damage.hint)
+    if not paths.fleet_db.exists():
+        return Finding("databases", False, f"{paths.fleet_db} is not there", "'tcfs up' builds it from the store")
+    return Finding("databases", True, f"those in {paths.state_dir} can be read")
 
 
 async def _store(env: Env, paths: FleetPaths) -> Finding:

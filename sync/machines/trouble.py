@@ -4,11 +4,20 @@ import errno
 import sqlite3
 
 from sync.core.errors import Integrity, NoSpace, NotAuthorised, NotYet, TcfsError
+from sync.env import Env
 from sync.state.ballast import HINT, is_full
+from sync.state.damage import find_damage, is_broken
+from sync.state.home import FleetPaths
 
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _DISK = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN})
-_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def explained(env: Env, paths: FleetPaths, error: BaseException) -> TcfsError | None:
+    """As expected; of a database that is damaged it tells which. That reads both of them: it may take a minute."""
+    if is_broken(error) and (damage := find_damage(env, paths)) is not None:
+        return damage
+    return expected(error)
 
 
 def expected(error: BaseException) -> TcfsError | None:
@@ -39,8 +48,8 @@ def _of_sqlite(error: sqlite3.Error) -> TcfsError | None:
     primary = code & 0xFF if isinstance(code, int) else None  # the rest tells where, not what
     if is_full(error):
         return NoSpace(f"a database cannot be written: {error}", hint=HINT)
-    if primary in _BROKEN:
-        return Integrity(f"a database is damaged: {error}", hint="'tcfs fsck' tells which")
+    if is_broken(error):
+        return Integrity(f"a database is damaged: {error}", hint="'tcfs doctor' tells which, and what to do")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return NotAuthorised(f"a database cannot be opened: {error}")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
-from sync.core.errors import NoSpace, NotAuthorised
+from sync.core.errors import Integrity, NoSpace, NotAuthorised
 from sync.engine import EngineBusy
 from sync.ipc import frames
 from sync.state import ballast
@@ -67,6 +67,32 @@ def test_what_is_sealed_is_published_and_told(yoga, bates):
         await until(lambda: engine.is_shown("a"))
 
     bates.run(there)
+
+
+@pytest.mark.logs_trouble
+@pytest.mark.parametrize("by", ["verb", "loop"])
+def test_an_engine_whose_database_is_damaged_ends(yoga, by):
+    """Not to look alive for ever: the next one says what to do."""
+    path = yoga.file("f", b"hello")
+
+    async def scenario(engine):
+        await call(engine, "push", paths=[path])
+        engine.context.db.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = yoga.paths.fleet_db.stat().st_size
+        with yoga.paths.fleet_db.open("r+b") as file:
+            for place in range(4096, size, 4096):
+                file.seek(place)
+                file.write(b"x" * 4096)
+        engine.context.db.query("PRAGMA shrink_memory")
+        if by == "verb":
+            with pytest.raises(Integrity) as told:
+                await call(engine, "push", paths=[path])
+            assert "move" in told.value.hint
+        await asyncio.Event().wait()
+
+    with pytest.raises(Integrity) as ended:
+        yoga.run(scenario)
+    assert (ended.value.path, "move" in ended.value.hint) == (str(yoga.paths.fleet_db), True)
 
 
 def test_what_was_sealed_before_is_published_without_a_mount(yoga):

@@ -5,10 +5,11 @@ from enum import StrEnum
 from typing import Final
 
 from sync.core.errors import Integrity, StoreAway, TcfsError
+from sync.state.damage import rebuild_hint
 
 PATHS_MAX: Final = 10_000  # findings that name a path, per object; the rest are counted
 HINT_COPY: Final = "bring it back from a copy of the store"
-HINT_REBUILD: Final = "stop tcfsd, move fleet.db away, and start it again: it is built anew from the store"
+HINT_REBUILD: Final = rebuild_hint()
 
 
 class Severity(StrEnum):

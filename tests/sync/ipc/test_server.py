@@ -13,6 +13,25 @@ from sync.ipc.server import Server
 from sync.ipc.stream import MessageReader
 
 
+def test_an_engine_that_takes_leave_at_once_is_none(tmp_path):
+    async def scenario():
+        async def leave(reader, writer):
+            writer.write(frames.encode(frames.Bye()))
+            writer.close()
+            await writer.wait_closed()
+
+        path = tmp_path / "socket"
+        server = await asyncio.start_unix_server(leave, path)
+        env = RealEnv({})
+        with pytest.raises(NoDaemon):
+            await connect(env, path, Hello(role="cli"))
+        env.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(scenario())
+
+
 class FakeService:
     def __init__(self):
         self.log = []
