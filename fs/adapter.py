@@ -128,7 +128,7 @@ class Adapter(pyfuse3.Operations):
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        changed = attr_ops.setattr_of(
+        changed = await attr_ops.setattr_of(
             self._volume,
             inode,
             mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
@@ -205,7 +205,7 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def release(self, fh: int) -> None:
-        open_ops.release(self._volume, fh)
+        await open_ops.release(self._volume, fh)
 
     @_handler
     async def fsync(self, fh: int, datasync: bool) -> None:

@@ -61,7 +61,7 @@ class Tasks:
         self._looking = Signal()
         self._telling = Signal()
         self._tidying = Signal()
-        self._removable: list[str] = []
+        self._removable: list[str | int] = []
         self._noted = trio.Condition()
         self._pace = Pace(volume.env.monotonic)
         self._requests: list[frames.SealNow] = []
@@ -91,7 +91,7 @@ class Tasks:
 
     def content_dropped(self, versions: Sequence[str]) -> None:
         """Cached content was freed: the kernel's pages of it go too, so that it is as far away as `status` says."""
-        self._volume.reader.forget_local()
+        self._remove_later([*self._volume.reader.forget_local()])
         self._tell([Invalidation(0, "", ino, "data") for ino in self._volume.inodes_of(versions)])
 
     def connected(self, hello: frames.Hello) -> None:
@@ -166,9 +166,9 @@ class Tasks:
             if self._tree.wants_checkpoint:
                 await trio.to_thread.run_sync(self._tree.checkpoint)
 
-    def _remove_later(self, paths: list[str]) -> None:
+    def _remove_later(self, gone: list[str | int]) -> None:
         """What is lost by a kill is removed at the next start."""
-        self._removable += paths
+        self._removable += gone
         self._tidying.set()
 
     async def _seal(self) -> None:

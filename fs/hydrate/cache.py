@@ -136,8 +136,14 @@ class CachedContent:
 
     def drop_descriptors(self) -> None:
         """Close what is kept open: freed content gives its disk space back, and replaced files are seen."""
-        while self._open:
-            os.close(self._open.popitem()[1].fd)
+        for fd in self.take_descriptors():
+            os.close(fd)
+
+    def take_descriptors(self) -> list[int]:
+        """What is kept open, for the caller to close: the disk may take long to give back the space of a large file."""
+        descriptors = [file.fd for file in self._open.values()]
+        self._open.clear()
+        return descriptors
 
     def _file(self, path: str) -> _OpenFile | None:
         kept = self._open.get(path)

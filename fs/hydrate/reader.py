@@ -116,10 +116,10 @@ class VersionReader:
         self._local.add(row.value)
         return True
 
-    def forget_local(self) -> None:
-        """Content was freed: look again, and hold no freed file open."""
+    def forget_local(self) -> list[int]:
+        """Content was freed: look again, and hold no freed file open. The descriptors are the caller's to close."""
         self._local.clear()
-        self.cached.drop_descriptors()
+        return self.cached.take_descriptors()
 
     def _has_some(self, ids: Sequence[str]) -> bool:
         return any(self.cached.has_chunk(chunk) for chunk in ids[:: max(len(ids) // PROBES, 1)])

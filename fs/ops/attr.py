@@ -1,5 +1,7 @@
 """Attributes of an inode."""
 
+import trio
+
 from fs.ops.volume import Volume
 from fs.tree.model import Attr
 
@@ -8,7 +10,7 @@ def getattr_of(volume: Volume, ino: int) -> Attr:
     return volume.tree.attr(ino)
 
 
-def setattr_of(
+async def setattr_of(
     volume: Volume,
     ino: int,
     *,
@@ -20,4 +22,13 @@ def setattr_of(
     mtime_ns: int | None = None,
 ) -> Attr:
     """Change what is not None, return all. mode: permission bits. Stale (ESTALE) if the inode's version has moved."""
-    return volume.tree.setattr(ino, mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns)
+    attr = volume.tree.setattr(ino, mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns)
+    if size is None or (cut := volume.tree.take_cut()) is None:
+        return attr
+    # Until this is answered the kernel lets nobody write to the file.
+    try:
+        with volume.invalidations.request(ino):
+            await trio.to_thread.run_sync(cut, limiter=volume.disk_threads)
+    finally:
+        volume.tree.cut_done(cut)
+    return volume.tree.attr(ino)

@@ -3,13 +3,16 @@
 import errno
 import os
 import stat
+from functools import partial
 from typing import NamedTuple
 
 import trio
 
 from fs.ops.volume import OpenHandle, Volume, name_of
-from fs.tree.model import FILE, Attr
+from fs.tree.model import FILE, Attr, Invalidation
 from sync.core.errors import AlreadyExists
+
+PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 
 _WRITES = os.O_WRONLY | os.O_RDWR
 
@@ -69,12 +72,18 @@ def flush(volume: Volume, handle: int) -> None:
         volume.changed()
 
 
-def release(volume: Volume, handle: int) -> None:
+async def release(volume: Volume, handle: int) -> None:
     """The last descriptor is gone."""
-    file = volume.handles.pop(handle).file
+    open_handle = volume.handles.pop(handle)
+    file = open_handle.file
     file.release()
     if file.writes:
         volume.changed()
+    node = file.node
+    if node.unlinked and not node.handles and node.size > PAGES_AT_ONCE:
+        # With the answer the kernel forgets the inode. It would drop all of its pages while we write that answer.
+        drop = partial(volume.invalidations.deliver, [Invalidation(0, "", open_handle.ino, "data")])
+        await trio.to_thread.run_sync(drop, limiter=volume.disk_threads)
 
 
 async def fsync(volume: Volume, handle: int) -> None:

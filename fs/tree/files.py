@@ -1,9 +1,9 @@
 """Open files: what a handle reads and writes, and when a file counts as closed."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fs.tree import shrink
 from fs.tree.model import DIR, FILE, SYMLINK, Node
 from fs.tree.names import shown_row
 from fs.tree.siblings import refuse_sibling
@@ -269,7 +269,7 @@ def truncate(st: State, node: Node, size: int) -> None:
 
 
 def set_size(st: State, node: Node, size: int) -> None:
-    """The bytes go after the commit of the rows: if the mount dies in between, the file is as it was, or truncated."""
+    """Zeros behind the old end, nothing behind the new one."""
     file = work_of(st, node)
     is_shorter = size < node.size
     if is_shorter:
@@ -277,9 +277,7 @@ def set_size(st: State, node: Node, size: int) -> None:
     node.size = size
     note_write(st, node, 0)
     if is_shorter:
-        if file.stored:
-            st.overlay.commit()
-        file.cut(size)
+        shrink.cut(st, node, file, size)
 
 
 def _closed(st: State, node: Node) -> None:
@@ -295,8 +293,12 @@ def _closed(st: State, node: Node) -> None:
 
 def last_close(st: State, node: Node) -> None:
     """The last handle is gone: a node that only lived by it goes too."""
-    node.close_files()
     node.busy = node.writers = 0
+    for file in node.files:
+        if node.unlinked:
+            shrink.let_go(st, file)
+        else:
+            file.close()
     if node.stored:
         return
     if node.unlinked:
@@ -307,7 +309,7 @@ def last_close(st: State, node: Node) -> None:
             if file.stored:
                 st.overlay.drop_file(file.id, remove=True)  # not before the commit of the removal
             else:
-                Path(file.path).unlink(missing_ok=True)
+                st.overlay.remove([file.path])
     if st.overlay.nodes.get(node.id) is node:
         del st.overlay.nodes[node.id]
     if node.id not in st.inodes.known:

@@ -91,7 +91,7 @@ class Freezer:
                 return False
             self._removals.append((path, entry))
             return True
-        if node.kind == FILE and not (self._allows(node) and unlayer(st, node)):
+        if node.kind == FILE and (node.is_cut or not (self._allows(node) and unlayer(st, node))):
             return False
         self._freeze(path, entry, node)
         return True
@@ -200,7 +200,7 @@ class Freezer:
         node = self._st.overlay.node(ino)
         if node is None or node.lost_path is None or node.seal_id is not None:
             return
-        if not (self._allows(node) and unlayer(self._st, node)):
+        if node.is_cut or not (self._allows(node) and unlayer(self._st, node)):
             return
         self._item(PUT, node.lost_path, None, node, None)
         self._st.pending.pop(ino, None)

@@ -1,5 +1,6 @@
 """Values of the overlay: nodes, entries, and what stat shows of them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -7,7 +8,20 @@ from typing import Final, NamedTuple
 from fs.work.workfile import WorkFile
 from sync.state.rows import DIR, FILE, ROOT_ID, SYMLINK
 
-__all__ = ["DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "Entry", "Folder", "Invalidation", "Key", "Node", "SealRef"]
+__all__ = [
+    "DIR",
+    "FILE",
+    "ROOT_ID",
+    "SYMLINK",
+    "Attr",
+    "Cut",
+    "Entry",
+    "Folder",
+    "Invalidation",
+    "Key",
+    "Node",
+    "SealRef",
+]
 
 MODE_BITS: Final = 0o7777
 BLOCK: Final = 512  # what st_blocks counts
@@ -88,6 +102,7 @@ class Node:
     first_write: float | None = None  # monotonic s, of this dirty stretch
     last_write: float = 0.0
     last_seal: float = 0.0
+    is_cut: bool = False  # a thread is making its work file shorter
 
     @property
     def files(self) -> tuple[WorkFile, ...]:
@@ -97,6 +112,21 @@ class Node:
     def close_files(self) -> None:
         for file in self.files:
             file.close()
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Cut:
+    """A work file to be made shorter. Called once, in any thread, while nobody writes to it; OSError."""
+
+    node: Node
+    fd: int
+    size: int
+
+    def __call__(self) -> None:
+        try:
+            os.ftruncate(self.fd, self.size)
+        finally:
+            os.close(self.fd)
 
 
 @dataclass(slots=True, eq=False)

@@ -64,7 +64,7 @@ class Overlay:
         self._connection = self.room.commit(lambda: open_tree(env, tree_db))
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}").fetchone()
         self._tree_db = tree_db
-        self.remove: Callable[[list[str]], None] = remove_files  # called with work files that have no row any more
+        self.remove: Callable[[list[str | int]], None] = remove_files  # of work files that have no row any more
         self._commits_logged = 0
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
@@ -292,7 +292,7 @@ class Overlay:
         for node in self._nodes_changed.values():
             if node is not None:
                 node.row_unflushed = node.unflushed
-        gone = [path for path in self._files_gone.values() if path is not None]
+        gone: list[str | int] = [path for path in self._files_gone.values() if path is not None]
         if gone:
             self.remove(gone)
         if full:
@@ -487,12 +487,15 @@ class Overlay:
                 break
 
 
-def remove_files(paths: list[str]) -> None:
-    """Those that are there."""
-    for path in paths:
+def remove_files(gone: list[str | int]) -> None:
+    """Remove files, by path, and close descriptors: of a file that has no name any more that frees its space."""
+    for item in gone:
+        if isinstance(item, int):
+            os.close(item)
+            continue
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108  pathlib would cost as much as the removal
+            os.unlink(item)  # noqa: PTH108  pathlib would cost as much as the removal
 
 
 def _unused(nodes: Iterable[Node]) -> list[Node]:
-    return [node for node in nodes if node.stored and not node.handles and node.lost_path is None]
+    return [node for node in nodes if node.stored and not (node.handles or node.is_cut) and node.lost_path is None]

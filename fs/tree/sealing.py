@@ -198,7 +198,7 @@ def _due_at(st: State, key: Pending, changed_at: float) -> float | None:
             return None
     at = changed_at + AFTER_CLOSE
     if node is not None and node.kind == FILE:
-        if node.interrupted:
+        if node.interrupted or node.is_cut:
             return None
         if node.busy:
             at = _open_due_at(st, node)

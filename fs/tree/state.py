@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fs.tree.inodes import Inodes
-from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Entry, Key, Node
+from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, Node
 from fs.tree.overlay import Overlay
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
@@ -46,6 +46,7 @@ class State:
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
         self.noted_at: dict[Pending, float] = {}
         self.local_times: dict[int, tuple[int, int]] = {}  # (mtime_ns, ctime_ns) of shown rows that only we know
+        self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
         self._paths: dict[int, str] = {ROOT_ID: ""}

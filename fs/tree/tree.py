@@ -11,7 +11,7 @@ from typing import Any
 from fs.tree import attrs, feed, files, names, note, recovery, rename, sealing
 from fs.tree.check import check_state
 from fs.tree.files import FileSync, OpenFile
-from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Invalidation
+from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Cut, Invalidation
 from fs.tree.overlay import KEEP, Overlay, remove_files
 from fs.tree.sealing import SealDue, SealRound
 from fs.tree.state import State
@@ -21,8 +21,8 @@ from sync.state.rows import ShownRow
 from sync.state.view import ShownView
 
 __all__ = [
-    "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound", "Tree",
-    "remove_files", "tree_check",
+    "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound",
+    "Tree", "remove_files", "tree_check",
 ]  # fmt: skip
 
 
@@ -140,6 +140,13 @@ class Tree:
         """mode, uid, gid, size, mtime_ns, atime_ns; None leaves one as it is. Stale, ReadOnly."""
         return attrs.setattr_of(self.state, ino, **changes)
 
+    def take_cut(self) -> Cut | None:
+        """A work file that setattr wants made shorter: call it in a thread, then cut_done, then answer the request."""
+        return self.state.cuts.pop() if self.state.cuts else None
+
+    def cut_done(self, cut: Cut) -> None:
+        cut.node.is_cut = False
+
     def getxattr(self, ino: int, name: str) -> bytes | None:
         """None if there is no such attribute."""
         return attrs.getxattr(self.state, ino, name)
@@ -175,7 +182,7 @@ class Tree:
         """How to know whether bytes of a shown file are in the cache (st_blocks). Must be cheap."""
         self.state.is_local = is_local
 
-    def set_remover(self, remove: Callable[[list[str]], None]) -> None:
+    def set_remover(self, remove: Callable[[list[str | int]], None]) -> None:
         """Who removes work files that are needed no more (`remove_files`, in a thread); else each commit does."""
         self.state.overlay.remove = remove
 

@@ -110,12 +110,19 @@ class WorkFile:
         self.rewrite = True
         self._touched = None
 
+    def excess(self, size: int) -> int:
+        """How many bytes of the file lie behind `size`."""
+        return max(os.fstat(self.fd()).st_size - size, 0) if self.stored or self._fd >= 0 else 0
+
     def cut(self, size: int) -> None:
         """Give back the space of what `truncate` has taken out of the ranges."""
-        if self.stored or self._fd >= 0:
-            fd = self.fd()
-            if os.fstat(fd).st_size > size:
-                os.ftruncate(fd, size)
+        if self.excess(size):
+            os.ftruncate(self.fd(), size)
+
+    def take_fd(self) -> int:
+        """The descriptor, if one is open, else -1; from now on it is the caller's to close."""
+        fd, self._fd = self._fd, -1
+        return fd
 
     def is_complete(self, size: int) -> bool:
         """True if the file alone is the whole content of `size` bytes."""

@@ -1,5 +1,6 @@
 import errno
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 import trio
 from treekit import Machine
 
+from fs.ops import attr as attr_ops
 from fs.ops import open as open_ops
 from fs.ops import read as read_ops
 from fs.ops import write as write_ops
 from fs.ops.volume import Volume
+from fs.tree.model import Attr
 from sync.core.errors import AlreadyExists, Integrity, Stale
 
 ROOT = 1
@@ -100,7 +103,7 @@ def test_pages_are_kept_only_if_they_are_of_this_content(volume: Volume, shown: 
 
     assert opened().keep_cache and opened().keep_cache
     for handle in list(volume.handles):
-        open_ops.release(volume, handle)
+        run(open_ops.release, volume, handle)
     bates.write("a", b"another length")
     bates.cycle()
     shown.learn()
@@ -148,6 +151,48 @@ def test_a_full_disk_says_so_and_what_came_before_stays(
     assert run(read_ops.read, volume, opened.handle, 0, 100) == b"0123456789"
 
 
+def test_a_large_file_is_cut_by_a_thread(volume: Volume, yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    truncate = os.ftruncate
+
+    def record(fd: int, size: int) -> None:
+        threads.append(threading.get_ident())
+        truncate(fd, size)
+
+    monkeypatch.setattr(os, "ftruncate", record)
+    opened, attr = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
+    write_ops.write(volume, opened.handle, 0, bytes(3 << 20))
+    write_ops.write(volume, opened.handle, 20 << 20, b"end")
+    assert run(setattr_of, volume, attr.ino, 2 << 20).size == 2 << 20
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    work = volume.handles[opened.handle].file.node.work
+    assert work is not None
+    assert os.path.getsize(work.path) == 2 << 20
+    assert not volume.invalidations._in_flight
+
+
+def test_the_pages_of_a_large_removed_file_are_dropped_before_the_last_answer(
+    volume: Volume, yoga: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, bool]] = []
+    kernel = volume.invalidations._kernel
+    monkeypatch.setattr(kernel, "invalidate_inode", lambda inode, attr_only: told.append((inode, attr_only)))
+    sizes = {b"small": 1000, b"large": open_ops.PAGES_AT_ONCE + 1}
+    inodes = {}
+    for name, size in sizes.items():
+        opened, attr = open_ops.create(volume, ROOT, name, 0o644, os.O_RDWR, 0, 0)
+        write_ops.write(volume, opened.handle, size - 1, b"x")
+        volume.tree.unlink(ROOT, name.decode())
+        run(open_ops.release, volume, opened.handle)
+        inodes[name] = attr.ino
+    assert told == [(inodes[b"large"], False)]
+
+
+async def setattr_of(volume: Volume, ino: int, size: int) -> Attr:
+    return await attr_ops.setattr_of(volume, ino, size=size)
+
+
 def test_fsync_holds_invalidations_back_and_returns(volume: Volume, yoga: Machine) -> None:
     opened, _ = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
     write_ops.write(volume, opened.handle, 0, b"x")
@@ -162,9 +207,9 @@ def test_changes_are_reported_and_reading_is_none(volume: Volume, shown: Machine
     handle = open_path(volume, shown, "a")
     run(read_ops.read, volume, handle, 0, 10)
     open_ops.flush(volume, handle)
-    open_ops.release(volume, handle)
+    run(open_ops.release, volume, handle)
     assert seen == []
     handle = open_path(volume, shown, "a", os.O_WRONLY)
     open_ops.flush(volume, handle)
-    open_ops.release(volume, handle)
+    run(open_ops.release, volume, handle)
     assert seen
