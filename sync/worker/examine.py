@@ -115,6 +115,7 @@ class Examiner:
     keys: Keys
     params: ChunkParams
     force: bool
+    now: float  # wall clock, s
     _stack: list[_Open] = field(default_factory=list)
 
     def examine(self, items: Sequence[Item]) -> list[Step]:
@@ -147,6 +148,8 @@ class Examiner:
             if here is not None:
                 folder, is_new = here.enter(item.name)
                 self._stack[-1] = _Open(folder, item, is_new or item.known is not None)
+                if not is_new:
+                    folder.clean(self.now)
             return None
         if isinstance(item, LeaveDir):
             done = self._stack.pop()

@@ -34,7 +34,8 @@ from sync.worker.fetch import Fetcher
 from sync.worker.learn import Learner
 from sync.worker.plain import known_at, plain_of, real_place
 from sync.worker.report import ProgressCallback, TransferReport
-from sync.worker.target import TEMP_SUFFIX, TargetDir, TargetFile, sync_tree
+from sync.worker.target import TargetDir, TargetFile, sync_tree
+from sync.worker.temps import temp_name
 from sync.worker.threads import run_to_end
 
 EXAMINED_AT_ONCE: Final = 96  # items: each may hold an open folder
@@ -103,7 +104,7 @@ class Pull:
             raise NotFound(f"the fleet has no {remote!r}", path=remote, hint="`tcfs ls` lists what it has")
         parent, name = await self._destination(remote, row, local)
         try:
-            root = await self._context.env.run_io(TargetDir.open, parent)
+            root = await self._context.env.run_io(_open_target, parent, self._context.env.now())
         except OSError as error:
             raise local_error(parent, error) from error
         run = _Run(self, root, force, progress)
@@ -134,7 +135,7 @@ class _Run:
         self._cache = pull._cache
         self._reader = pull._reader
         self._root = root
-        self._examiner = Examiner(root, self._context.keys, self._context.params, force)
+        self._examiner = Examiner(root, self._context.keys, self._context.params, force, self._context.env.now())
         self._progress = progress
         self.report = TransferReport()
         self._file: TargetFile | None = None
@@ -223,7 +224,7 @@ class _Run:
         return {chunk: data for chunk, data in found if data is not None}
 
     async def _write(self, window: _Window, loaded: _Loaded) -> None:
-        temps = [f".{self._context.env.random_bytes(8).hex()}{TEMP_SUFFIX}" for _ in window.pieces]
+        temps = [temp_name(self._context.env.random_bytes(8)) for _ in window.pieces]
         for done in await run_to_end(self._context.env, self._write_pieces, window.pieces, loaded, temps, io=True):
             self._count(done)
         if len(self._plain) >= PLAIN_EVERY:
@@ -329,6 +330,17 @@ class _Run:
                     txn.set_plain(*plain_of(local, item.entry.remote, item.entry.version, item.stat))
                 elif item.made is not None and item.made.version is not None:
                     txn.set_plain(*plain_of(local, item.made.remote, item.made.version, None))
+
+
+def _open_target(path: Path, now: float) -> TargetDir:
+    """The folder, without what killed pulls left in it. OSError."""
+    root = TargetDir.open(path)
+    try:
+        root.clean(now)
+    except BaseException:
+        root.close()
+        raise
+    return root
 
 
 def _items(context: Context, row: ShownRow, remote: str, parent: Path, name: str) -> Iterator[Item]:

@@ -15,12 +15,11 @@ from blake3 import blake3
 
 from sync.core.errors import Conflict, Integrity
 from sync.worker.content import FileStat
+from sync.worker.temps import make_temp, remove_left
 
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HAS_XATTRS: Final = sys.platform == "linux"
 READ_SIZE: Final = 1 << 20
-TEMP_SUFFIX: Final = ".tcfs-pull"
 
 
 class TargetDir:
@@ -37,6 +36,10 @@ class TargetDir:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+    def clean(self, now: float) -> None:
+        """Remove what pulls that were killed left here. now: wall clock, s."""
+        remove_left(self.descriptor, now)
 
     def stat(self, name: str) -> os.stat_result | None:
         """lstat; None if there is nothing."""
@@ -107,7 +110,7 @@ class TargetFile:
         self._temp = temp
         self._hasher = blake3()
         self._size = 0
-        self._descriptor = os.open(temp, _FILE_FLAGS, 0o600, dir_fd=folder.descriptor)
+        self._descriptor = make_temp(folder.descriptor, temp)
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -148,8 +151,10 @@ class TargetFile:
         return done
 
     def abort(self) -> None:
-        os.close(self._descriptor)
-        os.unlink(self._temp, dir_fd=self._folder.descriptor)
+        try:
+            os.unlink(self._temp, dir_fd=self._folder.descriptor)
+        finally:
+            os.close(self._descriptor)
 
 
 def is_folder(found: os.stat_result) -> bool:

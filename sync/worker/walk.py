@@ -14,7 +14,7 @@ from sync.core.ignore import Ignore
 from sync.core.manifest import Kind
 from sync.core.paths import join_path, parse_rel_path
 from sync.worker.content import FileStat
-from sync.worker.target import TEMP_SUFFIX
+from sync.worker.temps import is_temp
 
 GROUP_ENTRIES: Final = 512  # what one hop to a thread brings back
 _HAS_XATTRS: Final = sys.platform == "linux"
@@ -116,7 +116,7 @@ def _child(
 ) -> LocalEntry | Skipped | None:
     if found.path in mountpoints:  # before anything asks for its type
         return Skipped(found.path, "is a mount of a fleet", is_error=False)
-    if found.name.endswith(TEMP_SUFFIX):  # of a pull that was killed
+    if is_temp(found.name):  # of a pull that is under way, or was killed
         return None
     try:
         remote = parse_rel_path(os.fsencode(join_path(folder, found.name)))
