@@ -14,7 +14,7 @@ from fs.errno import outcome_of
 from fs.ops.volume import Volume
 from fs.pace import Pace
 from fs.tree.model import Invalidation
-from fs.tree.tree import SealRound, remove_files
+from fs.tree.tree import SealRound, copy_layers, remove_files
 from sync.core.errors import NoSpace, TcfsError
 from sync.ipc import frames
 from sync.state.ballast import is_full
@@ -241,6 +241,8 @@ class Tasks:
         while True:
             looked = self._volume.env.monotonic()
             while self._tree.has_answers:
+                if copies := self._tree.copies_ahead(NOTES_AT_ONCE):
+                    await trio.to_thread.run_sync(copy_layers, copies)
                 self._tell(self._tree.note(NOTES_AT_ONCE))
                 self._say_taken()
                 async with self._noted:

@@ -6,15 +6,10 @@ missing when the same answer is read again, and that is all there is to know.
 """
 
 import contextlib
-import errno
-import os
-import shutil
-from pathlib import Path
 
-from fs.tree import keepers, siblings
+from fs.tree import keepers, siblings, whole
 from fs.tree.model import DIR, FILE, Entry, Invalidation, Node, SealRef
 from fs.tree.state import State
-from fs.work.workfile import WorkFile
 from sync.core.errors import NotFound
 from sync.state.rows import ShownRow, Taken, value_number
 
@@ -24,6 +19,29 @@ RETRY_REFUSED = 30.0  # s
 
 def has_answers(st: State) -> bool:
     return bool(st.overlay.seals) and bool(st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), 1))
+
+
+def copies_ahead(st: State, limit: int) -> list[whole.Copy]:
+    """The complete layers that the next `limit` answers let go of, where they cannot be renamed into the cache: to be
+    copied, by a thread, before `note`.
+    """
+    if not st.whole_is_elsewhere:
+        return []
+    found: list[whole.Copy] = []
+    for answer in st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), limit):
+        ref = st.overlay.seals.get(answer.seal_id)
+        node = st.overlay.node(ref.node) if ref is not None and ref.node is not None else None
+        if ref is None or node is None or node.seal_id != ref.seal_id or node.layer is None:
+            continue
+        target = whole.place(st, node.layer, ref.size, version_of(ref, answer))
+        if target is not None:
+            found.append(whole.Copy(node.layer.path, target.path))
+    return found
+
+
+def version_of(ref: SealRef, answer: Taken) -> str | None:
+    """The version that holds what the seal froze; None if nothing was ever published of it."""
+    return answer.version if answer.answer == "queued" else ref.last
 
 
 def note(st: State, limit: int) -> list[Invalidation]:
@@ -55,7 +73,7 @@ class _Note:
         self._ref = ref
         self._is_refused = answer.answer == "refused"
         self._is_queued = answer.answer == "queued"
-        self._version = answer.version if self._is_queued else ref.last
+        self._version = version_of(ref, answer)
         node = st.overlay.node(ref.node) if ref.node is not None else None
         self._node = node if node is not None and node.seal_id == ref.seal_id else None
         self._is_node_as_sealed = self._node is not None and self._node.gen == self._node.sealed_gen
@@ -86,7 +104,7 @@ class _Note:
         layer = node.layer
         if not self._is_refused and node.kind == FILE:
             if layer is not None:
-                kept = self._keep_whole(layer, node)
+                kept = whole.keep(st, layer, self._ref.size, self._version)
                 if node.handles:
                     with contextlib.suppress(FileNotFoundError):
                         layer.fd()
@@ -96,24 +114,6 @@ class _Note:
             node.base = self._version if self._version is not None else node.base
         if node.stored:
             st.overlay.put_node(node)
-
-    def _keep_whole(self, layer: WorkFile, node: Node) -> bool:
-        """Move a complete layer to the cache. True if the file is not at its old place any more."""
-        st, version = self._st, self._version
-        if version is None or not self._ref.size or not layer.is_complete(self._ref.size):
-            return False
-        try:
-            manifest = st.view.manifest(version)
-        except NotFound:
-            return False
-        if not manifest.content_id or manifest.file_size != self._ref.size:
-            return False
-        st.env.fault("note.before_rename")
-        moved = _move(layer.path, f"{st.whole_folder}/{manifest.content_id}")
-        if moved:
-            st.keep_local(value_number(manifest))
-            st.env.fault("note.after_rename")
-        return moved
 
     # ---- the entries
 
@@ -270,35 +270,6 @@ class _Note:
         if entry is not None and entry.moved_from == (self._ref.path, "") and self._version is not None:
             entry.moved_from = (self._ref.path, self._version)
             st.overlay.put_entry(entry)
-
-
-def _move(source: str, target: str) -> bool:
-    """Rename, or copy where the cache is another file system. True: `source` is gone. A full cache is no error."""
-    if os.access(target, os.F_OK):
-        return False
-    try:
-        try:
-            os.rename(source, target)  # noqa: PTH104  pathlib would cost more than the rename
-        except FileNotFoundError:
-            Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.rename(source, target)  # noqa: PTH104
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            _copy(Path(source), Path(target))
-        return False
-    return True
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A copy that is whole or not there; none if the cache cannot take it."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, part)
-        part.rename(target)
-    except OSError:
-        part.unlink(missing_ok=True)
 
 
 def _forget_old(st: State) -> None:

@@ -35,6 +35,7 @@ class State:
         self.overlay = overlay
         self.inodes = Inodes()
         self.whole_folder = str(whole_dir)
+        self.whole_is_elsewhere = False  # layers cannot be renamed to there
         self.uid = uid
         self.gid = gid
         self.sync_git = sync_git

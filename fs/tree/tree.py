@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fs.tree import attrs, feed, files, names, note, recovery, rename, sealing
+from fs.tree import attrs, feed, files, names, note, recovery, rename, sealing, whole
 from fs.tree.check import check_state
 from fs.tree.files import FileSync, OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Cut, Invalidation
 from fs.tree.overlay import KEEP, Overlay, remove_files
 from fs.tree.sealing import SealDue, SealRound
 from fs.tree.state import State
+from fs.tree.whole import Copy, copy_layers
 from sync.env import Env
 from sync.state.home import FleetPaths
 from sync.state.rows import ShownRow
@@ -22,7 +23,7 @@ from sync.state.view import ShownView
 
 __all__ = [
     "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound",
-    "Tree", "remove_files", "tree_check",
+    "Tree", "copy_layers", "remove_files", "tree_check",
 ]  # fmt: skip
 
 
@@ -62,7 +63,9 @@ class Tree:
         tree = cls(state, paths, owns_view=view is None)
         try:
             recovery.recover(state, paths.work_dir)
+            state.whole_is_elsewhere = whole.is_elsewhere(paths.work_dir, paths.cache_dir / "whole")
             while note.has_answers(state):  # a layer may have been renamed by an answer that was not committed
+                whole.copy_layers(note.copies_ahead(state, note.NOTES_MAX))
                 note.note(state, note.NOTES_MAX)
         except BaseException:
             tree.abandon()
@@ -235,6 +238,10 @@ class Tree:
 
     def seal_abort(self, seal_round: SealRound) -> None:
         sealing.abort(self.state, seal_round)
+
+    def copies_ahead(self, limit: int = note.NOTES_MAX) -> list[Copy]:
+        """What must be copied (`copy_layers`, in a thread) before `note` of that many answers; mostly nothing."""
+        return note.copies_ahead(self.state, limit)
 
     def note(self, limit: int = note.NOTES_MAX) -> list[Invalidation]:
         """Take note of up to `limit` answers; what the kernel has to forget. Committed, unless the disk is full."""

@@ -1,8 +1,14 @@
 """Taking note of answers: each interleaving of the user, the engine and the mount that an older wording broke."""
 
+import errno
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree.tree import copy_layers
 from sync.env import Crash
 
 
@@ -186,3 +192,72 @@ def test_a_directory_keeps_its_times(yoga: Machine) -> None:
     before = yoga.attr("d")
     yoga.cycle()
     assert yoga.attr("d").mtime_ns == before.mtime_ns
+
+
+@pytest.fixture
+def cache_elsewhere(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The cache lies on another file system; what was copied there."""
+    copied: list[str] = []
+    rename, copyfile = os.rename, shutil.copyfile
+
+    def refuse(source: str, target: str) -> None:
+        if "/work/" in str(source) and "/whole/" in str(target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    def record(source: str, target: Path) -> None:
+        copied.append(str(source))
+        copyfile(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(shutil, "copyfile", record)
+    return copied
+
+
+def whole_files(yoga: Machine) -> list[bytes]:
+    folder = yoga.paths.cache_dir / "whole"
+    return sorted(path.read_bytes() for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def test_noting_copies_nothing_in_passing(yoga: Machine, cache_elsewhere: list[str]) -> None:
+    published(yoga).note()
+    assert cache_elsewhere == []
+    assert yoga.read("a") == b"1"
+    yoga.write("a", b"2")
+    yoga.write("b", b"3")
+    yoga.mkdir("d")
+    yoga.seal()
+    assert yoga.tree.copies_ahead() == []  # no answer yet
+    yoga.publish()
+    copies = yoga.tree.copies_ahead()
+    assert cache_elsewhere == []
+    copy_layers(copies)
+    assert [copy.source for copy in copies] == cache_elsewhere
+    assert whole_files(yoga) == [b"2", b"3"]
+    yoga.note()
+    assert len(cache_elsewhere) == 2
+    assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
+    assert yoga.read("a") == b"2"
+
+
+def test_answers_found_at_the_start_are_copied_too(yoga: Machine, cache_elsewhere: list[str]) -> None:
+    published(yoga)
+    yoga.tree.state.overlay.commit(full=True)
+    yoga.restart()
+    yoga.write("a", b"2")
+    yoga.seal()
+    yoga.publish()
+    assert [Path(copy.target).parent.name for copy in yoga.tree.copies_ahead()] == ["whole"]
+
+
+def test_a_cache_that_cannot_take_a_copy_goes_without(yoga: Machine, cache_elsewhere: list[str]) -> None:
+    published(yoga).note()
+    yoga.write("a", b"2")
+    yoga.seal()
+    yoga.publish()
+    copies = yoga.tree.copies_ahead()
+    os.unlink(copies[0].source)
+    copy_layers(copies)
+    assert whole_files(yoga) == []
+    assert list((yoga.paths.cache_dir / "whole").iterdir()) == []
+    yoga.note()

@@ -1,0 +1,97 @@
+"""A complete layer that was published becomes a whole file of the cache: renamed, or copied where the cache lies on
+another file system. A copy takes long, so a thread makes it before the answer is noted, while the layer still serves.
+"""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from fs.tree.state import State
+from fs.work.workfile import WorkFile
+from sync.core.errors import NotFound
+from sync.state.rows import value_number
+
+
+class Copy(NamedTuple):
+    """A layer that cannot be renamed to its place in the cache."""
+
+    source: str
+    target: str
+
+
+class Place(NamedTuple):
+    """Where a whole file lies, and the content token of what is in it."""
+
+    path: str
+    value: int
+
+
+def place(st: State, layer: WorkFile, size: int, version: str | None) -> Place | None:
+    """The place of a layer that is the whole content, `size` bytes, of a version; None if it has none there."""
+    if version is None or not size or not layer.is_complete(size):
+        return None
+    try:
+        manifest = st.view.manifest(version)
+    except NotFound:
+        return None
+    if not manifest.content_id or manifest.file_size != size:
+        return None
+    return Place(f"{st.whole_folder}/{manifest.content_id}", value_number(manifest))
+
+
+def keep(st: State, layer: WorkFile, size: int, version: str | None) -> bool:
+    """Move a complete layer to the cache. True if the file is not at its old place any more."""
+    target = place(st, layer, size, version)
+    if target is None:
+        return False
+    st.env.fault("note.before_rename")
+    moved = _move(st, layer.path, target.path)
+    if moved:
+        st.keep_local(target.value)
+        st.env.fault("note.after_rename")
+    return moved
+
+
+def copy_layers(copies: list[Copy]) -> None:
+    """For a thread. What the cache cannot take is not copied: it comes from the store when it is read."""
+    for source, target in copies:
+        part = Path(f"{target}.{os.getpid()}.tmp")
+        try:
+            part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not Path(target).exists():
+                shutil.copyfile(source, part)
+                part.rename(target)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+
+def is_elsewhere(work_dir: Path, whole_dir: Path) -> bool:
+    """True if the two folders are known to lie on different file systems. Either may be missing."""
+    return _device(work_dir) != _device(whole_dir)
+
+
+def _device(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.stat().st_dev
+
+
+def _move(st: State, source: str, target: str) -> bool:
+    """True: `source` is gone. A full cache is no error."""
+    if os.access(target, os.F_OK):
+        return False
+    try:
+        try:
+            os.rename(source, target)  # noqa: PTH104  pathlib would cost more than the rename
+        except FileNotFoundError:
+            Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.rename(source, target)  # noqa: PTH104
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            st.whole_is_elsewhere = True  # two mounts of one device: from now on layers are copied
+        return False
+    return True
