@@ -140,6 +140,11 @@ async def call_daemon(
         return await client.call(verb, args, progress)
 
 
+def say_warnings(app: App, data: dict[str, Any]) -> None:
+    for warning in data["warnings"]:
+        app.out.say(f"warning: {warning['path']}: {warning['message']}")
+
+
 def finish(app: App, data: dict[str, Any], lines: Iterable[str]) -> int:
     """Print what a verb came to; its exit code. A verb that failed in part brings data and an error."""
     failures = data.get("failures") or data.get("refused") or []

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.app import App, finish, verb
+from cli.app import App, finish, say_warnings, verb
 from cli.render import plural, size_text
 
 
@@ -13,5 +13,6 @@ from cli.render import plural, size_text
 def command(app: App, remote: str, local: str, force: bool) -> int:
     """Fetch REMOTE to LOCAL (default: here), as 'cp -r' would."""
     data = app.call("pull", remote=remote, local=local, cwd=app.cwd, force=force, totals=app.out.shows_progress)
+    say_warnings(app, data)
     line = f"{plural(data['files'], 'file')} fetched, {size_text(data['bytes'])}, {data['unchanged']} unchanged"
     return finish(app, data, [line])

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.app import App, finish, verb
+from cli.app import App, finish, say_warnings, verb
 from cli.render import plural, size_text
 
 
@@ -15,6 +15,7 @@ def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:
     data = app.call("push", paths=list(paths), cwd=app.cwd, to=to, force=force, totals=app.out.shows_progress)
     for skipped in data["skipped"]:
         app.out.say(f"left out: {skipped['path']}: {skipped['reason']}")
+    say_warnings(app, data)
     moved = f", {size_text(data['bytes'])}" if data["bytes"] else ""
     line = f"{plural(data['files'], 'file')} published{moved}, {data['unchanged']} unchanged"
     return finish(app, data, [line])

@@ -115,6 +115,7 @@ def _data(report: TransferReport) -> dict[str, object]:
         "bytes": report.moved_bytes,
         "conflicts": report.conflicts,
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "warnings": [{"path": path, "message": message} for path, message in report.warnings],
         "failures": [described(failure) for failure in report.failures],
         "versions": report.versions,
     }

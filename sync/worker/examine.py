@@ -47,13 +47,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class EnterDir:
-    """A folder; all items up to its LeaveDir lie in it. version None: implied by its content."""
+    """A folder; all items up to its LeaveDir lie in it. version None: implied by its content.
+
+    gone: attributes that the version of its last push or pull had and this one has not.
+    """
 
     name: str
     remote: str
     version: VersionId | None
     mode: int
     mtime_ns: int
+    xattrs: Mapping[str, str]
+    gone: frozenset[str]
     known: Known | None
 
 

@@ -75,6 +75,7 @@ class _Done:
     error: TcfsError | None = None
     made: EnterDir | None = None
     moved: int = 0  # bytes written
+    trouble: str = ""  # which attributes could not be set
     is_same: bool = False
 
 
@@ -250,11 +251,13 @@ class _Run:
             return _Done(error=step.error)
         if isinstance(step, Close):
             try:
+                trouble = ""
                 if step.is_ours and step.made.version is not None:
+                    trouble = step.folder.set_xattrs(step.made.xattrs, step.made.gone)
                     step.folder.set_mode(step.made.mode, step.made.mtime_ns)
                 elif step.is_ours:
                     step.folder.set_mode(step.made.mode, None)
-                return _Done(made=step.made, path=step.folder.path)
+                return _Done(made=step.made, path=step.folder.path, trouble=trouble)
             finally:
                 step.folder.close()
         path = step.folder.path / step.entry.name
@@ -286,7 +289,7 @@ class _Run:
             raise
         file, self._file = self._file, None
         manifest = entry.manifest
-        found = file.finish(
+        found, trouble = file.finish(
             size=manifest.file_size,
             file_hash=manifest.file_hash,
             mode=entry.mode,
@@ -294,7 +297,7 @@ class _Run:
             xattrs=entry.xattrs,
             before=step.before,
         )
-        return _Done(entry, path, found, moved=moved)
+        return _Done(entry, path, found, moved=moved, trouble=trouble)
 
     def _abort(self) -> None:
         if self._file is not None:
@@ -303,6 +306,8 @@ class _Run:
 
     def _count(self, done: _Done) -> None:
         self.report.moved_bytes += done.moved
+        if done.trouble:
+            self.report.warnings.append((str(done.path), done.trouble))
         if done.error is not None:
             self.report.failures.append(done.error)
             if isinstance(done.error, Conflict):
@@ -379,7 +384,10 @@ def _children(context: Context, row_id: int) -> Iterator[ShownRow]:
 
 def _folder(context: Context, row: ShownRow, remote: str, place: Path) -> EnterDir:
     version = context.db.view.identity(row.version) if row.version is not None else None
-    return EnterDir(place.name, remote, version, row.mode, row.mtime_ns, known_at(context.db, place, remote))
+    known, xattrs = known_at(context.db, place, remote), context.db.view.xattrs(row)
+    before = context.db.version(known.version) if known is not None else None
+    gone = frozenset(before.manifest.xattrs.keys() - xattrs.keys()) if before is not None else frozenset()
+    return EnterDir(place.name, remote, version, row.mode, row.mtime_ns, xattrs, gone, known)
 
 
 def _entry(context: Context, row: ShownRow, remote: str, place: Path) -> Entry:

@@ -1,6 +1,6 @@
 """Push: plain files and folders into the fleet. Nothing is removed there, and nobody else's change is replaced."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,6 +112,8 @@ class _Run:
                 self._skip(entry)
                 continue
             known = memory.get((entry.path, entry.remote))
+            if entry.xattrs.trouble:
+                self.report.warnings.append((entry.path, entry.xattrs.trouble))
             if entry.kind is not Kind.FILE:
                 self._add(entry, entry.stat, None, known)
             elif known is not None and known.is_unmodified(entry.stat):
@@ -135,7 +137,7 @@ class _Run:
             source=content,
             mode=stat.mode if entry.kind is not Kind.SYMLINK else 0o777,
             mtime_ns=stat.mtime_ns,
-            xattrs=entry.xattrs,
+            xattrs=self._xattrs(entry, known),
             target=entry.target,
             seen=frozenset() if known is None else frozenset({known.version}),
             last=None if known is None else known.version,
@@ -148,7 +150,8 @@ class _Run:
         """Not written to since the last push or pull: only its mode and xattrs may be new, or what stands there."""
         version = self._context.db.version(known.version)
         manifest = version.manifest if version is not None else None
-        is_same = manifest is not None and (manifest.mode, manifest.xattrs) == (entry.stat.mode, entry.xattrs)
+        xattrs = self._xattrs(entry, known)
+        is_same = manifest is not None and (manifest.mode, manifest.xattrs) == (entry.stat.mode, xattrs)
         if manifest is None or (is_same and not (self._force and self._is_superseded(entry.remote, manifest))):
             self.report.unchanged += 1
             return
@@ -158,13 +161,20 @@ class _Run:
             source=KeepSource(known.version),
             mode=entry.stat.mode,
             mtime_ns=entry.stat.mtime_ns,
-            xattrs=entry.xattrs,
+            xattrs=xattrs,
             seen=frozenset({known.version}),
             last=known.version,
             folder_rules=True,
             sees_all=self._force,
         )
         self._items.append(_Item(entry, entry.stat, change))
+
+    def _xattrs(self, entry: LocalEntry, known: Known | None) -> Mapping[str, str]:
+        """Where they cannot be read they are what they were: nobody has taken them away."""
+        if entry.xattrs.xattrs is not None:
+            return entry.xattrs.xattrs
+        version = self._context.db.version(known.version) if known is not None else None
+        return version.manifest.xattrs if version is not None else {}
 
     def _is_superseded(self, path: str, manifest: Manifest) -> bool:
         """True if another content stands there by now, alone or beside this one."""

@@ -20,13 +20,17 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(slots=True)
 class TransferReport:
-    """One push or pull. conflicts: local or rel paths where another version stands. skipped: (path, reason)."""
+    """One push or pull. conflicts: local or rel paths where another version stands. skipped: (path, reason).
+
+    warnings: (local path, what is not as it should be with a file that was moved nevertheless).
+    """
 
     files: int = 0  # published or written
     unchanged: int = 0
     moved_bytes: int = 0
     conflicts: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
     failures: list[TcfsError] = field(default_factory=list)
     versions: dict[str, VersionId] = field(default_factory=dict)  # of a push: rel_path as named -> version
 

@@ -1,13 +1,11 @@
 """Plain folders as a pull leaves them: whole files by temp and rename, no symlink followed below the target."""
 
-import base64
-import contextlib
 import ctypes
 import errno
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +14,9 @@ from blake3 import blake3
 from sync.core.errors import Conflict, Integrity
 from sync.worker.content import FileStat
 from sync.worker.temps import make_temp, remove_left
+from sync.worker.xattrs import write_xattrs
 
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HAS_XATTRS: Final = sys.platform == "linux"
 READ_SIZE: Final = 1 << 20
 
 
@@ -62,6 +60,10 @@ class TargetDir:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
             raise Conflict(f"{path} is no folder", path=str(path), hint="move it away") from error
+
+    def set_xattrs(self, xattrs: Mapping[str, str], gone: Collection[str]) -> str:
+        """Of the folder itself; see write_xattrs."""
+        return write_xattrs(self.descriptor, xattrs, gone)
 
     def set_mode(self, mode: int, mtime_ns: int | None) -> None:
         os.fchmod(self.descriptor, mode)
@@ -128,8 +130,10 @@ class TargetFile:
         mtime_ns: int,
         xattrs: Mapping[str, str],
         before: FileStat | None,
-    ) -> FileStat:
-        """Check size and hash ('' = unknown), set metadata, rename. The stat of what stands there now.
+    ) -> tuple[FileStat, str]:
+        """Check size and hash ('' = unknown), set metadata, rename.
+
+        The stat of what stands there now, and which attributes could not be set ('' = none).
 
         before: what the name held when it was decided to replace it; Conflict if that has changed, Integrity for wrong
         bytes. The file is gone in both cases.
@@ -137,7 +141,7 @@ class TargetFile:
         try:
             if self._size != size or (file_hash and self._hasher.hexdigest() != file_hash):
                 raise Integrity(f"{self._folder.path / self._name}: the content is not what its version says")
-            _write_xattrs(self._descriptor, xattrs)
+            trouble = write_xattrs(self._descriptor, xattrs)
             os.fchmod(self._descriptor, mode)
             os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
             self._folder.check_still(self._name, before)
@@ -148,7 +152,7 @@ class TargetFile:
             self.abort()
             raise
         os.close(self._descriptor)
-        return done
+        return done, trouble
 
     def abort(self) -> None:
         try:
@@ -169,12 +173,3 @@ def sync_tree(descriptor: int) -> None:
             raise OSError(number, os.strerror(number))
     else:
         os.sync()
-
-
-def _write_xattrs(descriptor: int, xattrs: Mapping[str, str]) -> None:
-    if not _HAS_XATTRS:
-        return
-    for name, value in xattrs.items():
-        # A file system that takes none still gets the bytes.
-        with contextlib.suppress(OSError):
-            os.setxattr(descriptor, name, base64.b64decode(value))

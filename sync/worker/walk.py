@@ -1,11 +1,9 @@
 """Plain folders as a push finds them: a streaming walk in the order of the names' bytes."""
 
-import base64
 import os
 import stat
-import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,21 +13,21 @@ from sync.core.manifest import Kind
 from sync.core.paths import join_path, parse_rel_path
 from sync.worker.content import FileStat
 from sync.worker.temps import is_temp
+from sync.worker.xattrs import NO_XATTRS, Found, read_xattrs
 
 GROUP_ENTRIES: Final = 512  # what one hop to a thread brings back
-_HAS_XATTRS: Final = sys.platform == "linux"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEntry:
-    """A file, folder or symlink of this machine and the rel_path it would have. xattrs: name -> base64, user.* only."""
+    """A file, folder or symlink of this machine and the rel_path it would have."""
 
     path: str  # absolute
     remote: str
     kind: Kind
     stat: FileStat
     target: str = ""
-    xattrs: dict[str, str] = field(default_factory=dict)
+    xattrs: Found = NO_XATTRS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +54,6 @@ def walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) 
             group = []
     if group:
         yield group
-
-
-def read_xattrs(path: str | int) -> dict[str, str]:
-    """The user.* attributes of a file (a symlink is not followed), name -> base64. Empty where there are none."""
-    if not _HAS_XATTRS:
-        return {}
-    follow = isinstance(path, int)
-    try:
-        names = os.listxattr(path, follow_symlinks=follow)
-        return {
-            name: base64.b64encode(os.getxattr(path, name, follow_symlinks=follow)).decode()
-            for name in names
-            if name.startswith("user.")
-        }
-    except OSError:  # a file system without them, or a file that has just gone: the caller's next step says so
-        return {}
 
 
 def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) -> Iterator[LocalEntry | Skipped]:

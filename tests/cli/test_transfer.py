@@ -87,6 +87,23 @@ def test_names_are_those_of_cp(fleet):
     assert os.readlink(bates.folder / "here/tree/link") == "b"
 
 
+def test_attributes_that_cannot_be_had_are_a_warning(fleet, monkeypatch):
+    yoga, _ = fleet
+    path = yoga.write("f", "x")
+
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listxattr", fail)
+    done = yoga("push", "f")
+    assert (done.code, done.err) == (0, f"warning: {path}: its attributes cannot be read: Permission denied\n")
+    yoga.write("f", "xx")
+    told = yoga("push", "f", "--json").json
+    assert told["data"]["warnings"] == [
+        {"path": str(path), "message": "its attributes cannot be read: Permission denied"}
+    ]
+
+
 def test_nothing_of_that_name(fleet):
     yoga, _ = fleet
     for args in (

@@ -19,14 +19,16 @@ def folder(tmp_path: Path) -> Iterator[TargetDir]:
     made.close()
 
 
-def put(folder: TargetDir, data: bytes, *, size: int, file_hash: str, before: FileStat | None = None) -> FileStat:
+def put(
+    folder: TargetDir, data: bytes, *, size: int, file_hash: str, before: FileStat | None = None
+) -> tuple[FileStat, str]:
     file = TargetFile(folder, "f", ".temp")
     file.write(data)
     return file.finish(size=size, file_hash=file_hash, mode=0o640, mtime_ns=7, xattrs={}, before=before)
 
 
 def test_a_whole_file(folder: TargetDir) -> None:
-    found = put(folder, b"hello", size=5, file_hash=blake3(b"hello").hexdigest())
+    found, _ = put(folder, b"hello", size=5, file_hash=blake3(b"hello").hexdigest())
     about = (folder.path / "f").stat()
     assert (about.st_size, about.st_mtime_ns, about.st_mode & 0o7777) == (5, 7, 0o640)
     assert found == FileStat.of(about)

@@ -395,22 +395,6 @@ def test_chunks_of_a_condemned_pack_are_packed_again(fleet: Fleet) -> None:
     assert (bates.home / "f").read_bytes() == file.read_bytes()
 
 
-def test_xattrs_travel(fleet: Fleet) -> None:
-    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
-    file = yoga.write("f", "x")
-    try:
-        os.setxattr(file, "user.note", b"\0\xff")
-    except OSError:
-        pytest.skip("no user xattrs here")
-
-    async def go() -> None:
-        await yoga.push("f")
-        await bates.pull("f", "f")
-
-    run(go(), fleet.clock)
-    assert os.getxattr(bates.home / "f", "user.note") == b"\0\xff"
-
-
 def test_the_store_goes_away_behind_the_outbox(fleet: Fleet) -> None:
     yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
     yoga.write("f", "x")
