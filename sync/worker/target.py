@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from sync.core.errors import Conflict, Integrity
 from sync.worker.content import FileStat
+from sync.worker.naming import name_new
 from sync.worker.temps import make_temp, remove_left
 from sync.worker.xattrs import write_xattrs
 
@@ -75,18 +76,29 @@ class TargetDir:
         os.symlink(target, temp, dir_fd=self.descriptor)
         try:
             os.utime(temp, ns=(mtime_ns, mtime_ns), dir_fd=self.descriptor, follow_symlinks=False)
-            self.check_still(name, before)
-            os.rename(temp, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            self.put(temp, name, before)
         except BaseException:
             os.unlink(temp, dir_fd=self.descriptor)
             raise
 
-    def check_still(self, name: str, before: FileStat | None) -> None:
-        """Conflict if the name does not hold any more what it held when it was decided to replace that."""
+    def put(self, temp: str, name: str, before: FileStat | None) -> None:
+        """Rename temp to name; Conflict if that does not hold any more what it held when it was decided to replace it.
+
+        before None: it was absent, and nothing that is made at the last moment is replaced either.
+        """
         found = self.stat(name)
         if (FileStat.of(found) if found is not None else None) != before:
-            path = str(self.path / name)
-            raise Conflict(f"{path} has been changed meanwhile", path=path, hint="pull again")
+            raise self._changed(name)
+        try:
+            if before is None and name_new(self.descriptor, temp, name):
+                return
+        except FileExistsError:
+            raise self._changed(name) from None
+        os.rename(temp, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def _changed(self, name: str) -> Conflict:
+        path = str(self.path / name)
+        return Conflict(f"{path} has been changed meanwhile", path=path, hint="pull again")
 
     def read_link(self, name: str) -> str:
         return os.readlink(name, dir_fd=self.descriptor)
@@ -144,10 +156,8 @@ class TargetFile:
             trouble = write_xattrs(self._descriptor, xattrs)
             os.fchmod(self._descriptor, mode)
             os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
-            self._folder.check_still(self._name, before)
             done = FileStat.of(os.fstat(self._descriptor))
-            directory = self._folder.descriptor
-            os.rename(self._temp, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+            self._folder.put(self._temp, self._name, before)
         except BaseException:
             self.abort()
             raise

@@ -1,5 +1,6 @@
 """Writing a target: whole files or none, nothing replaced that changed meanwhile."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from blake3 import blake3
 
 from sync.core.errors import Conflict, Integrity
+from sync.worker import naming
 from sync.worker.content import FileStat
 from sync.worker.target import TargetDir, TargetFile
 
@@ -52,6 +54,57 @@ def test_what_changed_meanwhile_stays(folder: TargetDir) -> None:
         put(folder, b"hello", size=5, file_hash="", before=before)
     assert (folder.path / "f").read_bytes() == b"mine"
     assert os.listdir(folder.path) == ["f"]
+
+
+@pytest.mark.parametrize("way", ["rename", "link", "neither"])
+@pytest.mark.parametrize("what", ["file", "symlink"])
+def test_what_comes_at_the_last_moment_stays(
+    folder: TargetDir, monkeypatch: pytest.MonkeyPatch, way: str, what: str
+) -> None:
+    """Between the look at the name and the renaming; where there is no better way only the look is left."""
+    real = TargetDir.stat
+    if way != "rename":
+        monkeypatch.setattr(naming, "_renameat2", lambda: None)
+    if way == "neither":
+        monkeypatch.setattr(os, "link", refused)
+
+    def late(self: TargetDir, name: str) -> os.stat_result | None:
+        found = real(self, name)
+        if way != "neither":
+            (folder.path / name).write_bytes(b"mine")
+        return found
+
+    def write() -> None:
+        if what == "file":
+            put(folder, b"hello", size=5, file_hash="")
+        else:
+            folder.symlink("f", "somewhere", 7, ".temp", None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TargetDir, "stat", late)
+        if way == "neither":
+            write()
+        else:
+            with pytest.raises(Conflict, match="changed meanwhile"):
+                write()
+            assert (folder.path / "f").read_bytes() == b"mine"
+    assert os.listdir(folder.path) == ["f"]
+    (folder.path / "f").unlink()
+    write()
+    assert os.listdir(folder.path) == ["f"]
+    assert (folder.path / "f").is_symlink() is (what == "symlink")
+
+
+@pytest.mark.parametrize("way", ["rename", "link"])
+def test_other_errors_of_naming_are_told(folder: TargetDir, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    if way == "link":
+        monkeypatch.setattr(naming, "_renameat2", lambda: None)
+    with pytest.raises(FileNotFoundError):
+        naming.name_new(folder.descriptor, "missing", "f")
+
+
+def refused(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EPERM, "no links here")
 
 
 def test_a_symlink_is_no_folder(folder: TargetDir) -> None:
