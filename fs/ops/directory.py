@@ -7,7 +7,8 @@ from typing import NamedTuple
 from fs.ops.volume import OpenFolder, Volume, name_of
 from fs.tree.model import DIR, Attr
 
-PAGE = 200  # rows read at a time: about what one request of the kernel holds
+PAGE = 200  # names read at a time: about what one request of a new kernel holds
+PAGE_MIN = 32  # older ones ask for 25
 
 
 class Listed(NamedTuple):
@@ -34,14 +35,17 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
     folder = volume.folders[handle]
     if cookie and cookie == folder.end:
         return
+    taken = cookie - folder.cookie  # of what the last request was offered: this one will hold as many
+    page_size = max(PAGE_MIN, min(taken + taken // 4, PAGE)) if taken > 0 else PAGE
+    folder.cookie = cookie
     del folder.names[cookie:]
     after = folder.names[-1] if folder.names else ""
     while True:
-        page = volume.tree.read_dir(folder.ino, after, PAGE)
+        page = volume.tree.read_dir(folder.ino, after, page_size)
         for name, attr in page:
             folder.names.append(name)
             yield Listed(name.encode(), attr, len(folder.names))
-        if len(page) < PAGE:
+        if len(page) < page_size:
             folder.end = len(folder.names)
             return
         after = page[-1][0]

@@ -31,11 +31,12 @@ class OpenHandle:
 class OpenFolder:
     """One open directory. names: those handed out, in order; the cookie behind names[n - 1] is n.
 
-    end: the cookie behind the last name, once the listing has come to its end.
+    cookie: where the last request went on; end: the cookie behind the last name, once the listing has come to its end.
     """
 
     ino: int
     names: list[str] = field(default_factory=list)
+    cookie: int = 0
     end: int | None = None
 
 

@@ -1,6 +1,7 @@
 """Values of the overlay: nodes, entries, and what stat shows of them."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ __all__ = [
 
 MODE_BITS: Final = 0o7777
 BLOCK: Final = 512  # what st_blocks counts
+SPARE_NAMES: Final = 500  # gone or new, before a folder's names are brought in order as a whole
 
 Key = tuple[int, str]  # inode of the folder, name
 
@@ -172,12 +174,32 @@ class Folder:
     """The overlay rows of one directory."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    names: list[str] | None = None  # sorted; None: to be sorted when needed
+    _names: list[str] | None = None  # sorted; some may be gone; None: to be sorted when needed
+    _new: list[str] = field(default_factory=list)  # not yet among them
+
+    def add(self, entry: Entry) -> None:
+        if self._names is not None and entry.name not in self.entries:
+            self._new.append(entry.name)
+        self.entries[entry.name] = entry
 
     def sorted_names(self) -> list[str]:
-        if self.names is None:
-            self.names = sorted(self.entries)
-        return self.names
+        """Every name, sorted, and perhaps some that have gone. Costs little while few have come since the last time, so
+        that a listing, page by page, takes no longer than its length while others make and remove names.
+        """
+        names = self._names
+        if names is None or len(names) > len(self.entries) * 9 // 8 + SPARE_NAMES:
+            names = self._names = sorted(self.entries)
+        elif len(self._new) > SPARE_NAMES:
+            known = set(names)
+            names += dict.fromkeys(name for name in self._new if name not in known)
+            names.sort()
+        else:
+            for name in self._new:
+                place = bisect_left(names, name)
+                if place == len(names) or names[place] != name:
+                    names.insert(place, name)
+        self._new.clear()
+        return names
 
 
 @dataclass(slots=True, eq=False)

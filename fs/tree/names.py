@@ -79,22 +79,23 @@ def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Att
     own = folder.sorted_names() if folder is not None else []
     found: list[tuple[str, Attr]] = []
     position, shown_all = bisect_right(own, after), False
+    hidden = folder.entries if folder is not None else {}
+    page = min(PAGE, limit)
     while len(found) < limit and not (shown_all and position >= len(own)):
-        rows = [] if shown_all else st.view.children(ino, after, min(PAGE, limit))
-        shown_all = len(rows) < min(PAGE, limit)
+        rows = [] if shown_all else st.view.children(ino, after, page)
+        shown_all = len(rows) < page
         horizon = None if shown_all else rows[-1].name
-        hidden = folder.entries if folder is not None else {}
-        merged: dict[str, Attr] = {
-            row.name: st.row_attr(row, st.told_number(row)) for row in rows if row.name not in hidden
-        }
         wanted = limit - len(found)
+        live = [row for row in rows if row.name not in hidden] if hidden else rows
+        merged: dict[str, Attr] = {row.name: st.row_attr(row, st.told_number(row)) for row in live[:wanted]}
         while wanted and position < len(own) and (horizon is None or own[position] <= horizon):
-            entry = hidden[own[position]]
+            entry = hidden.get(own[position])
             position += 1
-            if entry.node is not None:
+            if entry is not None and entry.node is not None:
                 merged[entry.name] = st.node_attr(node_behind(st, entry))
                 wanted -= 1
         found += sorted(merged.items())
+        page = min(2 * page, PAGE)  # there may be nothing but whiteouts
         after = horizon if horizon is not None else after
     return found[:limit]
 

@@ -202,16 +202,13 @@ class Overlay:
         folder = self.folder(entry.parent)
         if folder is None:
             folder = self.folders[entry.parent] = Folder()
-        if entry.name not in folder.entries:
-            folder.names = None
-        folder.entries[entry.name] = entry
+        folder.add(entry)
         self._entries_changed[entry.key] = entry
 
     def drop_entry(self, entry: Entry) -> None:
         """The row goes, its node stays."""
         folder = self.folders[entry.parent]
-        if folder.entries.pop(entry.name, None) is not None:
-            folder.names = None
+        folder.entries.pop(entry.name, None)
         self._entries_changed[entry.key] = None
         if not folder.entries and self._complete:
             del self.folders[entry.parent]
@@ -472,7 +469,7 @@ class Overlay:
     def _load_entries(self, where: str, *arguments: object) -> None:
         for row in self._connection.execute(f"SELECT {ENTRY_COLUMNS} FROM entry {where}", arguments).fetchall():
             entry = entry_of(row)
-            self.folders.setdefault(entry.parent, Folder()).entries[entry.name] = entry
+            self.folders.setdefault(entry.parent, Folder()).add(entry)
 
     def _shrink(self) -> None:
         """After a commit: let rows go that nobody uses, oldest first, down to half."""
