@@ -58,7 +58,7 @@ class Machine(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """What was pushed or pulled last, and the local file's stat then. size in bytes."""
+    """What was pushed or pulled last, and the local file's stat then. size in bytes; ctime_ns 0: not known."""
 
     local: str
     remote: str
@@ -66,6 +66,7 @@ class Plain(NamedTuple):
     size: int
     mtime_ns: int
     ino: int
+    ctime_ns: int
 
 
 class Books:
@@ -212,11 +213,9 @@ class Books:
 
     # ---- plain folders
 
-    def set_plain(self, local: str, remote: str, version: str, size: int, mtime_ns: int, ino: int) -> None:
-        """What was pushed or pulled last between two paths. size (bytes), mtime_ns, ino: of the local file."""
-        self._execute(
-            "INSERT OR REPLACE INTO plain VALUES (?, ?, ?, ?, ?, ?)", local, remote, version, size, mtime_ns, ino
-        )
+    def set_plain(self, plain: Plain) -> None:
+        """What was pushed or pulled last between two paths."""
+        self._execute("INSERT OR REPLACE INTO plain VALUES (?, ?, ?, ?, ?, ?, ?)", *plain)
 
     def forget_plain(self, local: str, remote: str) -> None:
         self._execute("DELETE FROM plain WHERE local = ? AND remote = ?", local, remote)

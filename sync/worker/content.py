@@ -47,13 +47,14 @@ class FileStat:
 
     size: int
     mtime_ns: int
+    ctime_ns: int
     ino: int
     mode: int
 
     @staticmethod
     def of(found: os.stat_result) -> "FileStat":
-        mtime_ns = max(-INT_MAX, min(found.st_mtime_ns, INT_MAX))  # some file systems know years beyond 2262
-        return FileStat(found.st_size, mtime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
+        mtime_ns, ctime_ns = (_within(time_ns) for time_ns in (found.st_mtime_ns, found.st_ctime_ns))
+        return FileStat(found.st_size, mtime_ns, ctime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,11 @@ class FileIngest:
         return await builder.finish_into(sink, file_hash or blake3().hexdigest())
 
 
+def _within(time_ns: int) -> int:
+    """Some file systems know years beyond 2262."""
+    return max(-INT_MAX, min(time_ns, INT_MAX))
+
+
 def open_file(path: str | Path) -> int:
     """A descriptor for reading; a symlink is not followed, a pipe not waited for."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -216,20 +222,20 @@ def _read_small(keys: Keys, paths: Sequence[str], small_max: int) -> list[_Small
 def _read_one(keys: Keys, path: str, small_max: int) -> _Small | None:
     descriptor = open_file(path)
     try:
-        before = os.fstat(descriptor)
-        if before.st_size > small_max:
+        before = FileStat.of(os.fstat(descriptor))
+        if before.size > small_max:
             return None
-        data = os.read(descriptor, before.st_size + 1)
-        after = os.fstat(descriptor)
+        data = os.read(descriptor, before.size + 1)
+        after = FileStat.of(os.fstat(descriptor))
     finally:
         os.close(descriptor)
-    if len(data) != before.st_size or (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
+    if len(data) != before.size or after != before:
         raise _Changed
     builder = ContentBuilder(keys)
     chunk = (chunk_id(keys, data), data) if data else None
     if chunk is not None:
         builder.add(chunk[0], len(data))
-    return _Small(builder.finish(blake3(data).hexdigest()), FileStat.of(after), chunk)
+    return _Small(builder.finish(blake3(data).hexdigest()), after, chunk)
 
 
 def _file_chunks(descriptor: int, size: int, keys: Keys, params: ChunkParams) -> Iterator[tuple[Chunks, str]]:

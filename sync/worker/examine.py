@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,8 +25,13 @@ class Known:
     size: int
     mtime_ns: int
     ino: int
+    ctime_ns: int  # 0: not known
 
     def is_unmodified(self, found: FileStat) -> bool:
+        return self.may_be_unmodified(found) and self.ctime_ns in (0, found.ctime_ns)
+
+    def may_be_unmodified(self, found: FileStat) -> bool:
+        """Only the change time may differ: a chmod, a link, or a content that was changed and got its old time back."""
         return (self.size, self.mtime_ns, self.ino) == (found.size, found.mtime_ns, found.ino)
 
 
@@ -119,6 +124,7 @@ class Examiner:
     root: TargetDir
     keys: Keys
     params: ChunkParams
+    manifest_of: Callable[[VersionId], Manifest | None]
     force: bool
     now: float  # wall clock, s
     _stack: list[_Open] = field(default_factory=list)
@@ -169,11 +175,11 @@ class Examiner:
         if stat.S_ISDIR(found.st_mode):
             raise Conflict(f"{path} is a folder here and none in the fleet", path=path, hint="move it away")
         now = FileStat.of(found)
-        if entry.known is not None and entry.known.is_unmodified(now):
+        if entry.known is not None and self._is_unmodified(here, entry.name, entry.known, found):
             if entry.known.version in entry.covers:
                 return Same(here, entry, None)
             return Write(here, entry, now)
-        if self._is_equal(here, entry, found):
+        if self._is_equal(here, entry.name, entry.manifest, found):
             return Same(here, entry, now)
         if self.force:
             return Write(here, entry, now)
@@ -181,21 +187,28 @@ class Examiner:
             f"{path} differs from the fleet's and was not published", path=path, hint="push it, or pull with --force"
         )
 
-    def _is_equal(self, here: TargetDir, entry: Entry, found: os.stat_result) -> bool:
-        if stat.S_ISLNK(found.st_mode):
-            return entry.manifest.target != "" and here.read_link(entry.name) == entry.manifest.target
-        if not stat.S_ISREG(found.st_mode) or entry.manifest.target or found.st_size != entry.manifest.file_size:
-            return False
-        if entry.manifest.file_hash:
-            return here.hash(entry.name) == entry.manifest.file_hash
-        return self._content_id(here, entry) == entry.manifest.content_id
+    def _is_unmodified(self, here: TargetDir, name: str, known: Known, found: os.stat_result) -> bool:
+        now = FileStat.of(found)
+        if known.is_unmodified(now) or not known.may_be_unmodified(now):
+            return known.is_unmodified(now)
+        manifest = self.manifest_of(known.version)
+        return manifest is not None and self._is_equal(here, name, manifest, found)
 
-    def _content_id(self, here: TargetDir, entry: Entry) -> str:
+    def _is_equal(self, here: TargetDir, name: str, manifest: Manifest, found: os.stat_result) -> bool:
+        if stat.S_ISLNK(found.st_mode):
+            return manifest.target != "" and here.read_link(name) == manifest.target
+        if not stat.S_ISREG(found.st_mode) or manifest.target or found.st_size != manifest.file_size:
+            return False
+        if manifest.file_hash:
+            return here.hash(name) == manifest.file_hash
+        return self._content_id(here, name, manifest.file_size) == manifest.content_id
+
+    def _content_id(self, here: TargetDir, name: str, size: int) -> str:
         """Of versions whose writer has not seen all bytes there is no hash: cut the local file as they were cut."""
         hasher = ContentHasher(self.keys)
-        descriptor = os.open(entry.name, _READ_FLAGS, dir_fd=here.descriptor)
+        descriptor = os.open(name, _READ_FLAGS, dir_fd=here.descriptor)
         try:
-            for chunk in cut(lambda buffer: os.readv(descriptor, [buffer]), entry.manifest.file_size, self.params):
+            for chunk in cut(lambda buffer: os.readv(descriptor, [buffer]), size, self.params):
                 hasher.add(chunk_id(self.keys, chunk), len(chunk))
         finally:
             os.close(descriptor)

@@ -24,7 +24,7 @@ def real_place(path: Path) -> Path:
 def known_at(db: FleetDb, local: Path, remote: str) -> Known | None:
     """The memory of (local, remote), read through renamed versions; None if there is none."""
     found = db.plain(str(local), remote)
-    return None if found is None else Known(db.resolve(found.version), found.size, found.mtime_ns, found.ino)
+    return None if found is None else Known(db.resolve(found.version), *found[3:])
 
 
 def known_below(db: FleetDb, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Known]:
@@ -43,5 +43,5 @@ def known_below(db: FleetDb, places: Sequence[tuple[str, str]]) -> dict[tuple[st
 def plain_of(local: str, remote: str, version: VersionId, stat: FileStat | None) -> Plain:
     """stat None: a folder, of which only the version counts."""
     if stat is None:
-        return Plain(local, remote, version, 0, 0, 0)
-    return Plain(local, remote, version, stat.size, stat.mtime_ns, stat.ino)
+        return Plain(local, remote, version, 0, 0, 0, 0)
+    return Plain(local, remote, version, stat.size, stat.mtime_ns, stat.ino, stat.ctime_ns)

@@ -11,7 +11,7 @@ from typing import Final
 from sync.cas.cache import ChunkCache
 from sync.cas.reader import ChunkReader
 from sync.core.errors import Conflict, Integrity, NotFound, TcfsError, Unsupported
-from sync.core.manifest import ChunkId, Kind
+from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import join_path, split_path
 from sync.state.view import DIR, ShownRow
 from sync.worker.chunks import reading
@@ -136,12 +136,17 @@ class _Run:
         self._cache = pull._cache
         self._reader = pull._reader
         self._root = root
-        self._examiner = Examiner(root, self._context.keys, self._context.params, force, self._context.env.now())
+        context = self._context
+        self._examiner = Examiner(root, context.keys, context.params, self._manifest_of, force, context.env.now())
         self._progress = progress
         self.report = TransferReport()
         self._file: TargetFile | None = None
         self._failed: Entry | None = None
         self._plain: list[_Done] = []
+
+    def _manifest_of(self, identity: VersionId) -> Manifest | None:
+        version = self._context.db.version(identity)
+        return version.manifest if version is not None else None
 
     async def go(self, items: Iterator[Item]) -> None:
         waiting: tuple[_Window, asyncio.Task[_Loaded]] | None = None
@@ -332,9 +337,9 @@ class _Run:
             for item in done:
                 local = str(item.path)
                 if item.entry is not None and item.stat is not None:
-                    txn.set_plain(*plain_of(local, item.entry.remote, item.entry.version, item.stat))
+                    txn.set_plain(plain_of(local, item.entry.remote, item.entry.version, item.stat))
                 elif item.made is not None and item.made.version is not None:
-                    txn.set_plain(*plain_of(local, item.made.remote, item.made.version, None))
+                    txn.set_plain(plain_of(local, item.made.remote, item.made.version, None))
 
 
 def _open_target(path: Path, now: float) -> TargetDir:

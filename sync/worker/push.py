@@ -206,7 +206,7 @@ class _Run:
                 if answer.version is not None:
                     local = item.entry.path
                     stat = item.stat if item.entry.kind is not Kind.DIR else None
-                    txn.set_plain(*plain_of(local, item.entry.remote, answer.version, stat))
+                    txn.set_plain(plain_of(local, item.entry.remote, answer.version, stat))
 
         published = await publication.commit([[item.change for item in items]], note)
         self.pending = published.pending or self.pending

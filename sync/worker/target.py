@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -156,13 +157,15 @@ class TargetFile:
             trouble = write_xattrs(self._descriptor, xattrs)
             os.fchmod(self._descriptor, mode)
             os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
-            done = FileStat.of(os.fstat(self._descriptor))
+            written = FileStat.of(os.fstat(self._descriptor))
             self._folder.put(self._temp, self._name, before)
+            # A rename moves the change time; everything else must be as it was written, or somebody has changed it.
+            ctime_ns = FileStat.of(os.fstat(self._descriptor)).ctime_ns
         except BaseException:
             self.abort()
             raise
         os.close(self._descriptor)
-        return done, trouble
+        return replace(written, ctime_ns=ctime_ns), trouble
 
     def abort(self) -> None:
         try:

@@ -22,7 +22,7 @@ from sync.env import Crash, FakeEnv
 from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
 from sync.state.check import check
 from sync.state.fleet import FleetDb
-from sync.state.migrate import migrate, schema_version
+from sync.state.migrate import _migrations, migrate, schema_version
 from sync.state.rows import NodePlace, Taken
 from sync.state.view import ShownView
 
@@ -105,14 +105,21 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, env: FakeEnv) 
     raw.close()
 
 
+def as_made_by(connection: sqlite3.Connection, schema: int) -> None:
+    """The tables of a program that knew no more than this schema."""
+    for number, sql in _migrations("sync.state"):
+        if number <= schema:
+            connection.executescript(sql)
+    connection.execute("INSERT INTO meta VALUES ('schema', ?)", (schema,))
+
+
 def test_an_older_database_gets_the_migrations_it_lacks(env: FakeEnv) -> None:
     connection = env.connect(":memory:")
-    migrate(connection, "sync.state")
-    connection.execute("DROP TABLE other_record")
-    connection.execute("DROP INDEX shown_sibling")
-    connection.execute("UPDATE meta SET value = 6 WHERE key = 'schema'")
-    assert migrate(connection, "sync.state") == schema_version("sync.state") >= 7
+    as_made_by(connection, 6)
+    connection.execute("INSERT INTO plain VALUES ('/f', 'f', 'id:1:00000000', 3, 4, 5)")
+    assert migrate(connection, "sync.state") == schema_version("sync.state") >= 8
     connection.execute("SELECT * FROM other_record")
+    assert Plain(*connection.execute("SELECT * FROM plain").fetchone()) == Plain("/f", "f", "id:1:00000000", 3, 4, 5, 0)
     assert migrate(connection, "sync.state") == schema_version("sync.state")
     connection.close()
 
@@ -354,8 +361,8 @@ def test_pages_of_a_long_chunk_list_are_kept(db: FleetDb, yoga: Journal) -> None
 
 def test_plain_folders_are_remembered(db: FleetDb) -> None:
     with db.transaction() as txn:
-        txn.set_plain("/home/f", "f", "id:1:00000000", 3, 4, 5)
-    assert db.plain("/home/f", "f") == Plain("/home/f", "f", "id:1:00000000", 3, 4, 5)
+        txn.set_plain(Plain("/home/f", "f", "id:1:00000000", 3, 4, 5, 6))
+    assert db.plain("/home/f", "f") == Plain("/home/f", "f", "id:1:00000000", 3, 4, 5, 6)
     with db.transaction() as txn:
         txn.forget_plain("/home/f", "f")
     assert db.plain("/home/f", "f") is None

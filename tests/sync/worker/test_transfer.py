@@ -85,15 +85,16 @@ def test_what_did_not_change_is_neither_read_nor_published(fleet: Fleet) -> None
     run(go(), fleet.clock)
 
 
-def test_a_mode_alone_is_published_without_reading(fleet: Fleet) -> None:
+def test_a_mode_alone_is_published_without_a_pack(fleet: Fleet) -> None:
     yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
     file = yoga.write("a", "x")
 
     async def go() -> None:
         await yoga.push("a")
         file.chmod(0o600)
-        again = await yoga.push("a")
-        assert (again.files, again.moved_bytes) == (1, 0)
+        packs = yoga.db.pack_ids(yoga.db.machine_id)
+        assert (await yoga.push("a")).files == 1
+        assert yoga.db.pack_ids(yoga.db.machine_id) == packs
         await bates.pull("a", "a")
 
     run(go(), fleet.clock)
@@ -144,6 +145,75 @@ def test_what_was_pushed_beside_another_is_forced_over_it(fleet: Fleet) -> None:
         await bates.learner.poll()
         assert list(bates.shown()) == ["f"]
         assert await bates.content("f") == b"of yoga"
+
+    run(go(), fleet.clock)
+
+
+def changed_behind_its_time(path: Path, data: bytes) -> None:
+    """As an editor, an archiver or `touch -r` does it: the size and the time are what they were."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+
+
+@pytest.mark.parametrize("size", [5, 50_000])
+def test_a_change_that_keeps_the_time_is_pushed(fleet: Fleet, size: int) -> None:
+    yoga = fleet.machine("yoga")
+    path = yoga.write("f", b"a" * size)
+
+    async def go() -> None:
+        await yoga.push("f")
+        assert (await yoga.push("f")).moved_bytes == 0
+        changed_behind_its_time(path, b"b")
+        assert (await yoga.push("f")).files == 1
+        assert await yoga.content("f") == b"b" + b"a" * (size - 1)
+        # What only moves the change time is looked at, and remembered.
+        path.chmod(path.stat().st_mode)
+        report = await yoga.push("f")
+        assert (report.unchanged, report.moved_bytes) == (1, size)
+        assert (await yoga.push("f")).moved_bytes == 0
+
+    run(go(), fleet.clock)
+
+
+def test_a_change_that_keeps_the_time_is_not_pulled_over(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "one")
+    yoga.write("g", "one")
+
+    async def go() -> None:
+        await yoga.push("f", "g")
+        for name in ("f", "g"):
+            await bates.pull(name, name)
+            yoga.write(name, "two")
+        await yoga.push("f", "g")
+        changed_behind_its_time(bates.home / "f", b"own")
+        (bates.home / "g").chmod(0o600)
+        os.link(bates.home / "g", bates.home / "backup")
+        assert isinstance((await bates.pull("f", "f")).error(), Conflict)
+        assert (bates.home / "f").read_bytes() == b"own"
+        # A link or another mode is no change of the content.
+        assert (await bates.pull("g", "g")).error() is None
+        assert ((bates.home / "g").read_bytes(), (bates.home / "backup").read_bytes()) == (b"two", b"one")
+
+    run(go(), fleet.clock)
+
+
+def test_what_an_older_program_remembers_is_not_doubted(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    path = yoga.write("f", "one")
+
+    async def go() -> None:
+        await yoga.push("f")
+        known = yoga.db.plain(str(path), "f")
+        assert known is not None and known.ctime_ns == path.stat().st_ctime_ns
+        with yoga.db.transaction() as txn:
+            txn.set_plain(known._replace(ctime_ns=0))
+        path.chmod(path.stat().st_mode)
+        assert (await yoga.push("f")).moved_bytes == 0
 
     run(go(), fleet.clock)
 
@@ -384,8 +454,13 @@ def test_chunks_of_a_condemned_pack_are_packed_again(fleet: Fleet) -> None:
         (pack,) = yoga.db.pack_ids(yoga.db.machine_id)
         with yoga.db.transaction() as txn:
             txn.condemn(yoga.db.machine_id, pack)
+        with yoga.db.transaction() as txn:
+            plain = yoga.db.plain(str(file), "f")
+            assert plain is not None
+            txn.set_plain(plain._replace(ctime_ns=0))
         file.chmod(0o600)
-        assert (await yoga.push("f")).files == 1  # no byte of the file was read for it
+        report = await yoga.push("f")
+        assert (report.files, report.moved_bytes) == (1, 0)  # no byte of the file was read for it
         packs = yoga.db.pack_ids(yoga.db.machine_id) - {pack}
         assert len(packs) == 1
         del fleet.memory.objects[f"packs/{yoga.db.machine_id}/{pack[:2]}/{pack}"]
@@ -446,7 +521,7 @@ def test_a_time_that_no_database_can_hold(fleet: Fleet) -> None:
 
     class Late:
         st_size, st_ino, st_mode = about.st_size, about.st_ino, about.st_mode
-        st_mtime_ns = 99_999_999_999 * 10**9
+        st_mtime_ns = st_ctime_ns = 99_999_999_999 * 10**9
 
     assert FileStat.of(cast(os.stat_result, Late())).mtime_ns == 2**63 - 1
     assert FileStat.of(about).mtime_ns == about.st_mtime_ns
