@@ -34,7 +34,7 @@ class Callbacks:
 
     feed_moved: Callable[[], None] = lambda: None
     taken_moved: Callable[[], None] = lambda: None
-    content_dropped: Callable[[Sequence[str]], None] = lambda versions: None
+    content_moved: Callable[[frames.ContentMoved], None] = lambda moved: None
     seal_now: Callable[[frames.SealNow], None] = lambda request: None
     connected: Callable[[frames.Hello], None] = lambda hello: None
 
@@ -284,8 +284,8 @@ class Client:
                 self._callbacks.feed_moved()
             case frames.TakenMoved():
                 self._callbacks.taken_moved()
-            case frames.ContentDropped(versions=versions):
-                self._callbacks.content_dropped(versions)
+            case frames.ContentMoved():
+                self._callbacks.content_moved(message)
             case frames.SealNow():
                 self._callbacks.seal_now(message)
             case frames.Ping(id=number):

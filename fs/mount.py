@@ -170,7 +170,7 @@ async def _run(
     tasks = Tasks(volume, lambda: _stop(requests))
     volume.changed = tasks.changed
     callbacks.feed_moved = callbacks.taken_moved = tasks.look_soon
-    callbacks.content_dropped = tasks.content_dropped
+    callbacks.content_moved = tasks.content_moved
     callbacks.seal_now = tasks.seal_now
     callbacks.connected = tasks.connected
     initialised = trio.Event()

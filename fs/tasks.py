@@ -26,6 +26,7 @@ LOOK_S = 1.0  # lost hints are made good by then
 USED_S = 5.0  # between two reports of what was read
 RETRY_S = 1.0  # after a task has failed
 SEAL_NOW_S = 10.0  # how long a seal on request waits for answers to earlier ones
+INODES_AT_ONCE = 20_000  # looked at between two chances for requests
 NOTES_AT_ONCE = 200  # answers noted between two chances for requests
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Tasks:
         # Threads of their own: a kernel that keeps the notifier waiting keeps nothing else.
         self._disk_thread = trio.CapacityLimiter(1)
         self._kernel_thread = trio.CapacityLimiter(1)
+        self._contents: dict[int, str] = {}  # content tokens -> what the kernel has to forget of their files
         self._said_taken = (0, 0)
         self._said_trouble = ""
         self._trouble: dict[str, str] = {}  # task -> what was said last
@@ -89,10 +91,18 @@ class Tasks:
         self._pace.asked()
         self._sealing.set()
 
-    def content_dropped(self, versions: Sequence[str]) -> None:
-        """Cached content was freed: the kernel's pages of it go too, so that it is as far away as `status` says."""
-        self._remove_later([*self._volume.reader.forget_local()])
-        self._tell([Invalidation(0, "", ino, "data") for ino in self._volume.inodes_of(versions)])
+    def content_moved(self, moved: frames.ContentMoved) -> None:
+        """Content has come, or was freed: st_blocks tells. Of what was freed on purpose the kernel's pages go too, so
+        that it is as far away as `status` says.
+        """
+        values, kind = moved.values, "data" if moved.dropped else "attr"
+        if moved.dropped:
+            seen_local = self._tree.forget_local() | self._volume.reader.seen_local
+            self._remove_later([*self._volume.reader.forget_local()])
+            if not values:
+                values, kind = [*seen_local], "attr"
+        self._contents |= dict.fromkeys(values, kind)
+        self._looking.set()
 
     def connected(self, hello: frames.Hello) -> None:
         """A new connection: whatever was said while there was none is said and read again."""
@@ -251,8 +261,20 @@ class Tasks:
             while self._tree.has_feed:
                 self._tell(self._tree.feed())
                 await trio.lowlevel.checkpoint()
+            await self._tell_contents()
             await self._looking.wait(LOOK_S)
             await self._give_way(looked)
+
+    async def _tell_contents(self) -> None:
+        """All files of the contents that have come or gone, as far as the kernel knows them."""
+        contents, self._contents = self._contents, {}
+        if not contents:
+            return
+        inodes = self._tree.inodes()
+        for start in range(0, len(inodes), INODES_AT_ONCE):
+            some = inodes[start : start + INODES_AT_ONCE]
+            self._tell([Invalidation(0, "", ino, contents[told]) for ino, told in some if told in contents])
+            await trio.lowlevel.checkpoint()
 
     async def _give_way(self, last_round: float) -> None:
         while True:

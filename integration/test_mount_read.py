@@ -15,6 +15,7 @@ from made_versions import MTIME_NS
 from mountkit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
 
 from sync.ipc import frames
+from sync.state.rows import value_number
 
 pytestmark = pytest.mark.skipif(not HAS_FUSE, reason="/dev/fuse cannot be opened")
 
@@ -114,6 +115,7 @@ def test_blocks_tell_what_is_local(yoga: Fleet) -> None:
     content = pattern(3 * CHUNK)
     yoga.learn("near", content)
     away = yoga.learn("far", pattern(5000, 2), cached=False)
+    copy = yoga.learn("copy", pattern(5000, 2), cached=False)
     yoga.learn("empty", b"")
 
     def fetch(request: frames.Fetch) -> frames.Message:
@@ -125,12 +127,22 @@ def test_blocks_tell_what_is_local(yoga: Fleet) -> None:
     assert [os.stat(root / name).st_blocks for name in ("near", "far", "empty")] == [3 * CHUNK // 512, 1, 0]
     (root / "far").read_bytes()
     wait_for(lambda: os.stat(root / "far").st_blocks == 10, 3)
+    assert os.stat(root / "copy").st_blocks == 10
     yoga.chunk_path(bytes.fromhex(away.manifest.chunks[0])).unlink()
-    engine.say(frames.ContentDropped([away.id]))
-    wait_for(lambda: os.stat(root / "far").st_blocks == 1, 3)
+    value = value_number(away.manifest)
+    assert value == value_number(copy.manifest)
+    engine.say(frames.ContentMoved([value], dropped=True))
+    for name in ("far", "copy"):
+        wait_for(lambda name=name: os.stat(root / name).st_blocks == 1, 3)
     assert len(engine.fetches) == 1
-    (root / "far").read_bytes()
-    assert len(engine.fetches) == 2
+    yoga.cache(pattern(5000, 2))
+    engine.say(frames.ContentMoved([value]))
+    for name in ("far", "copy"):
+        wait_for(lambda name=name: os.stat(root / name).st_blocks == 10, 3)
+    yoga.chunk_path(bytes.fromhex(away.manifest.chunks[0])).unlink()
+    engine.say(frames.ContentMoved([], dropped=True))
+    for name in ("far", "copy"):
+        wait_for(lambda name=name: os.stat(root / name).st_blocks == 1, 3)
 
 
 def test_chunks_that_the_cache_cannot_take_come_inline(yoga: Fleet) -> None:

@@ -132,3 +132,26 @@ def test_git_status_rehashes_nothing_after_publishing(tmp_path: Path) -> None:
         opened = [line for line in trace.stderr.splitlines() if (str(repo) in line and "/f" in line) or '"f' in line]
         assert trace.stdout == ""
         assert opened == []
+
+
+def test_du_follows_hydrate_and_dehydrate(tmp_path: Path) -> None:
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        folder = yoga.mountpoint / "d"
+        folder.mkdir()
+        for name in ("a", "b", "copy-of-a"):
+            (folder / name).write_bytes(b"a" * 600_000 if "a" in name else os.urandom(500_000))
+        yoga.run("wait")
+
+        def blocks(machine: Machine) -> int:
+            return sum(path.stat().st_blocks for path in (machine.mountpoint / "d").iterdir())
+
+        full = blocks(yoga)
+        assert full * 512 >= 1_700_000
+        poll(lambda: (bates.mountpoint / "d/copy-of-a").exists(), 10, "learned")
+        poll(lambda: blocks(bates) == 3, 3, "placeholders")
+        bates.run("hydrate", "d")
+        poll(lambda: blocks(bates) == full, 3, "hydrated")
+        bates.run("dehydrate", "d/a")
+        poll(lambda: (bates.mountpoint / "d/copy-of-a").stat().st_blocks == 1, 3, "dehydrated")
+        yoga.run("dehydrate", "d")
+        poll(lambda: blocks(yoga) == 3, 3, "dehydrated where it was written")

@@ -278,11 +278,15 @@ class Engine:
             await self.env.sleep(TICK_S)
 
     async def _cache_loop(self) -> None:
+        evictions = 0
         while True:
             used, self._used = self._used, []
             if used:
                 await self.env.run_io(self.cache.used, used)
             await self._attempt("cache", lambda: self.env.run_io(self.cache.evict, self._missing_room()))
+            if self.cache.evictions != evictions:
+                evictions = self.cache.evictions
+                self.server.hint(frames.ContentMoved([], dropped=True))
             await self.env.sleep(TICK_S)
 
     def _missing_room(self) -> int:

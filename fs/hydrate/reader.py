@@ -116,6 +116,11 @@ class VersionReader:
         self._local.add(row.value)
         return True
 
+    @property
+    def seen_local(self) -> frozenset[int]:
+        """The tokens (shown.value) of contents that is_local has found."""
+        return frozenset(self._local)
+
     def forget_local(self) -> list[int]:
         """Content was freed: look again, and hold no freed file open. The descriptors are the caller's to close."""
         self._local.clear()

@@ -1,7 +1,7 @@
 """What every operation works on, and the two small helpers that all of them need."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -61,14 +61,6 @@ class Volume:
     last_handle: int = 0
     checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
-
-    def inodes_of(self, versions: Iterable[str]) -> Iterator[int]:
-        """The numbers under which these versions are told now; those not shown any more are left out."""
-        state = self.tree.state
-        for version in versions:
-            row = state.view.resolve_path(state.view.manifest(version).rel_path)
-            if row is not None and row.version is not None and state.view.identity(row.version) == version:
-                yield state.inodes.number(row.id)
 
     def new_handle(self) -> int:
         """A file handle number; never used twice."""

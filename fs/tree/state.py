@@ -87,6 +87,12 @@ class State:
             del self._local_values[next(iter(self._local_values))]
         self._local_values[value] = None
 
+    def forget_local(self) -> set[int]:
+        """Whole contents may be gone from the cache. Their tokens."""
+        values = set(self._local_values)
+        self._local_values.clear()
+        return values
+
     def told_number(self, row: ShownRow) -> int:
         """The inode number to tell for a row: another one if its content moved while the old one is open, or if the
         kernel could not notice by size and mtime that its pages are old.

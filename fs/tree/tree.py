@@ -181,6 +181,14 @@ class Tree:
         """Stale if the inode shows other content than was told; ReadOnly for writing to a sibling."""
         return files.open_file(self.state, ino, write=write, truncate=truncate)
 
+    def inodes(self) -> list[tuple[int, int]]:
+        """Every inode the kernel knows, with the token of the content that it was told (0: none, or one of ours)."""
+        return [(ino, known.told) for ino, known in self.state.inodes.known.items()]
+
+    def forget_local(self) -> set[int]:
+        """Content was freed: look again whether bytes are local (st_blocks). The tokens of what was thought to be."""
+        return self.state.forget_local()
+
     def set_local_probe(self, is_local: Callable[[ShownRow], bool]) -> None:
         """How to know whether bytes of a shown file are in the cache (st_blocks). Must be cheap."""
         self.state.is_local = is_local

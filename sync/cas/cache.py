@@ -66,6 +66,7 @@ class ChunkCache:
         self._used: int | None = None  # bytes; None: not scanned yet. An estimate between scans
         self._writing: dict[str, int] = {}  # path -> bytes reserved for it
         self._retry_at = float("-inf")  # monotonic: until then a full cache is not searched again
+        self.evictions = 0  # files that were evicted since the start
         self._bad = 0
         self._failed_writes = 0
         self._last_error = ""
@@ -228,6 +229,7 @@ class ChunkCache:
                 except OSError as error:
                     self._last_error = str(error)
                     continue
+                self.evictions += 1
                 total -= _on_disk(file.size)
         self._used = total
         return before - total

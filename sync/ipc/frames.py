@@ -16,7 +16,7 @@ import msgspec
 
 from sync.core.errors import BadFormat, TcfsError
 
-PROTOCOL = 1
+PROTOCOL = 2
 FRAME_MAX = 64 * 1024 * 1024  # bytes of one message
 _LENGTH = struct.Struct(">I")
 
@@ -111,10 +111,14 @@ class TakenMoved(_Message, frozen=True, tag="taken-moved"):
     n: int
 
 
-class ContentDropped(_Message, frozen=True, tag="content-dropped"):
-    """Hint of the engine: the cached content of these versions was freed by dehydrate."""
+class ContentMoved(_Message, frozen=True, tag="content-moved"):
+    """Hint of the engine: these contents (shown.value) have come into the cache, or, dropped, were freed.
 
-    versions: list[str]
+    None dropped: some were evicted, nobody knows which.
+    """
+
+    values: list[int]
+    dropped: bool = False
 
 
 class SealNow(_Message, frozen=True, tag="seal-now"):
@@ -178,7 +182,7 @@ Message = (
     | MountTrouble
     | FeedMoved
     | TakenMoved
-    | ContentDropped
+    | ContentMoved
     | SealNow
     | SealResult
     | Ping

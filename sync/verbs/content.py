@@ -8,7 +8,7 @@ import msgspec
 from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, TcfsError, Unsupported
 from sync.core.manifest import ChunkId
 from sync.core.paths import join_path
-from sync.ipc.frames import ContentDropped
+from sync.ipc.frames import ContentMoved
 from sync.machines.places import find_place, meanings
 from sync.reports.status import is_among
 from sync.state.rows import DIR, FILE, ShownRow
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sync.engine import Engine
 
 CHUNKS_AT_ONCE: Final = 16  # asked for in one fetch
+TOLD_AT_ONCE: Final = 1000  # files of one frame to the mount
+TOLD_EVERY_S: Final = 1.0  # of what has come
 
 
 class PathsArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,11 +31,12 @@ class PathsArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ShownFile(msgspec.Struct, frozen=True):
-    """size in bytes."""
+    """size in bytes; value: the token of its content, shown.value."""
 
     path: str
     version: str
     size: int
+    value: int
 
 
 async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
@@ -42,13 +45,22 @@ async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress)
     total = sum(file.size for file in files)
     failures: list[TcfsError] = []
     done = moved = 0
-    for file in files:
-        try:
-            moved += await _hydrate_one(engine, file)
-            done += 1
-        except (Integrity, Unsupported) as error:
-            failures.append(type(error)(error.message, path=file.path, hint=error.hint))
-        progress({"files": done, "files_total": len(files), "bytes": moved, "bytes_total": total})
+    untold: list[ShownFile] = []
+    told_at = engine.env.monotonic()
+    try:
+        for file in files:
+            untold.append(file)
+            try:
+                moved += await _hydrate_one(engine, file)
+                done += 1
+            except (Integrity, Unsupported) as error:
+                failures.append(type(error)(error.message, path=file.path, hint=error.hint))
+            progress({"files": done, "files_total": len(files), "bytes": moved, "bytes_total": total})
+            if len(untold) == TOLD_AT_ONCE or engine.env.monotonic() - told_at >= TOLD_EVERY_S:
+                _tell_mount(engine, untold, dropped=False)
+                untold, told_at = [], engine.env.monotonic()
+    finally:
+        _tell_mount(engine, untold, dropped=False)
     data = {"files": done, "bytes": moved, "failures": [described(failure) for failure in failures]}
     return with_error(data, failures[0] if failures else None)
 
@@ -77,7 +89,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     places = await _places(engine, args)
     unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
     packs: dict[str, bool] = {}
-    freed: list[str] = []
+    freed: list[ShownFile] = []
     freed_bytes = 0
     refused: list[TcfsError] = [
         NotYet("is not in the store yet", path=path, hint="'tcfs wait', then try again")
@@ -88,13 +100,21 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     for done, file in enumerate(files, 1):
         try:
             freed_bytes += await _dehydrate_one(engine, file, packs)
-            freed.append(file.version)
+            freed.append(file)
         except (Integrity, NotYet) as error:
             refused.append(NotYet(f"kept: {error.message}", path=file.path, hint="'tcfs fsck' tells more"))
         progress({"files": done, "files_total": len(files)})
-    engine.server.hint(ContentDropped(freed))
+    for start in range(0, len(freed), TOLD_AT_ONCE):
+        _tell_mount(engine, freed[start : start + TOLD_AT_ONCE], dropped=True)
     data = {"files": len(freed), "bytes": freed_bytes, "refused": [described(error) for error in refused]}
     return with_error(data, refused[0] if refused else None)
+
+
+def _tell_mount(engine: "Engine", files: list[ShownFile], *, dropped: bool) -> None:
+    """What `du` shows of these files has changed."""
+    values = list({file.value for file in files})
+    if values:
+        engine.server.hint(ContentMoved(values, dropped))
 
 
 async def _dehydrate_one(engine: "Engine", file: ShownFile, packs: dict[str, bool]) -> int:
@@ -164,4 +184,4 @@ def files_below(engine: "Engine", place: str) -> Iterator[ShownFile]:
 
 def _file(engine: "Engine", path: str, row: ShownRow) -> ShownFile:
     version = engine.context.db.view.identity(row.version) if row.version is not None else ""
-    return ShownFile(path, version, row.size)
+    return ShownFile(path, version, row.size, row.value)

@@ -209,7 +209,7 @@ def test_hints_reach_their_callbacks_and_pings_are_answered(folder: Path) -> Non
         for message in (
             frames.FeedMoved(3),
             frames.TakenMoved(4),
-            frames.ContentDropped(["v"]),
+            frames.ContentMoved([5], dropped=True),
             frames.SealNow(7, ["a"], "push"),
             frames.Ping(9),
         ):
@@ -220,7 +220,7 @@ def test_hints_reach_their_callbacks_and_pings_are_answered(folder: Path) -> Non
     callbacks = Callbacks(
         feed_moved=lambda: said.append("feed"),
         taken_moved=lambda: said.append("taken"),
-        content_dropped=said.append,
+        content_moved=lambda moved: said.append(moved.values),
         seal_now=lambda request: said.append(request.paths),
     )
 
@@ -229,7 +229,7 @@ def test_hints_reach_their_callbacks_and_pings_are_answered(folder: Path) -> Non
             await done.wait()
 
     run(main)
-    assert said == ["feed", "taken", ["v"], ["a"], frames.Pong(9)]
+    assert said == ["feed", "taken", [5], ["a"], frames.Pong(9)]
 
 
 def test_another_schema_is_refused_and_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

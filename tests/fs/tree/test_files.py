@@ -320,3 +320,15 @@ def test_numbers_of_ours_go_when_they_are_forgotten(pair: tuple[Machine, Machine
     bates.tree.forget(second, 1)
     assert bates.ino("a") == first
     assert bates.tree.state.inodes.known == {}
+
+
+def test_blocks_of_what_was_written_here_and_freed(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    yoga.write("big", bytes(1000))
+    yoga.cycle()
+    whole = [path for path in (yoga.paths.cache_dir / "whole").iterdir() if path.stat().st_size == 1000]
+    assert yoga.attr("big").blocks == 2
+    whole[0].unlink()
+    value = yoga.attr("big").told
+    assert value in yoga.tree.forget_local()
+    assert yoga.attr("big").blocks == 1

@@ -28,14 +28,20 @@ def local(engine, path):
 def test_a_folder_is_hydrated_and_dehydrated(yoga):
     async def scenario(engine):
         assert not local(engine, "d/a")
-        assert await call(engine, "hydrate", paths=["d"]) == {"files": 2, "bytes": 3000, "failures": []}
-        assert local(engine, "d/a") and local(engine, "d/sub/b")
         mount = MountEnd()
         await mount.connect(engine)
+        assert await call(engine, "hydrate", paths=["d"]) == {"files": 2, "bytes": 3000, "failures": []}
+        assert local(engine, "d/a") and local(engine, "d/sub/b")
+        values = {path: engine.context.db.view.resolve_path(path).value for path in ("d/a", "d/sub/b")}
+        moved = await until(lambda: [one for one in mount.told if isinstance(one, frames.ContentMoved)])
+        assert {value for one in moved for value in one.values} == set(values.values())
+        assert not any(one.dropped for one in moved)
         assert await call(engine, "dehydrate", paths=["default:d/sub"]) == {"files": 1, "bytes": 2000, "refused": []}
         assert local(engine, "d/a") and not local(engine, "d/sub/b")
-        dropped = await until(lambda: [one for one in mount.told if isinstance(one, frames.ContentDropped)])
-        assert len(dropped[0].versions) == 1
+        dropped = await until(
+            lambda: [one for one in mount.told if isinstance(one, frames.ContentMoved) and one.dropped]
+        )
+        assert dropped[0].values == [values["d/sub/b"]]
         await mount.close()
 
     yoga.run(scenario)
