@@ -40,7 +40,7 @@ def setattr_of(
     if mtime_ns is not None:
         node.mtime_ns = mtime_ns
         if node.kind == DIR:
-            st.local_times.pop(ino, None)
+            st.overlay.set_times(ino, None)
     node.ctime_ns = st.env.now_ns()
     if (mode, uid, gid, size, mtime_ns) != (None,) * 5:
         st.touch_node(node)

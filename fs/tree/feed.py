@@ -30,6 +30,7 @@ def feed(st: State, limit: int) -> list[Invalidation]:
     for item in items:
         if item.path == IGNORE_FILE:
             reread_ignore(st)
+        _settle_times(st, item)
         if item.parent:
             _look(st, item, found)
             places[(item.parent, item.name)] = None
@@ -40,6 +41,23 @@ def feed(st: State, limit: int) -> list[Invalidation]:
     st.overlay.set_meta("feed_cursor", items[-1].n)
     st.overlay.try_commit()
     return list(found)
+
+
+def _settle_times(st: State, item: FeedItem) -> None:
+    """Times that only we knew go when shown has a later change: of the thing itself, not of what is in the folder."""
+    times = st.overlay.times.get(item.id)
+    if times is None:
+        return
+    row = st.view.row(item.id)
+    if row is None:
+        st.overlay.set_times(item.id, None)
+        return
+    version = row.version or 0
+    is_changed = row.kind != DIR or version != times.version or row.mtime_ns >= times.mtime_ns
+    if row.ctime_ns >= times.ctime_ns and is_changed:
+        st.overlay.set_times(item.id, None)
+    elif version != times.version:
+        st.overlay.set_times(item.id, times._replace(version=version))
 
 
 def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Folder",
     "Invalidation",
     "Key",
+    "LocalTimes",
     "Node",
     "SealRef",
 ]
@@ -46,6 +47,14 @@ class Attr(NamedTuple):
     ctime_ns: int
     blocks: int
     told: int
+
+
+class LocalTimes(NamedTuple):
+    """Times of a shown row that only this machine knows. version: shown.version at that moment, 0 = none."""
+
+    mtime_ns: int
+    ctime_ns: int
+    version: int
 
 
 class Invalidation(NamedTuple):

@@ -8,7 +8,7 @@ missing when the same answer is read again, and that is all there is to know.
 import contextlib
 
 from fs.tree import keepers, siblings, whole
-from fs.tree.model import DIR, FILE, Entry, Invalidation, Node, SealRef
+from fs.tree.model import DIR, FILE, Entry, Invalidation, LocalTimes, Node, SealRef
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.state.rows import ShownRow, Taken, value_number
@@ -83,7 +83,7 @@ class _Note:
         found: list[Invalidation] = []
         if node is not None:
             self._settle_node(node)
-        elif ref.layer is not None and not self._is_refused:
+        elif ref.layer is not None:  # nobody shows it any more, refused or not
             st.overlay.drop_file(ref.layer, remove=True)
         for key in list(ref.keys):
             entry = st.overlay.entry(*key)
@@ -233,7 +233,10 @@ class _Note:
     def _leave_dir(self, node: Node, row: ShownRow | None) -> None:
         """A directory without a row of its own: its times stay as they were, its rows below still find their path."""
         st = self._st
-        st.keep_times(node.id, node.mtime_ns, node.ctime_ns)
+        if row is not None and (node.mtime_ns > row.mtime_ns or node.ctime_ns > row.ctime_ns):
+            st.keep_times(row.id, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
+        elif row is not None:
+            st.overlay.set_times(row.id, None)
         if row is not None and st.overlay.has_rows(row.id):
             st.overlay.set_attach(row.id, st.view.path_of(row.id))
         elif not st.overlay.has_rows(node.id):
@@ -245,7 +248,7 @@ class _Note:
         owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
         st.overlay.set_owner(row.id, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
         if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:
-            st.keep_times(node.id, node.mtime_ns, node.ctime_ns)
+            st.keep_times(row.id, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
 
     def _settle_lost(self, node: Node) -> None:
         """A nameless node that was published: it stays only as long as it is open."""

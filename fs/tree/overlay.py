@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from fs.tree.model import Entry, Folder, Key, Node, SealRef
+from fs.tree.model import Entry, Folder, Key, LocalTimes, Node, SealRef
 from fs.tree.room import Room
 from fs.tree.rows import (
     ENTRY_COLUMNS,
@@ -25,6 +25,7 @@ from fs.tree.rows import (
     node_row,
     node_values,
 )
+from fs.tree.small import SmallTable
 from fs.work.workfile import WorkFile
 from sync.core.errors import NoSpace
 from sync.env import Env
@@ -74,8 +75,13 @@ class Overlay:
         self.nodes: dict[int, Node] = {}
         self.folders: dict[int, Folder] = {}
         self.seals: dict[bytes, SealRef] = {}
-        self.attach: dict[int, str] = {}
-        self.owners: dict[int, tuple[int, int]] = {}
+        self._attach = SmallTable("attach", ("dir_id", "path"), str, lambda path: (path,))
+        self._owners = SmallTable("owner", ("id", "uid", "gid"), _owner, tuple)
+        self._times = SmallTable("local_time", ("id", "mtime_ns", "ctime_ns", "version"), LocalTimes, tuple)
+        self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times)
+        self.attach = self._attach.rows
+        self.owners = self._owners.rows
+        self.times = self._times.rows
         self._meta: dict[str, Any] = {}
         self._next: dict[str, int] = {}
         self._complete = False  # all rows are in memory
@@ -84,8 +90,6 @@ class Overlay:
         self._files_changed: dict[int, WorkFile] = {}
         self._files_gone: dict[int, str | None] = {}
         self._meta_changed: dict[str, Any] = {}
-        self._attach_changed: set[int] = set()
-        self._owners_changed: set[int] = set()
         self._seals_new: list[tuple[Any, ...]] = []
         self._seals_gone: list[bytes] = []
         self._seals_moved: list[tuple[int | None, str, bytes]] = []
@@ -143,8 +147,7 @@ class Overlay:
             or self._seals_new
             or self._seals_gone
             or self._files_gone
-            or self._attach_changed
-            or self._owners_changed
+            or any(table.has_changes for table in self._small)
         )
 
     def all_entries(self) -> list[Entry]:
@@ -232,21 +235,15 @@ class Overlay:
 
     def set_attach(self, dir_id: int, path: str | None) -> None:
         """Where a shown directory lies; None: no longer needed."""
-        if self.attach.get(dir_id) != path:
-            if path is None:
-                self.attach.pop(dir_id, None)
-            else:
-                self.attach[dir_id] = path
-            self._attach_changed.add(dir_id)
+        self._attach.put(dir_id, path)
 
     def set_owner(self, row_id: int, owner: tuple[int, int] | None) -> None:
         """(uid, gid) of a shown row that only we know; None: shown knows better."""
-        if self.owners.get(row_id) != owner:
-            if owner is None:
-                self.owners.pop(row_id, None)
-            else:
-                self.owners[row_id] = owner
-            self._owners_changed.add(row_id)
+        self._owners.put(row_id, owner)
+
+    def set_times(self, row_id: int, times: LocalTimes | None) -> None:
+        """Times of a shown row that only we know; None: shown knows better."""
+        self._times.put(row_id, times)
 
     def put_seal(self, row: tuple[Any, ...], ref: SealRef) -> None:
         """`row` in the order of SEAL_COLUMNS."""
@@ -391,15 +388,8 @@ class Overlay:
         many = self._connection.executemany
         if self._meta_changed:
             many("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(self._meta_changed.items()))
-        if self._attach_changed:
-            kept = [(dir_id, self.attach[dir_id]) for dir_id in self._attach_changed if dir_id in self.attach]
-            gone = [(dir_id,) for dir_id in self._attach_changed if dir_id not in self.attach]
-            many("DELETE FROM attach WHERE dir_id = ?", gone)
-            many("INSERT OR REPLACE INTO attach (dir_id, path) VALUES (?, ?)", kept)
-        if self._owners_changed:
-            owners = [(row_id, *self.owners[row_id]) for row_id in self._owners_changed if row_id in self.owners]
-            many("DELETE FROM owner WHERE id = ?", [(row_id,) for row_id in self._owners_changed])
-            many("INSERT INTO owner (id, uid, gid) VALUES (?, ?, ?)", owners)
+        for table in self._small:
+            table.write(self._connection)
 
     def _clear_changes(self) -> None:
         self._nodes_changed = {}
@@ -407,8 +397,8 @@ class Overlay:
         self._files_changed = {}
         self._files_gone = {}
         self._meta_changed = {}
-        self._attach_changed = set()
-        self._owners_changed = set()
+        for table in self._small:
+            table.written()
         self._seals_new = []
         self._seals_gone = []
         self._seals_moved = []
@@ -421,8 +411,8 @@ class Overlay:
         self._meta.setdefault("next_ino", 3)
         self._meta.setdefault("next_work", 1)
         self._next = {counter: int(self._meta[counter]) for counter in ("next_ino", "next_work")}
-        self.attach = dict(db.execute("SELECT dir_id, path FROM attach"))
-        self.owners = {row_id: (uid, gid) for row_id, uid, gid in db.execute("SELECT id, uid, gid FROM owner")}
+        for table in self._small:
+            table.load(db)
         for seal_id, number, path, op, layer, last, size, from_path, moved_from, node in db.execute(
             "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node FROM seal ORDER BY ord"
         ):
@@ -492,6 +482,10 @@ def remove_files(gone: list[str | int]) -> None:
             continue
         with contextlib.suppress(FileNotFoundError):
             os.unlink(item)  # noqa: PTH108  pathlib would cost as much as the removal
+
+
+def _owner(uid: int, gid: int) -> tuple[int, int]:
+    return uid, gid
 
 
 def _unused(nodes: Iterable[Node]) -> list[Node]:

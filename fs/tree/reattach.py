@@ -41,6 +41,8 @@ def to_other_fleet_db(st: State) -> None:
             keepers.keep(st, numbers[dir_id])
     for row_id in list(overlay.owners):
         overlay.set_owner(row_id, None)
+    for row_id in list(overlay.times):
+        overlay.set_times(row_id, None)
     _move_seals(st, numbers)
     st.forget_paths()
 

@@ -32,6 +32,10 @@ def recover(st: State, work_dir: Path) -> None:
     for node in overlay.all_nodes():
         _recover_node(st, node, is_other_boot)
     _recover_entries(st)
+    used = {file.id for node in overlay.all_nodes() for file in node.files}
+    used |= {ref.layer for ref in overlay.seals.values() if ref.layer is not None}
+    for work_id in overlay.stored_work_ids() - used:
+        overlay.drop_file(work_id, remove=True)
     overlay.set_meta("boot_id", st.env.boot_id())
     overlay.try_commit(full=True)
 

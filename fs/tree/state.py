@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fs.tree.inodes import Inodes
-from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, Node
+from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, LocalTimes, Node
 from fs.tree.overlay import Overlay
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
@@ -46,7 +46,6 @@ class State:
         self.keepers: set[Key] = set()
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
         self.noted_at: dict[Pending, float] = {}
-        self.local_times: dict[int, tuple[int, int]] = {}  # (mtime_ns, ctime_ns) of shown rows that only we know
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
@@ -68,10 +67,10 @@ class State:
         """A shown row under the number `ino`."""
         mtime_ns, ctime_ns, blocks = row.mtime_ns, row.ctime_ns, 0
         uid, gid = self.overlay.owners.get(row.id) or (row.uid, row.gid)
-        local = self.local_times.get(ino)
+        local = self.overlay.times.get(row.id)
         if local is not None:
-            ctime_ns = max(ctime_ns, local[1])
-            mtime_ns = max(mtime_ns, local[0]) if row.kind == DIR else mtime_ns
+            ctime_ns = max(ctime_ns, local.ctime_ns)
+            mtime_ns = max(mtime_ns, local.mtime_ns) if row.kind == DIR else mtime_ns
         if row.kind == FILE and row.size:
             is_local = row.value in self._local_values or self.is_local(row)
             blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
@@ -271,14 +270,19 @@ class State:
             node.mtime_ns = node.ctime_ns = now_ns
             self.overlay.put_node(node)
             return
-        self.keep_times(dir_id, now_ns, now_ns)
+        row_id = self.inodes.row_id(dir_id) or dir_id
+        known = self.overlay.times.get(row_id)
+        row = self.view.row(row_id) if known is None else None
+        version = known.version if known is not None else (row.version or 0) if row is not None else 0
+        self.keep_times(row_id, LocalTimes(now_ns, now_ns, version))
 
-    def keep_times(self, ino: int, mtime_ns: int, ctime_ns: int) -> None:
+    def keep_times(self, row_id: int, times: LocalTimes) -> None:
         """Times of a shown row that only we know, as long as there is room for them."""
-        if len(self.local_times) >= LOCAL_TIMES_KEPT:
-            for old in list(itertools.islice(self.local_times, LOCAL_TIMES_KEPT // 2)):
-                del self.local_times[old]
-        self.local_times[ino] = (mtime_ns, ctime_ns)
+        known = self.overlay.times
+        if len(known) >= LOCAL_TIMES_KEPT and row_id not in known:
+            for old in list(itertools.islice(known, LOCAL_TIMES_KEPT // 2)):
+                self.overlay.set_times(old, None)
+        self.overlay.set_times(row_id, times)
 
     def is_local_folder(self, dir_id: int) -> bool:
         node = self.overlay.node(dir_id)

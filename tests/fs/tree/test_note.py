@@ -184,6 +184,17 @@ def test_the_kernel_hears_of_nothing_when_all_is_as_it_was(yoga: Machine) -> Non
     yoga.tree.open(number, write=False).release()  # and its pages are still right: no ESTALE
 
 
+def test_a_refused_change_that_is_removed_leaves_no_bytes(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    [seal] = yoga.seal()
+    with yoga.db.transaction() as txn:
+        txn.answer(seal.seal_id, "refused", None, "for a test")
+    yoga.unlink("a")
+    yoga.note()
+    yoga.cycle()
+    assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
+
+
 def test_a_directory_keeps_its_times(yoga: Machine) -> None:
     yoga.mkdir("d")
     yoga.seal()
@@ -192,6 +203,78 @@ def test_a_directory_keeps_its_times(yoga: Machine) -> None:
     before = yoga.attr("d")
     yoga.cycle()
     assert yoga.attr("d").mtime_ns == before.mtime_ns
+    yoga.restart()
+    assert yoga.attr("d").mtime_ns == before.mtime_ns
+
+
+def test_a_directory_keeps_its_times_over_restarts(yoga: Machine, bates: Machine) -> None:
+    bates.mkdir("d")
+    bates.write("d/a", b"")
+    bates.cycle()
+    yoga.learn()
+    for change in (
+        lambda: yoga.write("d/b", b""),
+        lambda: yoga.rename("d/b", "d/c"),
+        lambda: yoga.unlink("d/a"),
+        lambda: yoga.mkdir("e"),
+    ):
+        yoga.fleet.clock.elapsed += 5
+        change()
+        yoga.tree.commit()
+        before = {path: (yoga.attr(path).mtime_ns, yoga.attr(path).ctime_ns) for path in ("", "d")}
+        assert yoga.env.now_ns() in {mtime_ns for mtime_ns, _ in before.values()}
+        yoga.restart()
+        assert {path: (yoga.attr(path).mtime_ns, yoga.attr(path).ctime_ns) for path in ("", "d")} == before
+        yoga.cycle()
+        yoga.restart()
+        assert {path: (yoga.attr(path).mtime_ns, yoga.attr(path).ctime_ns) for path in ("", "d")} == before
+        yoga.check()
+
+
+def test_times_that_were_set_elsewhere_later_win(yoga: Machine, bates: Machine) -> None:
+    bates.mkdir("d")
+    bates.cycle()
+    yoga.learn()
+    yoga.note()
+    yoga.fleet.clock.elapsed += 5
+    yoga.write("d/b", b"")
+    yoga.cycle()
+    yoga.restart()
+    touched = yoga.attr("d").mtime_ns
+    bates.learn()
+    yoga.fleet.clock.elapsed += 5
+    bates.write("d/c", b"")  # moves the time of the folder, by an entry
+    bates.cycle()
+    yoga.learn()
+    yoga.note()
+    assert yoga.attr("d").mtime_ns > touched
+    yoga.fleet.clock.elapsed += 5
+    bates.tree.setattr(bates.ino("d"), mtime_ns=1000)
+    bates.cycle()
+    yoga.learn()
+    yoga.note()
+    assert yoga.attr("d").mtime_ns == bates.attr("d").mtime_ns == 1000
+    yoga.restart()
+    assert yoga.attr("d").mtime_ns == 1000
+    assert not yoga.tree.state.overlay.times.keys() - {1}
+
+
+def test_times_of_what_is_gone_go(yoga: Machine, bates: Machine) -> None:
+    bates.mkdir("d")
+    bates.cycle()
+    yoga.learn()
+    yoga.fleet.clock.elapsed += 5
+    yoga.write("d/b", b"")
+    yoga.cycle()
+    assert yoga.ino("d") in yoga.tree.state.overlay.times
+    bates.learn()
+    bates.unlink("d/b")
+    bates.rmdir("d")
+    bates.cycle()
+    yoga.learn()
+    yoga.note()
+    assert yoga.walk() == {}
+    assert not yoga.tree.state.overlay.times.keys() - {1}
 
 
 @pytest.fixture

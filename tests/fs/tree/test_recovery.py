@@ -124,6 +124,18 @@ def test_after_a_power_cut_what_was_not_synced_is_not_trusted(yoga: Machine) -> 
     assert yoga.tree.seal_begin().interrupted == ["loose"]
 
 
+def test_rows_of_work_files_that_belong_to_nothing_go(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.tree.abandon()
+    db = yoga.env.connect(yoga.paths.tree_db)
+    db.execute("INSERT INTO work VALUES (77, 5, 1, 0)")
+    db.close()
+    yoga.restart()
+    yoga.check()
+    assert len(yoga.tree.state.overlay.stored_work_ids()) == 1
+    yoga.cycle()
+
+
 def test_a_power_cut_while_fsync_waits_for_the_disk(yoga: Machine) -> None:
     handle = yoga.create("f")
     handle.write(0, b"not yet on the disk")

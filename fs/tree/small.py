@@ -1,0 +1,54 @@
+"""Small tables of tree.db that are held in memory as a whole: number -> a few columns."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+V = TypeVar("V")
+
+
+class SmallTable(Generic[V]):
+    """Read at the start, written behind: `write` puts what has changed since `written`."""
+
+    def __init__(
+        self, name: str, columns: tuple[str, ...], of_row: Callable[..., V], to_row: Callable[[V], tuple[Any, ...]]
+    ) -> None:
+        """columns: the first is the number. of_row takes the others; to_row gives them."""
+        self.rows: dict[int, V] = {}
+        self._changed: set[int] = set()
+        self._select = f"SELECT {', '.join(columns)} FROM {name}"
+        self._delete = f"DELETE FROM {name} WHERE {columns[0]} = ?"
+        self._put = f"INSERT OR REPLACE INTO {name} VALUES ({', '.join('?' * len(columns))})"
+        self._of_row = of_row
+        self._to_row = to_row
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        for number, *values in connection.execute(self._select):
+            self.rows[number] = self._of_row(*values)
+
+    def put(self, number: int, value: V | None) -> None:
+        """None: the row goes."""
+        if self.rows.get(number) == value:
+            return
+        if value is None:
+            del self.rows[number]
+        else:
+            self.rows[number] = value
+        self._changed.add(number)
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self._changed)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        if not self._changed:
+            return
+        rows = self.rows
+        connection.executemany(self._delete, [(number,) for number in self._changed if number not in rows])
+        connection.executemany(
+            self._put, [(number, *self._to_row(rows[number])) for number in self._changed if number in rows]
+        )
+
+    def written(self) -> None:
+        """What `write` put is committed."""
+        self._changed.clear()
