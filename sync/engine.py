@@ -365,10 +365,10 @@ class Engine:
     def refused_seals(self) -> dict[bytes, str]:
         return refused_seals(self.context.db)
 
-    def unpublishable(self) -> dict[str, str]:
-        """path -> why its seal could not be published when it was last tried."""
-        standing = self.context.problems.current()
-        return {problem.subject: problem.message for problem in standing if problem.kind is ProblemKind.REFUSED}
+    def unpublishable(self) -> dict[str, tuple[str, str]]:
+        """path -> (why its seal could not be published when it was last tried, what to do)."""
+        refused = [problem for problem in self.context.problems.current() if problem.kind is ProblemKind.REFUSED]
+        return {problem.subject: (problem.message, problem.hint) for problem in refused}
 
     def has_rival(self, path: str) -> bool:
         """True if live heads of different value stand at this path."""

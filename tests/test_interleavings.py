@@ -4,11 +4,14 @@ Each test is the shortest schedule for one rule. Those that need acknowledgement
 core (tests/sync/core).
 """
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from worldkit import World, WorldMachine
+
+from sync.reports.status import Running, unsafe_now
 
 pytestmark = pytest.mark.logs_trouble
 
@@ -601,3 +604,61 @@ def test_an_idle_clone_notices(world: World, yoga: WorldMachine, bates: WorldMac
     twin.learn(), twin.feed()
     assert twin.db.machine_id != yoga.db.machine_id
     assert twin.text("a") == "new"
+
+
+@pytest.mark.parametrize("how", ["remove", "rename", "rewrite", "replace"])
+def test_what_cannot_be_published_holds_up_nothing_newer(
+    world: World, yoga: WorldMachine, bates: WorldMachine, how: str
+) -> None:
+    """A change of a file whose base is lost; then the person does what status says helps."""
+    yoga.write("f", random.Random(1).randbytes(5000))
+    world.settle()
+    for key in [key for key in world.store.objects if key.startswith("packs/")]:
+        del world.store.objects[key]
+    bates.patch("f", 2500, b"changed")
+    bates.publish()
+    assert list(refused(bates)) == ["f"]
+    assert refused(bates)["f"][1]
+    if how == "remove":
+        bates.unlink("f")
+    elif how == "rename":
+        bates.rename("f", "g")
+    elif how == "rewrite":
+        put(bates, "f", "new")
+    else:
+        save_by_rename(bates, "f", "new")
+    bates.tree.commit()
+    for _ in range(3):
+        bates.work()
+        bates.note()
+        bates.tree.state.retry_at.clear()  # half a minute later
+        bates.seal()
+        bates.work()
+        bates.note()
+    yoga.learn()
+    yoga.feed()
+    if how == "rename":
+        assert list(refused(bates)) == ["f", "g"]
+        assert yoga.exists("f") and not yoga.exists("g")
+        bates.unlink("g")
+        bates.tree.commit()
+        for _ in range(3):
+            bates.work()
+            bates.note()
+            bates.tree.state.retry_at.clear()
+            bates.seal()
+    assert refused(bates) == {}
+    world.settle()
+    for machine in world.machines:
+        assert machine.names() == (["f"] if how in ("rewrite", "replace") else [])
+        assert machine.text("f") == ("new" if how in ("rewrite", "replace") else None)
+    assert bates.tree_reader.dirty(bates.db.view.path_of) == []
+
+
+def refused(machine: WorldMachine) -> dict[str, tuple[str, str]]:
+    """What `status` says cannot be published."""
+    problems = machine.context.problems.current()
+    found = {problem.subject: (problem.message, problem.hint) for problem in problems if problem.kind == "refused"}
+    unsafe = unsafe_now(machine.db, machine.tree_reader, Running(engine=True, mount=True), found)
+    assert [item.path for item in unsafe if item.state == "refused"] == sorted(found)
+    return found

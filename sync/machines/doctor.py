@@ -49,7 +49,7 @@ async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
     found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
     problems: list[dict[str, str]] = engine["problems"] if engine else []
     found += [
-        Finding(problem["kind"], False, problem["message"], "'tcfs fsck' tells what depends on it")
+        Finding(problem["kind"], False, problem["message"], problem["hint"] or "'tcfs fsck' tells what depends on it")
         for problem in problems
     ]
     return found

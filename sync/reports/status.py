@@ -1,7 +1,8 @@
 """What is not safe yet, and why: one reason and one next step a path."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from sync.core.paths import is_below
 from sync.machines.lock import is_held
@@ -18,6 +19,8 @@ _TAKEN = "SELECT seal_id, answer, reason FROM taken"
 
 
 Answers = Mapping[bytes, tuple[str, str]]  # seal_id -> (answer, reason)
+Refused = Mapping[str, tuple[str, str]]  # path -> (reason, next step)
+NOTHING: Final[Refused] = MappingProxyType({})
 
 
 class Unsafe(NamedTuple):
@@ -37,15 +40,20 @@ class Running(NamedTuple):
     store_trouble: str = ""
 
 
-def unsafe_paths(dirty: Iterable[Dirty], answers: Answers, queued: Iterable[str], running: Running) -> list[Unsafe]:
+def unsafe_paths(
+    dirty: Iterable[Dirty], answers: Answers, queued: Iterable[str], running: Running, refused: Refused = NOTHING
+) -> list[Unsafe]:
     """Every path that is not safe, once, by path: the step it still has the longest way from decides.
 
-    A sealed state that is answered is safe as soon as it is not queued any more, noted by the mount or not.
+    A sealed state that is answered is safe as soon as it is not queued any more, noted by the mount or not. refused:
+    what the engine has tried to publish, and could not.
     """
     found: dict[str, Unsafe] = {}
     for item in dirty:
         answer, reason = answers.get(item.seal_id or b"", ("", ""))
-        if answer == "refused":
+        if item.path in refused:
+            found.setdefault(item.path, _refused(item.path, *refused[item.path]))
+        elif answer == "refused" and item.state is DirtyState.SEALED:
             found.setdefault(item.path, _refused(item.path, reason))
         elif not (answer and item.state is DirtyState.SEALED):
             found.setdefault(item.path, _of_dirty(item, running))
@@ -54,11 +62,11 @@ def unsafe_paths(dirty: Iterable[Dirty], answers: Answers, queued: Iterable[str]
     return sorted(found.values())
 
 
-def unsafe_now(db: FleetDb, tree: TreeReader, running: Running) -> list[Unsafe]:
+def unsafe_now(db: FleetDb, tree: TreeReader, running: Running, refused: Refused = NOTHING) -> list[Unsafe]:
     """What is not safe as the databases say now. The queue is read last: nothing can slip through between the reads."""
     dirty = tree.dirty(db.view.path_of)
     answers = {seal_id: (answer, reason or "") for seal_id, answer, reason in db.query(_TAKEN)}
-    return unsafe_paths(dirty, answers, queued_paths(db), running)
+    return unsafe_paths(dirty, answers, queued_paths(db), running, refused)
 
 
 def queued_paths(db: FleetDb) -> list[str]:
@@ -71,8 +79,8 @@ def refused_seals(db: FleetDb) -> dict[bytes, str]:
     return {seal_id: reason or "" for seal_id, answer, reason in db.query(_TAKEN) if answer == "refused"}
 
 
-def _refused(path: str, reason: str) -> Unsafe:
-    return Unsafe(path, "refused", f"cannot be published: {reason}", "rename it or remove it")
+def _refused(path: str, reason: str, next_step: str = "") -> Unsafe:
+    return Unsafe(path, "refused", f"cannot be published: {reason}", next_step or "rename it or remove it")
 
 
 def _of_dirty(item: Dirty, running: Running) -> Unsafe:
@@ -104,7 +112,9 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         store_trouble=str(engine.get("store_trouble", "")) if engine else "",
     )
     mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
-    found = unsafe_now(state.db, state.tree, running)
+    problems = engine["problems"] if engine else []
+    refused = {item["subject"]: (item["message"], item["hint"]) for item in problems if item["kind"] == "refused"}
+    found = unsafe_now(state.db, state.tree, running, refused)
     chosen = [item for item in found if is_among(item.path, paths)]
     return {
         "fleet": state.config.name,

@@ -102,7 +102,7 @@ class Goal:
         self._stuck = {path: self._stuck.get(path, now) for path in self._waiting if path in stuck}
         for path, since in self._stuck.items():
             if now - since >= STUCK_S:
-                self.refused[path] = stuck[path]
+                self.refused[path] = stuck[path][0]
                 del self._waiting[path]
 
     def _has_arrived(self, then: Dirty, now: Dirty | None) -> bool:

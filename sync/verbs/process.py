@@ -52,7 +52,12 @@ async def engine(engine: "Engine", args: dict[str, object], progress: Progress) 
             "trouble": mount_trouble,
         },
         "problems": [
-            {"kind": problem.kind.value, "subject": problem.subject, "message": problem.message}
+            {
+                "kind": problem.kind.value,
+                "subject": problem.subject,
+                "message": problem.message,
+                "hint": problem.hint,
+            }
             for problem in engine.context.problems.current()
         ],
         "store": {area: msgspec.to_builtins(usage) for area, usage in areas.items()},
@@ -108,7 +113,7 @@ async def down(engine: "Engine", args: dict[str, object], progress: Progress) ->
     mountpoint = await _take_away(engine, asked.force)
     await _settle(engine, LAST_S, progress)
     running = Running(engine=True, mount=False, store_trouble=engine.store_trouble())
-    left = unsafe_now(engine.context.db, engine.tree, running)
+    left = unsafe_now(engine.context.db, engine.tree, running, engine.unpublishable())
     engine.stop.set()
     data: dict[str, object] = {
         "mountpoint": mountpoint,

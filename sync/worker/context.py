@@ -30,11 +30,15 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that status, doctor and a pull's exit code tell of. subject: the object's key or the rel_path."""
+    """One thing that status, doctor and a pull's exit code tell of. subject: the object's key or the rel_path.
+
+    hint: what to do about it, '' where nothing is known.
+    """
 
     kind: ProblemKind
     subject: str
     message: str
+    hint: str = ""
 
 
 class Problems:
@@ -43,9 +47,9 @@ class Problems:
     def __init__(self) -> None:
         self._standing: dict[tuple[ProblemKind, str], Problem] = {}
 
-    def report(self, kind: ProblemKind, subject: str, message: str) -> bool:
+    def report(self, kind: ProblemKind, subject: str, message: str, hint: str = "") -> bool:
         """True if it is news: only then is it worth a line in the log."""
-        key, problem = (kind, subject), Problem(kind, subject, message)
+        key, problem = (kind, subject), Problem(kind, subject, message, hint)
         is_news = self._standing.get(key) != problem
         self._standing[key] = problem
         return is_news

@@ -12,13 +12,25 @@ from sync.core.manifest import Kind, VersionId
 from sync.core.ranges import RangeSet
 from sync.state.rows import DIR, FILE, SYMLINK, NodePlace
 from sync.state.tree.reader import Seal, TreeReader, layer_path
-from sync.worker.change import Batch, Change, Content, FolderMove, KeepSource, LayerSource, Source
+from sync.worker.change import (
+    Answer,
+    Batch,
+    Change,
+    Content,
+    FolderMove,
+    KeepSource,
+    LayerSource,
+    Outcome,
+    Source,
+)
 from sync.worker.context import Context, ProblemKind
 from sync.worker.publish import Publication, Publisher
 
 ANSWERS_MAX: Final = 1_000_000  # the engine prunes what the mount has noted
 
 _UNPUBLISHABLE: Final = (Integrity, NotFound, BadFormat)
+_HINT_PATH: Final = "rename it or remove it"
+_HINT_CONTENT: Final = "bring that back, and it goes out by itself; or write the file anew, or remove it"
 _KINDS: Final = {FILE: Kind.FILE, DIR: Kind.DIR, SYMLINK: Kind.SYMLINK}
 
 
@@ -30,12 +42,14 @@ class SealWorker:
         self._tree = tree
         self._work_dir = work_dir
         self._publisher = publisher
+        self._reported: set[str] = set()  # paths of changes that cannot be published
         self._lock = asyncio.Lock()
 
     async def run_once(self) -> int:
         """Publish every seal that has no answer; how many were answered. StoreAway, NoSpace and the like, as raised.
 
-        A seal that cannot be published now (its base is damaged, its layer is gone) stays, and is reported.
+        A seal that cannot be published now (its base is damaged, its layer is gone) stays, and is reported; once
+        something newer than what it froze waits behind it, it is answered as refused, so that that can go out.
         """
         async with self._lock:
             # Answers before rows: a row whose answer the mount has noted in between is gone then, not published again.
@@ -44,11 +58,13 @@ class SealWorker:
             for _, round_seals in groupby(seals, key=lambda seal: seal.round):
                 for step in _steps(list(round_seals)):
                     answered += await self._publish(step)
+            if self._reported:
+                await self._context.env.run_io(self._clear_settled)
             return answered
 
     def has_work(self) -> bool:
-        """True if a seal waits for its answer."""
-        return bool(self._tree.seals(self._answered()))
+        """True if a seal waits for its answer, or if something was reported that may have been settled."""
+        return bool(self._reported or self._tree.seals(self._answered()))
 
     def _answered(self) -> set[bytes]:
         return {taken.seal_id for taken in self._context.db.view.taken_after(0, ANSWERS_MAX)}
@@ -56,32 +72,65 @@ class SealWorker:
     async def _publish(self, step: Sequence[Seal]) -> int:
         """One batch: a folder's rename, or everything between two of them."""
         if step[0].op == "movedir":
-            await self._publisher.publish([_folder_move(step[0])])
+            published = await self._publisher.publish([_folder_move(step[0])])
+            self._tell(published.answers[0])
             return 1
         async with self._publisher.begin() as publication:
+            refused: list[Seal] = []
             try:
                 changes = _changes(await publication.ingest_layers([self._change(seal) for seal in step]))
             except (*_UNPUBLISHABLE, OSError):
-                changes = await self._one_by_one(step, publication)
+                changes, refused = await self._one_by_one(step, publication)
             published = await publication.commit([changes])
-        for answer in published.answers[0]:
-            self._context.problems.clear(ProblemKind.REFUSED, answer.path)
-        return len(published.answers[0])
+        self._tell(published.answers[0])
+        return len(published.answers[0]) + len(refused)
 
-    async def _one_by_one(self, step: Sequence[Seal], publication: Publication) -> list[Change]:
-        """Those that can be published; the others are reported."""
-        changes: list[Change] = []
+    def _tell(self, answers: Sequence[Answer]) -> None:
+        """What could not be published, and what can be again."""
+        for answer in answers:
+            if answer.outcome is Outcome.REFUSED:
+                self._report(answer.path, answer.reason, _HINT_PATH)
+            else:
+                self._clear(answer.path)
+
+    async def _one_by_one(self, step: Sequence[Seal], publication: Publication) -> tuple[list[Change], list[Seal]]:
+        """(those that can be published, the overtaken ones that were refused). The others are reported.
+
+        What a removal has moved to a place that cannot be published stays where it was: nobody is to lose sight of it.
+        """
+        ready: dict[bytes, Sequence[Change]] = {}
+        failed: list[tuple[Seal, TcfsError]] = []
         for seal in step:
             try:
-                changes += _changes(await publication.ingest_layers([self._change(seal)]))
+                ready[seal.seal_id] = _changes(await publication.ingest_layers([self._change(seal)]))
             except FileNotFoundError:
-                self._layer_gone(seal)
-            except OSError as error:
-                reason = f"{layer_path(self._work_dir, seal.layer or 0)}: {error.strerror}"
-                self._report(seal, TcfsError(f"the local bytes of {seal.path} cannot be read: {reason}"))
-            except _UNPUBLISHABLE as error:
-                self._report(seal, error)
-        return changes
+                if self._is_layer_lost(seal):
+                    failed.append((seal, NotFound(f"the local bytes of {seal.path} are gone: {self._layer(seal)}")))
+            except OSError as broken:
+                reason = f"the local bytes of {seal.path} cannot be read: {self._layer(seal)}: {broken.strerror}"
+                failed.append((seal, TcfsError(reason)))
+            except _UNPUBLISHABLE as broken:
+                failed.append((seal, broken))
+        refused = [seal for seal, error in failed if self._refuse_overtaken(seal, error)]
+        for seal, error in failed:
+            if seal not in refused:
+                self._report(seal.path, error.message, _HINT_CONTENT)
+        stuck = {seal.path for seal, _ in failed}
+        for seal in step:
+            if seal.op == "remove" and seal.moved_to in stuck and ready.pop(seal.seal_id, None) is not None:
+                self._report(seal.path, f"it went to {seal.moved_to}, which cannot be published", _HINT_CONTENT)
+        return [change for seal in step for change in ready.get(seal.seal_id, ())], refused
+
+    def _refuse_overtaken(self, seal: Seal, error: TcfsError) -> bool:
+        """Nobody needs the state that this seal froze any more, and what came after it cannot be sealed before its
+        answer: True, and answered.
+        """
+        if not self._tree.is_overtaken(seal.seal_id):
+            return False
+        with self._context.db.transaction() as txn:
+            txn.answer(seal.seal_id, Outcome.REFUSED.value, reason=error.message)
+        self._clear(seal.path)
+        return True
 
     def _change(self, seal: Seal) -> Change:
         seen = frozenset(seal.seen)
@@ -133,14 +182,26 @@ class SealWorker:
             return Content(0, content_id(self._context.keys, [], []))
         return LayerSource(None, None, RangeSet(), 0, size)
 
-    def _layer_gone(self, seal: Seal) -> None:
-        """The mount renames a layer once it has noted the answer; without one the bytes are lost, and that is told."""
-        if self._context.db.view.answer(seal.seal_id) is None and seal in self._tree.seals():
-            layer = layer_path(self._work_dir, seal.layer or 0)
-            self._report(seal, NotFound(f"the local bytes of {seal.path} are gone: {layer}", path=seal.path))
+    def _layer(self, seal: Seal) -> Path:
+        return layer_path(self._work_dir, seal.layer or 0)
 
-    def _report(self, seal: Seal, error: TcfsError) -> None:
-        self._context.problems.report(ProblemKind.REFUSED, seal.path, error.message)
+    def _is_layer_lost(self, seal: Seal) -> bool:
+        """The mount renames a layer once it has noted the answer; without one the bytes are lost, and that is told."""
+        return self._context.db.view.answer(seal.seal_id) is None and seal in self._tree.seals()
+
+    def _report(self, path: str, message: str, hint: str) -> None:
+        self._reported.add(path)
+        self._context.problems.report(ProblemKind.REFUSED, path, message, hint)
+
+    def _clear(self, path: str) -> None:
+        self._reported.discard(path)
+        self._context.problems.clear(ProblemKind.REFUSED, path)
+
+    def _clear_settled(self) -> None:
+        """What was reported and is not changed here any more: published since, renamed, removed, given up."""
+        dirty = {item.path for item in self._tree.dirty(self._context.db.view.path_of)}
+        for path in self._reported - dirty - {seal.path for seal in self._tree.seals(self._answered())}:
+            self._clear(path)
 
 
 def _steps(seals: Sequence[Seal]) -> Iterator[list[Seal]]:

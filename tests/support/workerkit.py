@@ -227,6 +227,12 @@ class Mount:
         defaults = {"kind": 1, "mode": 0o644, "size": len(data), "mtime_ns": 1, "ctime_ns": 1}
         return self.seal("put", path, layer=self.layer([(0, data)]), limit_below=0, **(defaults | columns))
 
+    def dirty(self, name: str, seal_id: bytes | None = None) -> None:
+        """A changed entry of the root, frozen by seal_id."""
+        sealed_gen = None if seal_id is None else 1
+        row = (name, seal_id, sealed_gen)
+        self.connection.execute("INSERT INTO entry (parent, name, seal_id, sealed_gen) VALUES (1, ?, ?, ?)", row)
+
     def note(self) -> None:
         """Forget the seals that have an answer."""
         for taken in self.machine.db.view.taken_after(0):

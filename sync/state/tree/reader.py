@@ -113,6 +113,12 @@ class TreeReader:
         rows = self._all(f"SELECT {_SEAL_COLUMNS} FROM seal ORDER BY ord")
         return [_seal(row) for row in rows if row[1] not in known]
 
+    def is_overtaken(self, seal_id: bytes) -> bool:
+        """True if what a seal froze is not what stands there any more: its entry or its node has been changed since."""
+        held = "SELECT gen = sealed_gen FROM {} WHERE seal_id = ?"
+        rows = [*self._all(held.format("entry"), seal_id), *self._all(held.format("node"), seal_id)]
+        return not all(row[0] for row in rows)
+
     def has_seals(self) -> bool:
         return bool(self._all("SELECT 1 FROM seal LIMIT 1"))
 

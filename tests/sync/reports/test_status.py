@@ -47,6 +47,17 @@ def test_a_refused_seal_says_why():
     assert (found.state, found.reason) == ("refused", "cannot be published: no such base")
 
 
+@pytest.mark.parametrize("state", [DirtyState.SEALED, DirtyState.UNSEALED])
+def test_what_the_engine_could_not_publish_does_not_go_out_by_itself(state):
+    refused = {"a": ("packs/x is missing", "bring it back")}
+    (found,) = unsafe_paths([Dirty("a", state, False, b"s")], {}, [], ALL, refused)
+    assert found == ("a", "refused", "cannot be published: packs/x is missing", "bring it back")
+
+
+def test_what_came_after_a_refused_seal_goes_out():
+    assert one(DirtyState.UNSEALED, seal_id=b"s", answers={b"s": ("refused", "no base")}).state == "unsealed"
+
+
 def test_each_path_once():
     dirty = [Dirty("a", DirtyState.UNSEALED, False, None), Dirty("a", DirtyState.SEALED, False, None)]
     found = unsafe_paths(dirty, {}, ["a", "b"], ALL)

@@ -160,12 +160,19 @@ def test_a_layer_that_is_gone(fleet: Fleet, yoga: Machine, mount: Mount) -> None
     async def go() -> None:
         with mount.round():
             lost = mount.put_file("lost", b"hello", node=3)
+            mount.dirty("lost", lost)
             kept = mount.put_file("kept", b"hello", node=5)
         layer_path(yoga.folder / "work", 1).unlink()
         assert await yoga.sealer.run_once() == 1
         assert yoga.db.view.answer(lost) is None
         assert answer(yoga, kept)[0] == "queued"
         assert yoga.problems(ProblemKind.REFUSED)
+        assert yoga.db.view.answer(lost) is None  # nothing newer waits for that
+        mount.note()
+        mount.connection.execute("UPDATE entry SET gen = 2 WHERE seal_id = ?", (lost,))
+        assert await yoga.sealer.run_once() == 1
+        assert answer(yoga, lost)[0] == "refused"
+        assert not yoga.problems(ProblemKind.REFUSED)
 
     run(go(), fleet.clock)
 
@@ -174,10 +181,23 @@ def test_a_path_that_cannot_be(fleet: Fleet, yoga: Machine, mount: Mount) -> Non
     async def go() -> None:
         with mount.round():
             bad = mount.put_file("a/../b", b"hello", node=3)
+            mount.dirty("a/../b", bad)
             good = mount.put_file("b", b"hello", node=5)
         await yoga.sealer.run_once()
         assert answer(yoga, bad)[0] == "refused"
         assert answer(yoga, good)[0] == "queued"
+        # It is told until nobody has changed anything there any more.
+        (problem,) = yoga.context.problems.current()
+        assert (problem.subject, problem.hint) == ("a/../b", "rename it or remove it")
+        mount.note()
+        mount.connection.execute("UPDATE entry SET seal_id = NULL, sealed_gen = NULL")
+        assert yoga.sealer.has_work()
+        await yoga.sealer.run_once()
+        assert yoga.problems(ProblemKind.REFUSED)
+        mount.connection.execute("DELETE FROM entry")
+        await yoga.sealer.run_once()
+        assert not yoga.problems(ProblemKind.REFUSED)
+        assert not yoga.sealer.has_work()
 
     run(go(), fleet.clock)
 
