@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cli.render import Out
+from sync.interpreter import calm_interpreter
 
 # verb -> module: nothing is imported before it is needed, so that a short verb starts fast
 VERBS = {
@@ -61,6 +62,7 @@ def tcfs(ctx: click.Context, as_json: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one verb and exits with its code: see sync.core.errors for the codes of failures."""
+    calm_interpreter()
     args = sys.argv[1:] if argv is None else argv
     code = run(args)
     try:

@@ -37,6 +37,7 @@ from fs.tree.tree import Tree
 from sync.core.codec import Keys
 from sync.core.errors import BadConfig, TcfsError
 from sync.env import Env, RealEnv
+from sync.interpreter import calm_interpreter
 from sync.ipc import frames
 from sync.state.home import FleetConfig, FleetPaths, Home
 from sync.state.migrate import schema_version
@@ -45,7 +46,6 @@ from sync.state.tree.database import tree_schema
 from sync.state.view import FLEET_PACKAGE, ShownView
 
 MAX_TASKS = 500  # requests in flight: so many readers may wait for the network before anybody else has to
-GC_THRESHOLD = 20_000  # new objects between two collections: hardly anything here is a cycle, and rows live long
 STOP_S = 2.0  # what still waits for the network when the mount ends is given up after this
 LOG_NAME = "mount.log"
 LOG_BYTES = 5 * 1024 * 1024
@@ -80,6 +80,7 @@ class Options(NamedTuple):
 
 def main() -> int:
     """Mount and serve until it ends; the exit code."""
+    calm_interpreter()
     try:
         options = Options.from_environ(os.environ)
         options.paths.make_dirs()
@@ -132,7 +133,6 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
         _attach(adapter, options.mountpoint, mounted)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
         gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
         log.info("mounted at %s", options.mountpoint)
         trio.run(_run, options, adapter, volume, callbacks, quick, mounted)
 

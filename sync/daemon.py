@@ -15,6 +15,7 @@ from typing import Final
 from sync.core.errors import BadConfig, TcfsError
 from sync.engine import Engine, EngineBusy, run_engine
 from sync.env import NICENESS, Env, RealEnv
+from sync.interpreter import calm_interpreter
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines.keeper import MountKeeper
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--background", action="store_true", help="detach; returns when the socket answers")
     parser.add_argument("--fleet", help="the fleet, if this machine is in several: its name or id")
     options = parser.parse_args(argv)
+    calm_interpreter()
     environ = os.environ
     os.umask(0o077)  # logs name paths; the mount inherits it
     try:

@@ -135,11 +135,8 @@ class PackWriter:
             await self._packing
 
     def _encode(self, group: Sequence[tuple[ChunkId, bytes]], nonces: bytes) -> list[_Encoded]:
-        encoded: list[_Encoded] = []
-        for number, (chunk, data) in enumerate(group):
-            nonce = nonces[number * NONCE_SIZE : (number + 1) * NONCE_SIZE]
-            encoded.append((chunk, *self._codec.encode(chunk, data, nonce), len(data)))
-        return encoded
+        encoded = self._codec.encode_many(group, nonces)
+        return [(chunk, body, flags, len(data)) for (chunk, data), (body, flags) in zip(group, encoded, strict=True)]
 
     async def _pack_groups(self) -> None:
         while (group := await self._groups.get()) is not None:

@@ -355,15 +355,14 @@ def _share_like(root: int, made: int, mask: int) -> None:
 
 
 def _write_all(file: int, data: Sequence[Buffer]) -> None:
-    left = [memoryview(part).cast("B") for part in data if memoryview(part).nbytes]
-    first = 0
-    while first < len(left):
-        written = os.writev(file, left[first : first + BUFFERS_MAX])
-        while first < len(left) and written >= left[first].nbytes:
-            written -= left[first].nbytes
-            first += 1
-        if written:
-            left[first] = left[first][written:]
+    for start in range(0, len(data), BUFFERS_MAX):
+        parts = data[start : start + BUFFERS_MAX]
+        size = sum(memoryview(part).nbytes for part in parts)
+        written = os.writev(file, parts) if size else 0
+        if written < size:  # seldom: a signal, or a disk that fills
+            rest = memoryview(b"".join(parts))[written:]
+            while rest:
+                rest = rest[os.write(file, rest) :]
 
 
 def _is_there(name: str, folder: int) -> bool:

@@ -1,7 +1,6 @@
 """What is to be published, and what became of it: the values that seals, pushes and the publisher exchange."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,15 +34,13 @@ class Content(msgspec.Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(msgspec.Struct, frozen=True):
     """All bytes of a file on this machine, read while it may still be written by others."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSource:
+class LayerSource(msgspec.Struct, frozen=True):
     """A sealed layer over a base: `spans` of the layer file, then the base's bytes below limit_below, then zeros.
 
     layer None: nothing but the size has changed; there are no spans.
@@ -56,8 +53,7 @@ class LayerSource:
     size: int  # bytes of the whole
 
 
-@dataclass(frozen=True, slots=True)
-class KeepSource:
+class KeepSource(msgspec.Struct, frozen=True):
     """The content of a known version, unchanged: no byte is read."""
 
     version: VersionId
@@ -66,9 +62,8 @@ class KeepSource:
 Source = FileSource | LayerSource | KeepSource
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One state of one path that shall become a version. kind TOMBSTONE removes it.
+class Change(msgspec.Struct, frozen=True):
+    """One state of one path that shall become a version. kind TOMBSTONE removes it, and has no state.
 
     seen: identities the writer had before them; those of other paths count by the moved_from rule only. last: what the
     entry was before (None: absent). moved_to: the rel_path a removed thing went to. seal_id: answered in fleet.db.
@@ -79,7 +74,7 @@ class Change:
     source: Source | Content | None = None
     mode: int = 0
     mtime_ns: int = 0
-    xattrs: Mapping[str, str] = field(default_factory=dict)  # name -> base64
+    xattrs: Mapping[str, str] = {}  # name -> base64
     target: str = ""
     seen: frozenset[VersionId] = frozenset()
     last: VersionId | None = None
@@ -96,8 +91,7 @@ class Change:
         return self.kind is Kind.TOMBSTONE
 
 
-@dataclass(frozen=True, slots=True)
-class FolderMove:
+class FolderMove(msgspec.Struct, frozen=True):
     """The rename of a shown directory: whatever shows under its NAME at that moment moves along, as one batch.
 
     mode, mtime_ns, xattrs: of the folder, where its old name has no record. place: its number, which stays.
@@ -121,8 +115,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What became of one change. version: the one queued, or the one that says the same already (None: nothing there).
 
     beside: live heads of another value that stand against the queued version; empty = no conflict.

@@ -4,7 +4,6 @@ Synchronous, and all of it inside one transaction of fleet.db: what is decided h
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -35,6 +34,7 @@ from sync.worker.movedir import moved_changes, show_path
 
 SEGMENT_RECORDS: Final = 20_000
 SEGMENT_BYTES: Final = 32 << 20  # of records; a sealed object holds 256 MiB at most
+NO_CONTENT: Final = Content(0, "")  # of a folder, a symlink, a removal
 
 _Written = dict[str, tuple[Version, tuple[VersionId, ...]]]  # path -> its new version, and the heads against it
 
@@ -49,8 +49,7 @@ class MissingChunks(Exception):
         self.chunks = chunks
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
+class _Refused(msgspec.Struct, frozen=True):
     change: Change
     reason: str
 
@@ -132,7 +131,7 @@ class Committer:
             kept = self.find(change.source.version)
             if kept is None:
                 return _Refused(change, f"version {change.source.version} is not known here")
-            change = replace(change, source=Content.of(kept.manifest))
+            change = msgspec.structs.replace(change, source=Content.of(kept.manifest))
         if change.kind is Kind.FILE and not isinstance(change.source, Content):
             return _Refused(change, "a file without content")
         if change.kind is Kind.SYMLINK and not change.target:
@@ -180,6 +179,7 @@ class Committer:
         heads = self._txn.versions.heads(change.path)
         own = self._txn.versions.own_newest(change.path, self._own_ids) if heads else {}
         stamp = new_clock(self._machine_id, self._next, item.seen, own)
+        content = change.source if isinstance(change.source, Content) else NO_CONTENT
         manifest = Manifest(
             version=2,
             seq=self._next,
@@ -193,11 +193,19 @@ class Committer:
             batch=batch,
             moved_from=change.moved_from,
             moved_to=_moved_to(change, written),
+            file_size=content.file_size,
+            content_id=content.content_id,
+            file_hash=content.file_hash,
+            chunks=content.chunks,
+            chunk_sizes=content.chunk_sizes,
+            chunk_pages=content.chunk_pages,
+            mode=change.mode,
+            mtime_ns=change.mtime_ns,
+            target=change.target,
+            xattrs=dict(change.xattrs),
         )
-        manifest = _with_state(manifest, change)
-        if isinstance(change.source, Content):
-            for page, data in change.source.pages:
-                self._txn.add_page(page, data)
+        for page, data in content.pages:
+            self._txn.add_page(page, data)
         line = self.add_record(manifest)
         version = Version(version_id(self._machine_id, manifest.seq, line), manifest)
         self._txn.insert_version(line, version, change.place)
@@ -303,25 +311,6 @@ def _state(change: Change) -> State | None:
         return None
     content_id = change.source.content_id if isinstance(change.source, Content) else ""
     return State(change.kind, content_id, change.target, change.mode, dict(change.xattrs), change.mtime_ns)
-
-
-def _with_state(manifest: Manifest, change: Change) -> Manifest:
-    if change.is_removal:
-        return manifest
-    content = change.source if isinstance(change.source, Content) else Content(0, "")
-    return msgspec.structs.replace(
-        manifest,
-        file_size=content.file_size,
-        content_id=content.content_id,
-        file_hash=content.file_hash,
-        chunks=content.chunks,
-        chunk_sizes=content.chunk_sizes,
-        chunk_pages=content.chunk_pages,
-        mode=change.mode,
-        mtime_ns=change.mtime_ns,
-        target=change.target,
-        xattrs=dict(change.xattrs),
-    )
 
 
 def _moved_to(change: Change, written: _Written) -> PathVersion | None:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -41,8 +40,7 @@ class BaseReader(Protocol):
     async def base_bytes(self, version: str, indexes: Sequence[int]) -> dict[int, bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
+class FileStat(msgspec.Struct, frozen=True):
     """What a file was like when its bytes were read. mode: 12 bits."""
 
     size: int
@@ -57,16 +55,14 @@ class FileStat:
         return FileStat(found.st_size, mtime_ns, ctime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
 
 
-@dataclass(frozen=True, slots=True)
-class Ingested:
+class Ingested(msgspec.Struct, frozen=True):
     """A file's content, all of it handed to the sink, and its stat at that moment."""
 
     content: Content
     stat: FileStat
 
 
-@dataclass(frozen=True, slots=True)
-class _Small:
+class _Small(msgspec.Struct, frozen=True):
     """A file of one chunk at most, read at once."""
 
     content: Content

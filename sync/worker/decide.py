@@ -9,8 +9,9 @@ folder still has; a folder is a change only if its mode or xattrs differ.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from sync.core.clock import strictly_less
 from sync.core.manifest import Kind, Manifest, Version, VersionId, split_version_id
@@ -26,16 +27,14 @@ class Versions(Protocol):
     def find(self, identity: str) -> Version | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True):
     """Write a version that supersedes `seen`."""
 
     change: Change
     seen: tuple[Version, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
+class Unchanged(msgspec.Struct, frozen=True):
     """Nothing to write; version: what says so, None if there is none."""
 
     change: Change

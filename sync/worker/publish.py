@@ -5,8 +5,10 @@ the outbox transaction leaves no trace but packs that no journal names.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from sync.cas.index import ChunkPlace
 from sync.cas.reader import ChunkReader
@@ -189,7 +191,7 @@ class Publication:
         layers = [change.source for change in batch if isinstance(change.source, LayerSource)]
         contents = iter(await self._publisher.layers.layers(layers, self))
         return [
-            replace(change, source=next(contents)) if isinstance(change.source, LayerSource) else change
+            msgspec.structs.replace(change, source=next(contents)) if isinstance(change.source, LayerSource) else change
             for change in batch
         ]
 

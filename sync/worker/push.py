@@ -1,9 +1,11 @@
 """Push: plain files and folders into the fleet. Nothing is removed there, and nobody else's change is replaced."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
 from sync.core.ignore import Ignore
@@ -19,14 +21,16 @@ from sync.worker.learn import Learner
 from sync.worker.plain import known_below, plain_of, real_place
 from sync.worker.publish import Publication, Publisher
 from sync.worker.report import ProgressCallback, TransferReport
+from sync.worker.threads import run_to_end
 from sync.worker.walk import LocalEntry, Skipped, walk
 
 SLICE_RECORDS: Final = 20_000  # changes of one batch: a larger push goes out in several
 SLICE_BYTES: Final = 4 << 30  # bytes read for one batch
 
+_Group = list[LocalEntry | Skipped]
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+
+class _Item(msgspec.Struct, frozen=True):
     """An entry with its change: the stat is that of the moment its bytes were read."""
 
     entry: LocalEntry
@@ -89,19 +93,23 @@ class _Run:
         self.report = TransferReport()
         self.pending: TcfsError | None = None
 
-    async def push(self, publication: Publication, groups: Iterator[list[LocalEntry | Skipped]], place: Path) -> None:
-        while True:
-            try:
-                group = await self._context.env.run_io(next, groups, None)
-            except FileNotFoundError as error:
-                raise NotFound(f"{place}: no such file or folder", path=str(place)) from error
-            except OSError as error:
-                raise local_error(place, error) from error
-            if group is None:
-                return
-            await self._add_group(publication, group)
-            if len(self._items) >= SLICE_RECORDS or self._slice_bytes >= SLICE_BYTES:
-                await self.commit(publication)
+    async def push(self, publication: Publication, groups: Iterator[_Group], place: Path) -> None:
+        coming = self._walk_on(groups)
+        try:
+            while (group := await coming) is not None:
+                coming = self._walk_on(groups)  # beside reading the files of this one
+                await self._add_group(publication, group)
+                if len(self._items) >= SLICE_RECORDS or self._slice_bytes >= SLICE_BYTES:
+                    await self.commit(publication)
+        except FileNotFoundError as error:
+            raise NotFound(f"{place}: no such file or folder", path=str(place)) from error
+        except OSError as error:
+            raise local_error(place, error) from error
+        finally:
+            await asyncio.gather(coming, return_exceptions=True)
+
+    def _walk_on(self, groups: Iterator[_Group]) -> "asyncio.Future[_Group | None]":
+        return asyncio.ensure_future(run_to_end(self._context.env, next, groups, None, io=True))
 
     async def _add_group(self, publication: Publication, group: Sequence[LocalEntry | Skipped]) -> None:
         wanted: list[tuple[LocalEntry, Known | None]] = []

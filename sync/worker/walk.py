@@ -3,9 +3,10 @@
 import os
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from sync.core.errors import BadPath
 from sync.core.ignore import Ignore
@@ -18,8 +19,7 @@ from sync.worker.xattrs import NO_XATTRS, Found, read_xattrs
 GROUP_ENTRIES: Final = 512  # what one hop to a thread brings back
 
 
-@dataclass(frozen=True, slots=True)
-class LocalEntry:
+class LocalEntry(msgspec.Struct, frozen=True):
     """A file, folder or symlink of this machine and the rel_path it would have."""
 
     path: str  # absolute
@@ -30,8 +30,7 @@ class LocalEntry:
     xattrs: Found = NO_XATTRS
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True):
     """What a push leaves out, and why. is_error: the person asked for it and does not get it."""
 
     path: str

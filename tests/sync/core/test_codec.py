@@ -1,4 +1,5 @@
 import threading
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from sync.core.codec import (
     CHUNK_OVERHEAD,
     CHUNK_RAW_MAX,
     FLAG_ZSTD,
+    NONCE_SIZE,
     ChunkCodec,
     ContentHasher,
     Keys,
@@ -170,6 +172,19 @@ def test_a_compressed_size_that_lies_is_refused_before_decompressing() -> None:
 def test_impossible_chunks_are_not_encoded(size: int) -> None:
     with pytest.raises(ValueError, match="a chunk is"):
         encode_chunk(KEYS, chunk_id(KEYS, b""), bytes(size), NONCE)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=3000), max_size=8), st.randoms(use_true_random=False))
+def test_many_chunks_at_once_are_each_encoded_under_a_nonce_of_their_own(datas: list[bytes], random: Random) -> None:
+    codec = ChunkCodec(KEYS)
+    nonces = random.randbytes(NONCE_SIZE * len(datas))
+    chunks = [(chunk_id(KEYS, data * 3), data * 3) for data in datas]
+    encoded = codec.encode_many(chunks, nonces)
+    assert [body[:NONCE_SIZE] for body, _ in encoded] == [
+        nonces[start : start + NONCE_SIZE] for start in range(0, len(nonces), NONCE_SIZE)
+    ]
+    for (name, data), (body, flags) in zip(chunks, encoded, strict=True):
+        assert codec.decode(name, body, flags, len(data)) == data
 
 
 def test_one_codec_in_many_threads() -> None:
