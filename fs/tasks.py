@@ -24,6 +24,7 @@ SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
 SEAL_SHARE = 4  # a round may take one part in so many of the time
 LOOK_S = 1.0  # lost hints are made good by then
 USED_S = 5.0  # between two reports of what was read
+SPARES_KEPT_S = 3.0  # work files made ahead, after the last one was needed
 RETRY_S = 1.0  # after a task has failed
 SEAL_NOW_S = 10.0  # how long a seal on request waits for answers to earlier ones
 INODES_AT_ONCE = 20_000  # looked at between two chances for requests
@@ -62,6 +63,7 @@ class Tasks:
         self._looking = Signal()
         self._telling = Signal()
         self._tidying = Signal()
+        self._making = Signal()
         self._removable: list[str | int] = []
         self._noted = trio.Condition()
         self._pace = Pace(volume.env.monotonic)
@@ -81,6 +83,8 @@ class Tasks:
         """An operation has changed the tree."""
         self._pace.changes += 1
         self._changed.set()
+        if self._tree.wants_spares:
+            self._making.set()
 
     def look_soon(self) -> None:
         """The feed, or the answers to seals, have moved."""
@@ -120,7 +124,8 @@ class Tasks:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             for task in (
-                self._commit, self._tidy, self._seal, self._look, self._tell_kernel, self._report_used,
+                self._commit, self._make_spares, self._tidy, self._seal, self._look, self._tell_kernel,
+                self._report_used,
             ):  # fmt: skip
                 nursery.start_soon(self._keep_running, task)
 
@@ -175,6 +180,15 @@ class Tasks:
                 await trio.to_thread.run_sync(remove_files, removable)
             if self._tree.wants_checkpoint:
                 await trio.to_thread.run_sync(self._tree.checkpoint)
+
+    async def _make_spares(self) -> None:
+        """Work files ahead of need, while programs make many."""
+        while True:
+            await self._making.wait(SPARES_KEPT_S)
+            if self._tree.wants_spares:
+                await trio.to_thread.run_sync(self._tree.order_spares())
+            else:
+                self._tree.drop_spares()
 
     def _remove_later(self, gone: list[str | int]) -> None:
         """What is lost by a kill is removed at the next start."""

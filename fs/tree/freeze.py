@@ -222,6 +222,7 @@ class Freezer:
         node.first_write, node.last_seal = None, st.env.monotonic()
         node.interrupted = node.unflushed = False
         st.overlay.put_node(node)
+        st.unshown.discard(node.id)
         last = entry.last if entry is not None else node.base
         ref = SealRef(seal_id, 0, path, op, layer.id if layer is not None else None, last, node.size)
         ref.node, ref.from_path = node.id, from_path
@@ -279,6 +280,7 @@ class Freezer:
         ids: list[int] = []
         while dir_id != ROOT_ID:
             ids.append(dir_id)
+            self._st.unshown.discard(dir_id)
             place = self._st.place_of(dir_id)
             if place is None:
                 return []

@@ -24,7 +24,7 @@ def find(st: State, parent: int, name: str) -> Attr:
     entry = st.overlay.entry(parent, name)
     if entry is not None:
         return st.node_attr(node_behind(st, entry))
-    row = st.view.lookup(parent, name)
+    row = st.shown(parent, name)
     if row is None:
         raise NotFound(f"no such name: {name!r}")
     return st.row_attr(row, st.told_number(row))
@@ -139,7 +139,7 @@ def create(
     check_parent(st, parent)
     path = check_name(st, parent, name)
     entry = st.overlay.entry(parent, name)
-    row = st.view.lookup(parent, name) if entry is None else None
+    row = st.shown(parent, name) if entry is None else None
     if row is not None or (entry is not None and entry.node is not None):
         raise AlreadyExists(f"the name is taken: {name!r}")
     st.overlay.room.need()
@@ -157,6 +157,8 @@ def create(
     )  # fmt: skip
     node.gen = 1
     entry.node = node.id
+    if kind == DIR:
+        st.unshown.add(node.id)
     st.overlay.put_node(node)
     st.put_entry(entry)
     st.touch(entry)

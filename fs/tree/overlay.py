@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from fs.tree.rows import (
     node_values,
 )
 from fs.tree.small import SmallTable
+from fs.work.spares import AT_ONCE, Spares
 from fs.work.workfile import WorkFile
 from sync.core.errors import NoSpace
 from sync.env import Env
@@ -66,6 +68,7 @@ class Overlay:
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}").fetchone()
         self._tree_db = tree_db
         self.remove: Callable[[list[str | int]], None] = remove_files  # of work files that have no row any more
+        self.spares = Spares()
         self._commits_logged = 0
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
@@ -218,8 +221,15 @@ class Overlay:
 
     def new_file(self, node: Node, limit_below: int) -> WorkFile:
         """A new work file; its row is written only if it is put."""
-        work_id = self._take("next_work", 1)
-        return WorkFile(work_id, node.id, self._file_path(work_id), limit_below)
+        spare = self.spares.take()
+        work_id, fd = spare if spare is not None else (self._take("next_work", 1), -1)
+        return WorkFile(work_id, node.id, self._file_path(work_id), limit_below, fd=fd)
+
+    def order_spares(self) -> Callable[[], None]:
+        """What makes some; for another thread."""
+        self.spares.ordered()
+        numbers = [self._take("next_work", 1) for _ in range(AT_ONCE)]
+        return partial(self.spares.make, [(number, self._file_path(number)) for number in numbers])
 
     def put_file(self, file: WorkFile) -> None:
         self._files_changed[file.id] = file
@@ -326,6 +336,7 @@ class Overlay:
         """Without a commit. Descriptors of work files are given back."""
         for node in self.nodes.values():
             node.close_files()
+        remove_files(self.spares.drop())
         self._connection.close()
 
     def _transact(self, full: bool) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:

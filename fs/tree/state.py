@@ -44,6 +44,7 @@ class State:
         self.retry_at: dict[Pending, float] = {}  # refused by the engine: not before
         self.left_by: dict[int, set[Key]] = {}  # node -> the whiteouts it left where it was
         self.keepers: set[Key] = set()
+        self.unshown: set[int] = set()  # directories made here that no seal has named yet: nothing is shown in them
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
         self.noted_at: dict[Pending, float] = {}
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
@@ -168,10 +169,14 @@ class State:
 
     # ---- rows for names
 
+    def shown(self, parent: int, name: str) -> ShownRow | None:
+        """The shown row of a name."""
+        return None if parent in self.unshown else self.view.lookup(parent, name)
+
     def show(self, parent: int, name: str) -> Entry | ShownRow | None:
         """What decides about a name: its own row (perhaps a whiteout), else what is shown, else None."""
         entry = self.overlay.entry(parent, name)
-        return entry if entry is not None else self.view.lookup(parent, name)
+        return entry if entry is not None else self.shown(parent, name)
 
     def new_entry(self, parent: int, name: str, row: ShownRow | None) -> Entry:
         """A row for a name that has none: it has seen what NAME shows in this moment. Not yet put."""
@@ -304,6 +309,7 @@ class State:
         node.key = None
         node.nameless = node.unlinked = True
         node.lost_path = None
+        self.unshown.discard(node.id)
         self.pending.pop(node.id, None)
         for key in self.left_by.pop(node.id, set()):
             self.free_whiteout(key, node.id)

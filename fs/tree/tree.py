@@ -197,6 +197,20 @@ class Tree:
         """Who removes work files that are needed no more (`remove_files`, in a thread); else each commit does."""
         self.state.overlay.remove = remove
 
+    @property
+    def wants_spares(self) -> bool:
+        """True while programs make files faster than `order_spares` was called."""
+        return self.state.overlay.spares.are_wanted and not self.state.overlay.room.is_short
+
+    def order_spares(self) -> Callable[[], None]:
+        """Work to be done in a thread, so that making the next files does not wait for the disk."""
+        return self.state.overlay.order_spares()
+
+    def drop_spares(self) -> None:
+        """Those that nobody needed go."""
+        if dropped := self.state.overlay.spares.drop():
+            self.state.overlay.remove(dropped)
+
     # ---- the transaction
 
     @property

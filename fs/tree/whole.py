@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fs.tree.state import State
 from fs.work.workfile import WorkFile
 from sync.core.errors import NotFound
-from sync.state.rows import value_number
+from sync.state.rows import file_value
 
 
 class Copy(NamedTuple):
@@ -33,12 +33,12 @@ def place(st: State, layer: WorkFile, size: int, version: str | None) -> Place |
     if version is None or not size or not layer.is_complete(size):
         return None
     try:
-        manifest = st.view.manifest(version)
+        content = st.view.content(version)
     except NotFound:
         return None
-    if not manifest.content_id or manifest.file_size != size:
+    if not content.content_id or content.file_size != size:
         return None
-    return Place(f"{st.whole_folder}/{manifest.content_id}", value_number(manifest))
+    return Place(f"{st.whole_folder}/{content.content_id}", file_value(content.content_id))
 
 
 def keep(st: State, layer: WorkFile, size: int, version: str | None) -> bool:

@@ -37,7 +37,10 @@ class WorkFile:
         "stored",
     )
 
-    def __init__(self, work_id: int, node_id: int, path: Path | str, limit_below: int, *, sealed: bool = False) -> None:
+    def __init__(
+        self, work_id: int, node_id: int, path: Path | str, limit_below: int, *, sealed: bool = False, fd: int = -1
+    ) -> None:
+        """fd: of the file, if it is there already."""
         self.id = work_id
         self.node_id = node_id
         self.path = os.fspath(path)
@@ -46,7 +49,7 @@ class WorkFile:
         self.spans = RangeSet()
         self.stored = False
         self.rewrite = False
-        self._fd = -1
+        self._fd = fd
         self._touched: RangeSet | None = None
         self._tail = (0, 0)
         self._rows = 0
@@ -65,7 +68,7 @@ class WorkFile:
             if self.stored or self.sealed:
                 self._fd = os.open(self.path, flags)
             else:
-                self._fd = _create(self.path, flags)
+                self._fd = create_file(self.path, flags)
         return self._fd
 
     def close(self) -> None:
@@ -173,7 +176,8 @@ def absorb(lower: WorkFile, upper: WorkFile) -> None:
     lower.rewrite = True
 
 
-def _create(path: str, flags: int) -> int:
+def create_file(path: str, flags: int) -> int:
+    """A descriptor of a new file; its folder is made if need be."""
     try:
         return os.open(path, flags | os.O_CREAT, 0o600)
     except FileNotFoundError:

@@ -84,7 +84,16 @@ def value_number(manifest: Manifest) -> int:
     """shown.value of a version: equal numbers mean equal bytes; 0 for a directory."""
     if manifest.kind is Kind.DIR:
         return 0
-    return int.from_bytes(blake3.blake3(_encode(manifest.value)).digest(8), "big", signed=True)
+    return _number_of(manifest.value)
+
+
+def _number_of(value: tuple[str, str, str]) -> int:
+    return int.from_bytes(blake3.blake3(_encode(value)).digest(8), "big", signed=True)
+
+
+def file_value(content_id: str) -> int:
+    """value_number of a file with that content."""
+    return _number_of((Kind.FILE.value, content_id, ""))
 
 
 def size_of(manifest: Manifest) -> int:

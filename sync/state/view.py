@@ -59,6 +59,7 @@ _TAKEN = "SELECT n, seal_id, answer, version, reason FROM taken"
 class Content(msgspec.Struct, frozen=True, tag_field="type", tag="version"):
     """Of a stored manifest what tells where the bytes lie; the fields are the Manifest's."""
 
+    file_size: int = 0
     content_id: str = ""
     chunks: list[str] = []
     chunk_sizes: list[int] = []

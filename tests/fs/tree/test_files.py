@@ -332,3 +332,39 @@ def test_blocks_of_what_was_written_here_and_freed(pair: tuple[Machine, Machine]
     value = yoga.attr("big").told
     assert value in yoga.tree.forget_local()
     assert yoga.attr("big").blocks == 1
+
+
+def test_many_new_files_take_work_files_made_ahead(yoga: Machine) -> None:
+    for number in range(20):
+        yoga.write(f"f{number}", b"before %d" % number)
+    assert yoga.tree.wants_spares
+    yoga.tree.order_spares()()
+    made = {path.name for path in yoga.paths.work_dir.rglob("*") if path.is_file()}
+    for number in range(30):
+        yoga.write(f"g{number}", b"after %d" % number)
+    assert {path.name for path in yoga.paths.work_dir.rglob("*") if path.is_file()} == made
+    yoga.restart()  # those not needed go
+    assert len([path for path in yoga.paths.work_dir.rglob("*") if path.is_file()]) == 50
+    assert yoga.walk() == {f"f{n}": b"before %d" % n for n in range(20)} | {f"g{n}": b"after %d" % n for n in range(30)}
+    yoga.cycle()
+
+
+def test_spares_that_nobody_needs_go(yoga: Machine) -> None:
+    yoga.write("a", b"1")
+    yoga.tree.order_spares()()
+    yoga.tree.drop_spares()
+    assert len([path for path in yoga.paths.work_dir.rglob("*") if path.is_file()]) == 1
+
+
+def test_what_appears_in_a_new_folder_from_elsewhere_is_seen_once_it_is_published(fleet: Fleet, yoga: Machine) -> None:
+    bates = fleet.machine("bates")
+    yoga.mkdir("d")
+    assert not yoga.exists("d/a") and not yoga.exists("d/b")
+    yoga.write("d/a", b"1")
+    yoga.cycle()
+    bates.learn()
+    bates.write("d/b", b"2")
+    bates.cycle()
+    yoga.learn()
+    assert yoga.walk() == {"d": None, "d/a": b"1", "d/b": b"2"}
+    assert yoga.exists("d/b")

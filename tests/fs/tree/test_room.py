@@ -128,7 +128,7 @@ def test_a_work_file_that_cannot_be_made_has_no_row(yoga: Machine, disk: Disk, m
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as without:
-        without.setattr("fs.work.workfile._create", no_inodes)
+        without.setattr("fs.work.workfile.create_file", no_inodes)
         with pytest.raises(OSError, match="No space"):
             file.write(0, b"x")
     yoga.release(file)
