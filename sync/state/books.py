@@ -184,13 +184,14 @@ class Books:
     # ---- chunks
 
     def add_pack(self, machine_id: str, record: PackRecord) -> None:
-        """A pack and its chunks. It stays condemned if it was."""
+        """A pack of this machine and its chunks. It stays condemned if it was."""
+        key = (self.machine_number(machine_id), bytes.fromhex(record.pack_id))
         self._execute(
-            "INSERT INTO pack (pack_id, machine, size) VALUES (?, ?, ?)"
-            " ON CONFLICT (pack_id) DO UPDATE SET machine = excluded.machine, size = excluded.size",
-            *(bytes.fromhex(record.pack_id), self.machine_number(machine_id), record.size),
+            "INSERT INTO pack (machine, pack_id, size) VALUES (?, ?, ?)"
+            " ON CONFLICT (machine, pack_id) DO UPDATE SET size = excluded.size",
+            *(*key, record.size),
         )
-        pack = self._one("SELECT num FROM pack WHERE pack_id = ?", bytes.fromhex(record.pack_id))[0]
+        pack = self._one("SELECT num FROM pack WHERE machine = ? AND pack_id = ?", *key)[0]
         self._connection.executemany(
             "INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -200,11 +201,11 @@ class Books:
         )
 
     def condemn(self, machine_id: str, pack_id: str) -> None:
-        """Never refer to this pack (hex) again. May come before the pack itself is known."""
+        """Never refer to this pack (hex) of this machine again. May come before the pack itself is known."""
         self._execute(
-            "INSERT INTO pack (pack_id, machine, size, condemned) VALUES (?, ?, 0, 1)"
-            " ON CONFLICT (pack_id) DO UPDATE SET condemned = 1",
-            *(bytes.fromhex(pack_id), self.machine_number(machine_id)),
+            "INSERT INTO pack (machine, pack_id, size, condemned) VALUES (?, ?, 0, 1)"
+            " ON CONFLICT (machine, pack_id) DO UPDATE SET condemned = 1",
+            *(self.machine_number(machine_id), bytes.fromhex(pack_id)),
         )
 
     def add_page(self, page_id: ChunkId, entries: bytes) -> None:

@@ -344,6 +344,12 @@ class FleetDb:
         sql = "SELECT p.pack_id FROM pack AS p JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ?"
         return {row[0].hex() for row in self.query(sql, machine_id)}
 
+    def pack_size(self, machine_id: str, pack_id: str) -> int | None:
+        """Bytes of a pack (hex) as this machine's journal names it; None if it does not."""
+        sql = "SELECT p.size FROM pack AS p JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ?"
+        rows = self.query(f"{sql} AND p.pack_id = ?", machine_id, bytes.fromhex(pack_id))
+        return int(rows[0][0]) if rows else None
+
     # ---- plain folders
 
     def plain(self, local: str, remote: str) -> Plain | None:

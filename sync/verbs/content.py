@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sync.cas.index import ChunkPlace
 from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, TcfsError, Unsupported
 from sync.core.manifest import ChunkId
 from sync.core.paths import join_path
@@ -138,15 +139,15 @@ async def _check_stored(engine: "Engine", ids: list[ChunkId], packs: dict[str, b
         places = located.get(chunk, [])
         for place in places:
             if place.key not in packs:
-                packs[place.key] = await _is_whole(engine, place.key, place.pack_id)
+                packs[place.key] = await _is_whole(engine, place)
         if not any(packs[place.key] for place in places):
             raise NotYet(f"chunk {chunk.hex()[:16]} is not in the store")
 
 
-async def _is_whole(engine: "Engine", key: str, pack_id: str) -> bool:
-    known = engine.context.db.query("SELECT size FROM pack WHERE pack_id = ?", bytes.fromhex(pack_id))
+async def _is_whole(engine: "Engine", place: ChunkPlace) -> bool:
     try:
-        return (await engine.context.store.stat(key)).size == int(known[0][0])
+        found = await engine.context.store.stat(place.key)
+        return found.size == engine.context.db.pack_size(place.machine_id, place.pack_id)
     except ObjectMissing:
         return False
 

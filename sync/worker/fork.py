@@ -154,7 +154,7 @@ async def _unnamed_packs(context: Context, old: str, firsts: set[int]) -> list[P
             named |= await context.env.run(_packs_named, context, old, first, data)
     queued = {pack.pack_id for row in context.db.outbox() for pack in _queued_packs(context, old, row)}
     return [
-        PackRecord(seq=0, pack_id=pack, size=0, chunks=_chunks_of(context, pack))
+        PackRecord(seq=0, pack_id=pack, size=0, chunks=_chunks_of(context, old, pack))
         for pack in sorted(context.db.pack_ids(old) - named - queued)
     ]
 
@@ -177,9 +177,12 @@ def _queued_packs(context: Context, old: str, row: OutboxRow) -> list[PackRecord
     return queued.packs
 
 
-def _chunks_of(context: Context, pack_id: str) -> list[PackedChunk]:
-    sql = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk JOIN pack ON pack.num = chunk.pack"
-    rows = context.db.query(f"{sql} WHERE pack_id = ? ORDER BY offset", bytes.fromhex(pack_id))
+def _chunks_of(context: Context, old: str, pack_id: str) -> list[PackedChunk]:
+    sql = (
+        "SELECT c.chunk_id, c.offset, c.length, c.raw_length, c.flags FROM chunk AS c JOIN pack AS p ON p.num = c.pack"
+        " JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ? AND p.pack_id = ? ORDER BY c.offset"
+    )
+    rows = context.db.query(sql, old, bytes.fromhex(pack_id))
     return [PackedChunk(chunk.hex(), *place) for chunk, *place in rows]
 
 

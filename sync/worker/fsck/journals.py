@@ -225,11 +225,9 @@ class _MachineCheck:
                 if (record.seq, _hash_number(line)) not in known and record.seq not in held:
                     message = f"{key}: record {record.seq} is not in fleet.db"
                     self._findings.error(key, message, hint=HINT_REBUILD, path=record.rel_path)
-            elif isinstance(record, PackRecord):
-                found = self._db.query("SELECT size FROM pack WHERE pack_id = ?", bytes.fromhex(record.pack_id))
-                if not found or found[0][0] != record.size:
-                    message = f"{key}: pack {record.pack_id} is not in fleet.db as record {record.seq} has it"
-                    self._findings.error(key, message, hint=HINT_REBUILD)
+            elif isinstance(record, PackRecord) and self._db.pack_size(self._id, record.pack_id) != record.size:
+                message = f"{key}: pack {record.pack_id} is not in fleet.db as record {record.seq} has it"
+                self._findings.error(key, message, hint=HINT_REBUILD)
 
     # ---- the head
 

@@ -91,10 +91,9 @@ class _MachinePacks:
 
     def _is_named(self, pack_id: str) -> bool:
         try:
-            raw = bytes.fromhex(pack_id)
-        except ValueError:
+            return self._context.db.pack_size(self._id, pack_id) is not None
+        except ValueError:  # a name that no pack has
             return False
-        return bool(self._context.db.query("SELECT 1 FROM pack WHERE pack_id = ?", raw))
 
     async def _missing(self, pack: _Pack) -> None:
         """Packs are put before they are named, so one that was not listed may be there now."""

@@ -116,9 +116,14 @@ def as_made_by(connection: sqlite3.Connection, schema: int) -> None:
 def test_an_older_database_gets_the_migrations_it_lacks(env: FakeEnv) -> None:
     connection = env.connect(":memory:")
     as_made_by(connection, 6)
+    connection.execute("INSERT INTO pack VALUES (5, x'aa', 1, 100, 1)")
     connection.execute("INSERT INTO plain VALUES ('/f', 'f', 'id:1:00000000', 3, 4, 5)")
     assert migrate(connection, "sync.state") == schema_version("sync.state") >= 8
     connection.execute("SELECT * FROM other_record")
+    assert connection.execute("SELECT num, pack_id, machine, size, condemned FROM pack").fetchall() == [
+        (5, b"\xaa", 1, 100, 1)
+    ]
+    connection.execute("INSERT INTO pack (pack_id, machine, size) VALUES (x'aa', 2, 3)")
     assert Plain(*connection.execute("SELECT * FROM plain").fetchone()) == Plain("/f", "f", "id:1:00000000", 3, 4, 5, 0)
     assert migrate(connection, "sync.state") == schema_version("sync.state")
     connection.close()
@@ -330,6 +335,21 @@ def test_chunks_are_found_in_every_pack_good_ones_first(db: FleetDb, yoga: Journ
         ChunkPlace("aa" * 32, yoga.machine_id, 70, 10, 20, 0),
     ]
     assert db.pack_ids(bates.machine_id) == {"bb" * 32}
+
+
+def test_a_pack_belongs_to_the_machine_whose_journal_names_it(db: FleetDb, yoga: Journal, bates: Journal) -> None:
+    """Whatever another one says of a pack of that name: it moves no chunk, and condemns none."""
+    with db.transaction() as txn:
+        txn.add_pack(yoga.machine_id, pack(1, "aa", (7, 0, 20)))
+        txn.add_pack(bates.machine_id, pack(1, "aa", (7, 50, 30), (8, 0, 20)))
+        txn.condemn(bates.machine_id, "aa" * 32)
+    assert db.locate([chunk(7)])[chunk(7)] == [
+        ChunkPlace("aa" * 32, yoga.machine_id, 0, 10, 20, 0),
+        ChunkPlace("aa" * 32, bates.machine_id, 50, 10, 30, 0),
+    ]
+    assert db.known_chunks([chunk(7), chunk(8)]) == {chunk(7)}
+    assert db.pack_ids(yoga.machine_id) == db.pack_ids(bates.machine_id) == {"aa" * 32}
+    assert (db.pack_size(yoga.machine_id, "aa" * 32), db.pack_size(yoga.machine_id, "bb" * 32)) == (100, None)
 
 
 def test_neighbours_lie_around_and_in_the_packs_made_next(db: FleetDb, yoga: Journal, bates: Journal) -> None:

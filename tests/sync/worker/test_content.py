@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_a_layer_over_a_base_is_the_whole_file(
 def test_one_byte_reads_little_of_the_base(tmp_path: Path) -> None:
     async def go() -> None:
         chunks = Chunks()
-        chunks.lists[BASE] = await whole(tmp_path / "old", os.urandom(100_000), chunks)
+        chunks.lists[BASE] = await whole(tmp_path / "old", random.Random(1).randbytes(100_000), chunks)
         layer = tmp_path / "layer"
         with layer.open("wb") as file:
             file.seek(50_000)

@@ -5,7 +5,7 @@ from workerkit import Fleet, Machine, run
 
 from sync.core.errors import StoreAway
 from sync.core.journal import head_key
-from sync.core.manifest import Kind
+from sync.core.manifest import CondemnedRecord, Kind, PackedChunk, PackRecord
 from sync.worker.change import Change
 from sync.worker.commit import Committer
 from sync.worker.context import ProblemKind
@@ -19,6 +19,34 @@ async def push_many(machine: Machine, count: int) -> None:
     for number in range(count):
         machine.write(f"f{number}", f"content {number}")
         await machine.push(f"f{number}")
+
+
+def test_another_journal_takes_no_pack_over(fleet: Fleet) -> None:
+    """A hostile member, or one with a bug, names packs of others: as its own, elsewhere, or as condemned."""
+    yoga, bates, carol = fleet.machine("yoga"), fleet.machine("bates"), fleet.machine("carol")
+    yoga.write("f", "precious")
+    yoga.write("g", "precious too")
+
+    async def go() -> None:
+        await yoga.push("f", "g")
+        await bates.learner.poll()
+        (pack,) = yoga.db.pack_ids(yoga.db.machine_id)
+        places = bates.db.query("SELECT chunk_id, offset, length, raw_length, flags FROM chunk")
+        chunks = [PackedChunk(chunk.hex(), 4, *rest) for chunk, _, *rest in places]
+        with bates.db.transaction() as txn:
+            committer = Committer(bates.context, txn)
+            committer.add_record(PackRecord(seq=committer.next_seq, pack_id=pack, size=99, chunks=chunks))
+            committer.add_record(CondemnedRecord(seq=committer.next_seq, pack_id=pack))
+            committer.finish()
+        await bates.publisher.drain()
+        for machine in (carol, yoga):
+            await machine.learner.poll()
+            assert await machine.content("f") == b"precious"
+            assert await machine.content("g") == b"precious too"
+            assert machine.reader.statistics().damaged == 0
+        assert (await yoga.push("f", force=True)).moved_bytes == 0
+
+    run(go(), fleet.clock)
 
 
 def test_a_hole_does_not_stop_reading_and_is_filled(fleet: Fleet) -> None:
