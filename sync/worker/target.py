@@ -6,10 +6,10 @@ import os
 import stat
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from blake3 import blake3
 
 from sync.core.errors import Conflict, Integrity
@@ -165,7 +165,7 @@ class TargetFile:
             self.abort()
             raise
         os.close(self._descriptor)
-        return replace(written, ctime_ns=ctime_ns), trouble
+        return msgspec.structs.replace(written, ctime_ns=ctime_ns), trouble
 
     def abort(self) -> None:
         try:
