@@ -1,4 +1,4 @@
-"""The rules that the rows of tree.db keep, for fsck and tests."""
+"""The rules that the tree keeps in memory, and those of its rows (sync/state/tree/check.py), for tests."""
 
 from pathlib import Path
 
@@ -25,6 +25,7 @@ def check_state(st: State) -> list[str]:
     }
     if not st.overlay.has_changes:
         problems += [f"work file {work_id} belongs to nothing" for work_id in st.overlay.stored_work_ids() - used]
+        problems += st.overlay.broken_rows()
     return problems
 
 

@@ -31,6 +31,7 @@ from fs.work.spares import AT_ONCE, Spares
 from fs.work.workfile import WorkFile
 from sync.core.errors import NoSpace
 from sync.env import Env
+from sync.state.tree.check import Rows
 from sync.state.tree.database import layer_name, open_tree
 
 KEEP: Final = 50_000  # nodes in memory before unused ones may go
@@ -170,6 +171,10 @@ class Overlay:
     def stored_work_ids(self) -> set[int]:
         """Work files that have a row, as of the last commit."""
         return {row[0] for row in self._connection.execute("SELECT id FROM work")}
+
+    def broken_rows(self) -> list[str]:
+        """The rules that rows break, as of the last commit; without what a round of seals under way leaves open."""
+        return [broken.text for broken in Rows(self._connection.execute).broken() if not broken.heals]
 
     # ---- changes
 

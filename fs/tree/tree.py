@@ -293,5 +293,5 @@ class Tree:
 
 
 def tree_check(tree: Tree) -> list[str]:
-    """The rules that rows keep: what is broken, a line each. For fsck and tests."""
+    """The rules that memory and rows keep: what is broken, a line each. For tests; fsck reads the rows."""
     return check_state(tree.state)

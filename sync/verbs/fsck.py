@@ -1,11 +1,12 @@
 """fsck: store, heads, what is shown, overlay and cache against each other."""
 
+import contextlib
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sync.core.errors import StoreAway
+from sync.core.errors import StoreAway, TcfsError
 from sync.verbs import Progress, parse_args, with_error
 from sync.worker.fsck import Tally, failure
 from sync.worker.fsck import fsck as run_fsck
@@ -13,7 +14,8 @@ from sync.worker.fsck import fsck as run_fsck
 if TYPE_CHECKING:
     from sync.engine import Engine
 
-FINDINGS_MAX = 100_000  # of one answer, which must fit into a frame
+FINDINGS_MAX: Final = 100_000  # of one answer, which must fit into a frame
+SETTLE_S: Final = 60.0  # for a round of seals to end: it may have much to bring to the disk
 
 
 class FsckArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,7 +32,15 @@ async def fsck(engine: "Engine", args: dict[str, object], progress: Progress) ->
         await engine.learner.learn()
     except StoreAway as error:
         tally.away = error
-    findings = await run_fsck(engine.context, engine.paths, deep=asked.deep, progress=progress, tally=tally)
+
+    async def settle() -> None:
+        if engine.server.mount is not None:
+            with contextlib.suppress(TcfsError):  # without an answer two looks must do
+                await engine.server.mount.seal_now([], "wait", SETTLE_S)
+
+    findings = await run_fsck(
+        engine.context, engine.paths, deep=asked.deep, progress=progress, tally=tally, settle=settle
+    )
     data: dict[str, object] = {
         "findings": [asdict(finding) for finding in findings[:FINDINGS_MAX]],
         "total": len(findings),

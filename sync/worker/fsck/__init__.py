@@ -12,10 +12,14 @@ from sync.worker.fsck.check import Check, Progress
 from sync.worker.fsck.contents import check_contents
 from sync.worker.fsck.findings import HINT_REBUILD, Finding, Severity, Tally, failure
 from sync.worker.fsck.journals import check_fleet, check_journals
-from sync.worker.fsck.overlay import TREE_DB, check_overlay
+from sync.worker.fsck.overlay import TREE_DB, Settle, check_overlay
 from sync.worker.fsck.packs import check_packs
 
 __all__ = ["Finding", "Progress", "Severity", "Tally", "failure", "fsck"]
+
+
+async def _settled() -> None:
+    """No mount runs."""
 
 
 async def fsck(
@@ -25,18 +29,21 @@ async def fsck(
     deep: bool = False,
     progress: Progress = lambda data: None,
     tally: Tally | None = None,
+    settle: Settle = _settled,
 ) -> list[Finding]:
     """Everything that is wrong, errors first; [] if nothing is. Learn before, so that fleet.db is up to date.
 
     deep: decode every chunk of every pack, and read all of the cache. tally: filled with how much was looked at; a
-    store that is away is no finding but stands there. Memory: a segment, a pack, or a page of rows at a time, but for
-    the rules of fleet.db, which are computed anew from all versions.
+    store that is away is no finding but stands there. settle: as of check_overlay.
+
+    Memory: a segment, a pack, or a page of rows at a time, but for the rows of tree.db, and the rules of fleet.db, that
+    are computed anew from all versions.
     """
     check = Check(context, deep, progress, tally=tally if tally is not None else Tally())
     await _guarded(check, FLEET_DB, check_books(check, paths))
     await _guarded(check, FLEET_DB, _check_store(check))
     await _guarded(check, FLEET_DB, _check_contents(check, paths))
-    await _guarded(check, TREE_DB, check_overlay(check, paths))
+    await _guarded(check, TREE_DB, check_overlay(check, paths, settle))
     return check.findings.all()
 
 

@@ -4,8 +4,9 @@ The mount goes on writing meanwhile, and the two databases are not read in one m
 find.
 """
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -16,29 +17,30 @@ from sync.machines.lock import is_held
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
 from sync.state.rows import FILE, ROOT_ID
+from sync.state.tree.check import Broken, EntryRow, NodeRow, Rows, Work
 from sync.state.tree.reader import Seal, TreeReader, layer_path
 from sync.worker.fsck.check import Check
 from sync.worker.fsck.findings import Finding, Findings
+
+Settle = Callable[[], Awaitable[None]]
 
 TREE_DB: Final = "tree.db"
 BETWEEN_S: Final = 0.25  # between the two looks; the mount commits its changes much sooner
 DEPTH_MAX: Final = 4096
 
-_WORKS = """
-SELECT w.id, w.node, w.sealed, w.limit_below, coalesce(max(s."end"), 0) AS reach,
-    coalesce(min(s.start >= 0 AND s."end" > s.start), 1) AS sane
-FROM work AS w LEFT JOIN span AS s ON s.work = w.id GROUP BY w.id"""
-_NODES = "SELECT id, kind, size, base, layer, work, seal_id, lost_path FROM node"
-_ENTRIES = "SELECT parent, name, node, dirty, local_only, seal_id FROM entry"
 _LOST = "these bytes were on this machine only"
 _RESTART = "stop the mount and start it again: it brings its rows in order"
 
 
-async def check_overlay(check: Check, paths: FleetPaths) -> None:
-    """A database that cannot be read raises sqlite3.DatabaseError."""
+async def check_overlay(check: Check, paths: FleetPaths, settle: Settle) -> None:
+    """settle: returns when the round of seals that the mount may have begun has ended.
+
+    A database that cannot be read raises sqlite3.DatabaseError.
+    """
     env, db = check.context.env, check.context.db
     first = await env.run(look, env, db, paths)
     if first:
+        await settle()
         await env.sleep(BETWEEN_S)
         second = await env.run(look, env, db, paths)
         for finding in first:
@@ -69,28 +71,6 @@ def look(env: Env, db: FleetDb, paths: FleetPaths) -> list[Finding]:
     return found.all()
 
 
-class _Work(NamedTuple):
-    """A row of `work`. reach: the end of its last range; sane: every range is one."""
-
-    id: int
-    node: int
-    sealed: int
-    limit_below: int
-    reach: int
-    sane: int
-
-
-class _Node(NamedTuple):
-    id: int
-    kind: int
-    size: int
-    base: str | None
-    layer: int | None
-    work: int | None
-    seal_id: bytes | None
-    lost_path: str | None
-
-
 class _Look:
     def __init__(self, db: FleetDb, paths: FleetPaths, reader: TreeReader, connection: Any, found: Findings) -> None:
         self._db = db
@@ -98,21 +78,38 @@ class _Look:
         self._found = found
         self._execute = connection.execute
         self._mount_runs = is_held(paths.mount_lock)
-        self._works = {row[0]: _Work(*row) for row in self._execute(_WORKS)}
-        self._seals = {seal.seal_id: seal for seal in reader.seals()}
+        self._rows = Rows(connection.execute)
+        self._keys = {entry.node: (entry.parent, entry.name) for entry in self._rows.entries if entry.node is not None}
+        self._seals = reader.seals()
         # Under another fleet.db the numbers of folders and versions mean nothing until the mount has started again.
         self._is_attached = reader.fleet_epoch() in (None, db.epoch)
 
     def run(self) -> None:
         if not self._is_attached:
             self._found.warning(TREE_DB, f"{TREE_DB} was written beside another fleet.db", hint=_RESTART)
-        for seal in self._seals.values():
+        for seal in self._seals:
             self._check_seal(seal)
-        for row in self._execute(_NODES).fetchall():
-            self._check_node(_Node(*row))
-        for parent, name, node, dirty, local_only, seal_id in self._execute(_ENTRIES).fetchall():
-            self._check_entry(parent, name, node, dirty and not local_only, seal_id)
-        self._check_works()
+        for broken in self._rows.broken():
+            self._take(broken)
+        for node in self._rows.nodes.values():
+            self._check_node(node)
+        for entry in self._rows.entries:
+            self._check_entry(entry)
+
+    def _take(self, broken: Broken) -> None:
+        """A broken rule of the rows. What the next start mends is no error, unless a mount goes on with it."""
+        path = ""
+        if broken.entry is not None:
+            path = self._path(*broken.entry) or broken.entry[1]
+        elif broken.node is not None:
+            path = self._path_of_node(self._rows.nodes[broken.node])
+        subject = f"work file {broken.work:016x}" if broken.work is not None else TREE_DB
+        message = f"{TREE_DB}: {broken.text}"
+        if broken.heals and (broken.work is not None or not self._mount_runs):
+            self._found.warning(subject, message, path=path, hint=_RESTART)
+        else:
+            hint = _RESTART if broken.heals else _LOST if "not there" in broken.text else ""
+            self._found.error(subject, message, path=path, hint=hint)
 
     # ---- seals
 
@@ -127,7 +124,7 @@ class _Look:
             self._check_base(seal.path, seal.base)
         if seal.layer is None:
             return
-        layer = self._works.get(seal.layer)
+        layer = self._rows.works.get(seal.layer)
         if layer is None:
             if not answered:
                 self._found.error(TREE_DB, f"{name}: its layer {seal.layer} is not there", path=seal.path, hint=_LOST)
@@ -139,20 +136,12 @@ class _Look:
 
     # ---- nodes
 
-    def _check_node(self, node: _Node) -> None:
+    def _check_node(self, node: NodeRow) -> None:
         path = self._path_of_node(node)
-        name = f"node {node.id} of {TREE_DB}"
-        for which, work_id in (("layer", node.layer), ("work file", node.work)):
-            if work_id is not None and work_id not in self._works:
-                self._found.error(TREE_DB, f"{name}: its {which} {work_id} is not there", path=path, hint=_LOST)
-        if node.seal_id is not None and node.seal_id not in self._seals:
-            self._found.error(TREE_DB, f"{name} waits for a seal that is not there", path=path, hint=_RESTART)
         if node.kind == FILE and node.base is not None:
             self._check_base(path, node.base)
-        work = self._works.get(node.work) if node.work is not None else None
+        work = self._rows.works.get(node.work) if node.work is not None else None
         if work is not None:
-            if work.reach > node.size:
-                self._found.error(TREE_DB, f"{name}: its work file reaches beyond {node.size} bytes", path=path)
             self._check_file(work, path)
 
     def _check_base(self, path: str, base: str) -> None:
@@ -160,24 +149,20 @@ class _Look:
             message = f"{path or 'a file without a name'} builds on version {base}, which is not known here"
             self._found.error(TREE_DB, message, path=path)
 
-    def _path_of_node(self, node: _Node) -> str:
+    def _path_of_node(self, node: NodeRow) -> str:
         if node.lost_path is not None:
             return node.lost_path
-        rows = self._execute("SELECT parent, name FROM entry WHERE node = ?", (node.id,)).fetchall()
-        return (self._path(*rows[0]) or rows[0][1]) if rows else ""
+        key = self._keys.get(node.id)
+        return (self._path(*key) or key[1]) if key is not None else ""
 
     # ---- entries
 
-    def _check_entry(self, parent: int, name: str, node: int | None, is_dirty: bool, seal_id: bytes | None) -> None:
-        path = self._path(parent, name)
-        if path is None and node is not None and is_dirty and self._is_attached:
-            text = f"the changed file {name} hangs in folder {parent}, which is nowhere"
-            self._found.error(TREE_DB, text, path=name, hint=_RESTART)
-        if node is not None and not self._execute("SELECT 1 FROM node WHERE id = ?", (node,)).fetchone():
-            self._found.error(TREE_DB, f"{path or name} shows node {node}, which is not there", path=path or name)
-        if seal_id is not None and seal_id not in self._seals:
-            text = f"{path or name} waits for a seal that is not there"
-            self._found.error(TREE_DB, text, path=path or name, hint=_RESTART)
+    def _check_entry(self, entry: EntryRow) -> None:
+        if entry.node is None or not entry.dirty or entry.local_only or not self._is_attached:
+            return
+        if self._path(entry.parent, entry.name) is None:
+            text = f"the changed file {entry.name} hangs in folder {entry.parent}, which is nowhere"
+            self._found.error(TREE_DB, text, path=entry.name, hint=_RESTART)
 
     def _path(self, parent: int, name: str) -> str | None:
         """None if nothing leads there. A folder that shown has lost is remembered in `attach`."""
@@ -185,11 +170,11 @@ class _Look:
         for _ in range(DEPTH_MAX):
             if parent == ROOT_ID:
                 return path
-            row = self._execute("SELECT parent, name FROM entry WHERE node = ?", (parent,)).fetchone()
-            if row is None:
+            key = self._keys.get(parent)
+            if key is None:
                 above = self._shown_path(parent)
                 return None if above is None else join_path(above, path)
-            parent, path = row[0], join_path(row[1], path)
+            parent, path = key[0], join_path(key[1], path)
         return None
 
     def _shown_path(self, folder: int) -> str | None:
@@ -201,19 +186,7 @@ class _Look:
 
     # ---- work files
 
-    def _check_works(self) -> None:
-        used = {row[0] for row in self._execute("SELECT layer FROM node UNION SELECT work FROM node")}
-        used |= {seal.layer for seal in self._seals.values()}
-        for work in self._works.values():
-            name = f"work file {work.id:016x}"
-            if not work.sane or work.limit_below < 0:
-                self._found.error(name, f"{name}: {TREE_DB} has impossible ranges of it")
-            if work.id not in used:
-                self._found.warning(name, f"{name} belongs to nothing", hint=_RESTART)
-        for (work_id,) in self._execute("SELECT DISTINCT work FROM span WHERE work NOT IN (SELECT id FROM work)"):
-            self._found.warning(TREE_DB, f"{TREE_DB} has ranges of work file {work_id:016x}, which it does not know")
-
-    def _check_file(self, work: _Work, path: str) -> None:
+    def _check_file(self, work: Work, path: str) -> None:
         """Holds all that its ranges say. Only a sealed layer is never touched again once its rows are committed."""
         file = layer_path(self._work_dir, work.id)
         size = _size(file)

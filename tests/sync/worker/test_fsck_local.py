@@ -9,6 +9,7 @@ from worldkit import World, WorldMachine
 
 from sync.core.journal import segment_key
 from sync.core.manifest import Version
+from sync.machines.lock import FileLock
 from sync.state.tree.reader import layer_path
 from sync.worker.fsck import Finding, Severity, Tally, fsck
 from sync.worker.fsck import cache as cache_module
@@ -277,6 +278,17 @@ def break_tree(machine: WorldMachine, sql: str) -> None:
     [
         ("DELETE FROM work", "is not there"),
         ("DELETE FROM seal", "waits for a seal that is not there"),
+        ("UPDATE node SET seal_id = NULL, sealed_gen = NULL", "has a layer that no seal holds"),
+        ("UPDATE entry SET sealed_gen = NULL WHERE name = 'new'", "new has half a seal"),
+        ("UPDATE node SET sealed_gen = NULL WHERE kind = 1", "has half a seal"),
+        ("UPDATE entry SET local_only = 1 WHERE name = 'new'", "stays on this machine and is to be published"),
+        (
+            "UPDATE entry SET node = (SELECT node FROM entry WHERE name = 'a') WHERE name = 'new'",
+            "stands under two names",
+        ),
+        ("UPDATE node SET kind = 7", "is of no kind"),
+        ("UPDATE node SET work = layer WHERE layer IS NOT NULL", "is sealed, and would be written"),
+        ("DELETE FROM entry WHERE name = 'new'", "has no name and is not to be published"),
         ("DELETE FROM node", "shows node"),
         ('UPDATE span SET start = "end"', "impossible ranges"),
         ("UPDATE node SET base = 'm:1:00000000' WHERE base IS NOT NULL", "builds on version m:1:00000000"),
@@ -292,8 +304,38 @@ def test_rows_of_tree_db_that_are_wrong(world: World, sql: str, text: str) -> No
     yoga.seal()
     yoga.tree.commit(full=True)
     break_tree(yoga, sql)
-    found = messages(look(yoga))
+    with FileLock(yoga.paths.mount_lock) as lock:
+        assert lock.try_acquire()  # as a mount does that runs
+        found = messages(look(yoga))
     assert any(text in message for message in found), found
+
+
+def test_what_the_next_start_mends_is_a_warning_while_no_mount_runs(world: World) -> None:
+    """The mount was killed while a round of seals was brought to the disk."""
+    yoga = changed(world)
+    yoga.tree.seal_begin(None)
+    yoga.tree.commit()
+    yoga.tree.abandon()
+    found = look(yoga)
+    assert {finding.severity for finding in found} == {Severity.WARNING}
+    assert {finding.path for finding in found} == {"a", "new", "e", "e/child", "gone", "d"}
+    yoga.crash_mount()
+    assert look(yoga) == []
+
+
+def test_a_round_of_seals_under_way_is_waited_for(world: World) -> None:
+    yoga = changed(world)
+    with FileLock(yoga.paths.mount_lock) as lock:
+        assert lock.try_acquire()
+        seal_round = yoga.tree.seal_begin(None)
+        yoga.tree.commit()
+
+        async def settle() -> None:
+            seal_round.sync()
+            yoga.tree.seal_finish(seal_round)
+
+        assert messages(look(yoga)) != []
+        assert world.do(fsck(yoga.context, yoga.paths, settle=settle)) == []
 
 
 def test_a_work_file_that_belongs_to_nothing_is_a_warning(world: World) -> None:
