@@ -47,6 +47,7 @@ from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
+from sync.worker.prune import Pruner
 from sync.worker.publish import Publisher
 from sync.worker.seals import SealWorker
 
@@ -166,11 +167,11 @@ class Engine:
         self.publisher = Publisher(context, journals, self.reader, self.fetcher)
         self.learner = Learner(context, journals, self.publisher.check)
         self.sealer = SealWorker(context, self.publisher, self.tree, paths.work_dir)
+        self.pruner = Pruner(context, self.tree, paths.tree_db)
         self.server = Server(env, paths.socket_path, self)
         self._events = events
         self._tree_moved = asyncio.Event()
         self._used: list[bytes] = []
-        self._durable_upto = 0
         self._told = (0, 0)
         self._trouble: dict[str, TcfsError] = {}
         self._unlearned: set[str] = set()
@@ -273,8 +274,8 @@ class Engine:
                 await self._attempt("drain", self.publisher.drain)
             if self._unlearned or self.context.db.holes():
                 await self._attempt("learn", self._learn)
-            if self._durable_upto:
-                await self._attempt("prune", self._prune)
+            if self.pruner.has_work():
+                await self._attempt("prune", self.pruner.run)
             await self.env.sleep(TICK_S)
 
     async def _cache_loop(self) -> None:
@@ -298,11 +299,6 @@ class Engine:
         except FileNotFoundError:  # the cache may be deleted at any time
             return 0
         return ballast.SIZE + ballast.SPARE if is_one_disk else 0
-
-    async def _prune(self) -> None:
-        upto, self._durable_upto = self._durable_upto, 0
-        with self.context.db.transaction() as txn:
-            txn.prune_taken(upto)
 
     async def _attempt(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
         """Do a job that is tried again anyway: what fails is logged once and stands in store_trouble until it works."""
@@ -418,7 +414,7 @@ class Engine:
 
     def noted(self, taken_upto: int, durable: bool) -> None:
         if durable:
-            self._durable_upto = max(self._durable_upto, taken_upto)
+            self.pruner.noted(taken_upto)
 
     def used(self, chunks: list[bytes]) -> None:
         self._used.extend(chunks[: max(0, USED_MAX - len(self._used))])

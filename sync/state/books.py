@@ -181,6 +181,10 @@ class Books:
         """Forget answers up to this number: the mount has noted them, and a commit that is on disk says so."""
         self._execute("DELETE FROM taken WHERE n <= ?", durable_upto)
 
+    def prune_feed(self, upto: int) -> None:
+        """Forget items of the feed up to this number; the newest one stays, so that feed_last never goes back."""
+        self._execute("DELETE FROM feed WHERE n <= ? AND n < (SELECT max(n) FROM feed)", upto)
+
     # ---- chunks
 
     def add_pack(self, machine_id: str, record: PackRecord) -> None:

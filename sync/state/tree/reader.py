@@ -130,6 +130,10 @@ class TreeReader:
         """The number of the last answer the mount has noted; 0 if none."""
         return int(self._meta("taken_upto") or 0)
 
+    def feed_cursor(self) -> int:
+        """The number of the last item of fleet.db's feed that the mount has followed; 0 if none."""
+        return int(self._meta("feed_cursor") or 0)
+
     def fleet_epoch(self) -> str | None:
         """The epoch of the fleet.db this tree.db was written against."""
         value = self._meta("fleet_epoch")
