@@ -65,6 +65,8 @@ def _change(function: Handler) -> Handler:
             raise
         except Exception as error:
             self._refuse(function.__name__, args, error)
+        finally:
+            self._volume.recent.forget()
         self._volume.changed()
         return answer
 
@@ -119,6 +121,7 @@ class Adapter(pyfuse3.Operations):
             lookup.forget(self._volume, inode_list)
         except Exception:
             log.exception("forget failed")  # there is no request that could fail
+        self._volume.recent.forget()  # numbers may stand for something else now
 
     @_handler
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
@@ -218,7 +221,9 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         for listed in directory.read_dir(self._volume, fh, start_id):
-            if not pyfuse3.readdir_reply(token, listed.name, _entry(listed.attr), listed.cookie):
+            if listed.reply is None:
+                listed.reply = _entry(listed.attr)
+            if not pyfuse3.readdir_reply(token, listed.name, listed.reply, listed.cookie):
                 break
             directory.listed(self._volume, listed)
 

@@ -168,7 +168,7 @@ async def _run(
     """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
     tasks = Tasks(volume, lambda: _stop(requests))
-    volume.changed = tasks.changed
+    volume.on_change = tasks.changed
     callbacks.feed_moved = callbacks.taken_moved = tasks.look_soon
     callbacks.content_moved = tasks.content_moved
     callbacks.seal_now = tasks.seal_now

@@ -297,6 +297,7 @@ class Tasks:
             await trio.sleep(SEAL_TICK_S)
 
     def _tell(self, items: Sequence[Invalidation]) -> None:
+        self._volume.recent.forget()
         if items:
             self._volume.invalidations.add(items)
             self._telling.set()

@@ -7,7 +7,7 @@ from fs.tree.model import Attr
 
 
 def getattr_of(volume: Volume, ino: int) -> Attr:
-    return volume.tree.attr(ino)
+    return volume.recent.attr(ino) or volume.tree.attr(ino)
 
 
 async def setattr_of(

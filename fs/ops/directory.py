@@ -2,21 +2,13 @@
 
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from fs.ops.recent import Listed, Listing
 from fs.ops.volume import OpenFolder, Volume, name_of
 from fs.tree.model import DIR, Attr
 
 PAGE = 200  # names read at a time: about what one request of a new kernel holds
 PAGE_MIN = 32  # older ones ask for 25
-
-
-class Listed(NamedTuple):
-    """One name of a listing. cookie: where the next request goes on behind it."""
-
-    name: bytes
-    attr: Attr
-    cookie: int
 
 
 def opendir(volume: Volume, ino: int) -> int:
@@ -35,17 +27,27 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
     folder = volume.folders[handle]
     if cookie and cookie == folder.end:
         return
+    if not cookie and (known := volume.recent.listing(folder.ino)) is not None:
+        folder.names, folder.cookie, folder.end = known.names.copy(), 0, len(known.names)
+        yield from known.entries
+        return
     taken = cookie - folder.cookie  # of what the last request was offered: this one will hold as many
     page_size = max(PAGE_MIN, min(taken + taken // 4, PAGE)) if taken > 0 else PAGE
     folder.cookie = cookie
     del folder.names[cookie:]
     after = folder.names[-1] if folder.names else ""
+    began = volume.recent.begin()
     while True:
         page = volume.tree.read_dir(folder.ino, after, page_size)
+        is_last = len(page) < page_size
+        entries: list[Listed] = []
         for name, attr in page:
             folder.names.append(name)
-            yield Listed(name.encode(), attr, len(folder.names))
-        if len(page) < page_size:
+            entries.append(Listed(name.encode(), attr, len(folder.names)))
+        if is_last and not after and cookie == 0:
+            volume.recent.keep(began, folder.ino, Listing(folder.names.copy(), entries))
+        yield from entries
+        if is_last:
             folder.end = len(folder.names)
             return
         after = page[-1][0]

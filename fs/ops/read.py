@@ -45,6 +45,7 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
                 continue
             fetches += 1
             inline |= await volume.client.fetch(found.version, found.indexes)
+            volume.recent.forget()
         if not open_handle.has_fetched:
             open_handle.has_fetched = True
             volume.invalidations.add([Invalidation(0, "", open_handle.ino, "attr")])  # st_blocks: it is local now

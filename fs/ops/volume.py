@@ -9,6 +9,7 @@ import trio
 from fs.client import Client
 from fs.hydrate.readahead import Readahead
 from fs.hydrate.reader import VersionReader
+from fs.ops.recent import Recent
 from fs.tree.kernel import Invalidations
 from fs.tree.tree import OpenFile, Tree
 from sync.core.paths import PART_MAX
@@ -44,7 +45,7 @@ class OpenFolder:
 class Volume:
     """One mounted fleet. All of it belongs to the thread of the request loop.
 
-    fleet_epoch: of the fleet.db that is being shown. changed: called after an operation that changed the tree.
+    fleet_epoch: of the fleet.db that is being shown. on_change: called after an operation that changed the tree.
     checking: cached chunks, by file and offset, that are being looked at.
     """
 
@@ -54,13 +55,22 @@ class Volume:
     client: Client
     invalidations: Invalidations
     fleet_epoch: str
-    changed: Callable[[], None] = lambda: None
+    on_change: Callable[[], None] = lambda: None
     handles: dict[int, OpenHandle] = field(default_factory=dict)
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     opened_with: dict[int, int] = field(default_factory=dict)
     last_handle: int = 0
     checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
+    recent: Recent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recent = Recent(lambda: self.tree.data_version)
+
+    def changed(self) -> None:
+        """An operation has changed the tree."""
+        self.recent.forget()
+        self.on_change()
 
     def new_handle(self) -> int:
         """A file handle number; never used twice."""

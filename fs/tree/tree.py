@@ -198,6 +198,11 @@ class Tree:
         self.state.overlay.remove = remove
 
     @property
+    def data_version(self) -> int:
+        """Another number after each commit of the engine."""
+        return self.state.view.data_version()
+
+    @property
     def wants_spares(self) -> bool:
         """True while programs make files faster than `order_spares` was called."""
         return self.state.overlay.spares.are_wanted and not self.state.overlay.room.is_short

@@ -11,6 +11,7 @@ import pytest
 from pyfuse3 import FUSEError
 
 from fs.adapter import Adapter, _entry
+from fs.ops.recent import Recent
 from fs.tree.model import Attr
 from sync.core.errors import Integrity, NotFound, ReadOnly, Stale, StoreAway
 
@@ -27,6 +28,7 @@ class Broken:
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
+        self.recent = Recent(lambda: 0)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("tree", "handles") and inspect.stack()[1].function == "_path":

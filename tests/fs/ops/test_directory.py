@@ -4,7 +4,7 @@ import stat
 import pytest
 from treekit import Machine
 
-from fs.ops import directory, link, lookup, rename, xattr
+from fs.ops import attr, directory, link, lookup, rename, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
 from sync.core.errors import AlreadyExists, NotFound
@@ -60,7 +60,29 @@ def test_a_listing_starts_again_from_cookie_0_and_from_an_old_one(volume: Volume
     assert listing(volume, handle, first[-1].cookie) == []
     assert [listed.name for listed in listing(volume, handle, first[4].cookie)] == [b"n%d" % n for n in range(5, 10)]
     directory.mkdir(volume, ROOT, b"new", 0o755, 0, 0)
+    volume.changed()
     assert b"new" in [listed.name for listed in listing(volume, handle, 0)]
+
+
+def test_a_calm_folder_is_told_again_and_a_changed_one_is_not(volume: Volume, yoga: Machine, bates: Machine) -> None:
+    directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0)
+    yoga.write("f", b"1")
+    yoga.cycle()
+    volume.changed()
+    handle = directory.opendir(volume, ROOT)
+    first = listing(volume, handle)
+    again = listing(volume, directory.opendir(volume, ROOT))
+    assert [id(listed) for listed in again] == [id(listed) for listed in first]
+    assert attr.getattr_of(volume, first[0].attr.ino) is first[0].attr
+    assert listing(volume, handle, first[0].cookie)[0].name == first[1].name  # and it goes on from anywhere
+    bates.learn()
+    bates.write("f", b"23")
+    bates.cycle()
+    yoga.learn()  # the engine commits, and the mount has not looked yet
+    assert attr.getattr_of(volume, first[1].attr.ino).size == 2
+    assert [listed.attr.size for listed in listing(volume, handle)] == [0, 2]
+    volume.changed()
+    assert volume.recent.listing(ROOT) is None
 
 
 def test_a_listing_counts_as_lookups(volume: Volume, yoga: Machine) -> None:

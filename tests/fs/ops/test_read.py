@@ -203,7 +203,7 @@ def test_fsync_holds_invalidations_back_and_returns(volume: Volume, yoga: Machin
 
 def test_changes_are_reported_and_reading_is_none(volume: Volume, shown: Machine) -> None:
     seen: list[str] = []
-    volume.changed = lambda: seen.append("changed")
+    volume.on_change = lambda: seen.append("changed")
     handle = open_path(volume, shown, "a")
     run(read_ops.read, volume, handle, 0, 10)
     open_ops.flush(volume, handle)
