@@ -1,10 +1,11 @@
 """What must always be true of fleet.db: used by fsck, and at the end of every test that has written one.
 
-The tree is computed once more from the versions alone, by another way than deriving takes.
+The tree is computed once more from the versions alone, by another way than deriving takes, a folder at a time.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,10 +25,18 @@ from sync.state.rows import (
 )
 from sync.state.siblings import WRITE_BITS, Beside, naming_order
 
-PAGE: Final = 1000  # rows read at once
+PAGE: Final = 1000  # rows read at once ...
+PAGE_MIN: Final = 16  # ... where one folder after the other is left again
+FOUND_MAX: Final = 10_000  # sentences
+
+_ANY_BELOW: Final = "SELECT 1 FROM version WHERE path > ? AND path < ? LIMIT 1"
 
 _NEVER: Final = (  # (what must find nothing, the error if it does)
     ("SELECT 1 FROM head WHERE version NOT IN (SELECT num FROM version)", "a head names no version"),
+    (
+        "SELECT 1 FROM head AS h JOIN version AS v ON v.num = h.version WHERE v.path <> h.path",
+        "a head is one of another path",
+    ),
     (
         "SELECT 1 FROM shown WHERE version IS NOT NULL AND version NOT IN (SELECT num FROM version)",
         "a row of shown names no version",
@@ -66,75 +75,164 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def check(db: FleetDb) -> list[str]:
-    """Every sentence says what is wrong; [] if nothing is. Reads the whole database."""
-    paths = db.all_paths()
-    heads = {path: heads_of(db.history(path)) for path in paths}
-    found = [
-        f"heads of {path!r}: stored {_names(db.heads(path))}, should be {_names(heads[path])}"
-        for path in paths
-        if db.heads(path) != heads[path]
-    ]
-    dead = dict(db.query("SELECT path, sum(dead) FROM head GROUP BY path"))
-    found += [
-        f"heads of {path!r}: {dead.get(path)} are marked dead, should be {count}"
-        for path in paths
-        if dead.get(path) != (count := sum(not head.is_live for head in heads[path]))
-    ]
-    should = expected_tree(db, heads)
-    actual, orphans = actual_tree(db)
-    found += orphans
-    for path in sorted(should.keys() | actual.keys()):
-        if should.get(path) != actual.get(path):
-            found.append(f"shown {path!r}: is {actual.get(path)}, should be {should.get(path)}")
-    return found + [sentence for sql, sentence in _NEVER if db.query(sql)]
+    """Every sentence says what is wrong, FOUND_MAX at most; [] if nothing is. Reads the whole database.
+
+    Memory: the names of one folder, and of those above it.
+    """
+    return list(islice(_problems(db), FOUND_MAX))
 
 
-def actual_tree(db: FleetDb) -> tuple[dict[str, Look], list[str]]:
-    """(path -> what stands there, what hangs nowhere). Paths of siblings end in their own names."""
-    tree: dict[str, Look] = {}
-    waiting = [(ROOT_ID, "")]
-    visited: set[int] = set()
-    while waiting:
-        parent, folder = waiting.pop()
-        if parent in visited:
-            return tree, [f"the folder {folder!r} lies in itself"]
-        visited.add(parent)
-        after = ""
-        while rows := db.view.children(parent, after, PAGE):
-            after = rows[-1].name
-            for row in rows:
-                path = join_path(folder, row.name)
-                tree[path] = _look(db, row)
+def _problems(db: FleetDb) -> Iterator[str]:
+    yield from _TreeCheck(db).run()
+    yield from (sentence for sql, sentence in _NEVER if db.query(sql))
+
+
+class _Folder:
+    """A folder whose paths are being gone through. row_id: what shown has there, None if no directory."""
+
+    def __init__(self, db: FleetDb, path: str, row_id: int | None, shown: Shown) -> None:
+        self.path = path
+        self.row_id = row_id
+        self.shown = shown  # of the folder's own path
+        self.names = _names(db, path)
+        self.has_live = False  # anything below shows something
+        self.visited: set[str] = set()  # names that are gone through as folders of their own
+        self.expected: dict[str, Look] = {}
+        self.beside: list[Beside] = []
+
+    def place(self, name: str, shown: Shown, has_live: bool) -> None:
+        """What a path shows, once it is known whether anything below it does."""
+        placed = place(shown, has_live)
+        if placed.dir is not None or placed.file is not None:
+            self.expected[name] = _real(placed)
+        self.beside += [Beside(join_path(self.path, name), sibling) for sibling in placed.siblings]
+        self.has_live = self.has_live or has_live or shown.name is not None or bool(shown.siblings)
+
+    def name_siblings(self) -> None:
+        for path, sibling in naming_order(self.beside):
+            machine_name = sibling.manifest.machine_name
+            name = sibling_name(split_path(path)[1], machine_name, self.expected.__contains__, sibling.id)
+            self.expected[name] = _sibling(sibling)
+
+
+class _TreeCheck:
+    """Goes through all paths, a folder behind what is in it; of each open folder its names are in memory."""
+
+    def __init__(self, db: FleetDb) -> None:
+        self._db = db
+        self._own_ids = db.own_ids
+        self._mode = db.mode
+        self._rows = 0  # of shown that were come upon
+
+    def run(self) -> Iterator[str]:
+        folders = [_Folder(self._db, "", ROOT_ID, Shown())]
+        while folders:
+            folder = folders[-1]
+            found = next(folder.names, None)
+            if found is None:
+                folders.pop()
+                yield from self._compare(folder)
+                if folders:
+                    folders[-1].place(split_path(folder.path)[1], folder.shown, folder.has_live)
+                continue
+            path, shown = join_path(folder.path, found.name), Shown()
+            if found.has_versions:
+                heads = heads_of(self._db.history(path))
+                yield from self._compare_heads(path, heads)
+                shown = show(heads, self._ancestor, self._own_ids, self._mode)
+            if found.has_more_below:
+                folder.visited.add(found.name)
+                folders.append(_Folder(self._db, path, self._dir_id(folder.row_id, found.name), shown))
+            else:
+                folder.place(found.name, shown, False)
+        total = self._db.view.count()
+        if total != self._rows:
+            yield f"{total - self._rows} rows of shown hang below no directory"
+
+    def _ancestor(self, versions: Sequence[Version]) -> Version | None:
+        return common_ancestor(versions, self._db.version)
+
+    def _compare_heads(self, path: str, heads: Heads) -> Iterator[str]:
+        stored = self._db.heads(path)
+        if stored != heads:
+            yield f"heads of {path!r}: stored {_names_of(stored)}, should be {_names_of(heads)}"
+        marked = self._db.query("SELECT sum(dead) FROM head WHERE path = ?", path)[0][0]
+        count = sum(not head.is_live for head in heads)
+        if marked != count:
+            yield f"heads of {path!r}: {marked} are marked dead, should be {count}"
+
+    def _dir_id(self, parent: int | None, name: str) -> int | None:
+        row = self._db.view.lookup(parent, name) if parent is not None else None
+        return row.id if row is not None and row.kind == DIR and not row.sibling else None
+
+    def _compare(self, folder: _Folder) -> Iterator[str]:
+        """What stands in a folder against what should."""
+        folder.name_siblings()
+        for row in self._children(folder.row_id):
+            self._rows += 1
+            path, should = join_path(folder.path, row.name), folder.expected.pop(row.name, None)
+            found = _look(self._db, row)
+            if found != should:
+                yield f"shown {path!r}: is {found}, should be {should}"
+            if row.kind == DIR and row.name not in folder.visited:
+                yield from self._unexpected(row, path)
+        for name, should in folder.expected.items():
+            yield f"shown {join_path(folder.path, name)!r}: is None, should be {should}"
+
+    def _unexpected(self, above: ShownRow, path: str) -> Iterator[str]:
+        """Everything below a folder below which nothing should be."""
+        waiting, visited = [(above.id, path)], {ROOT_ID}
+        while waiting:
+            parent, folder = waiting.pop()
+            if parent in visited:
+                yield f"the folder {folder!r} lies in itself"
+                return
+            visited.add(parent)
+            for row in self._children(parent):
+                self._rows += 1
+                child = join_path(folder, row.name)
+                yield f"shown {child!r}: is {_look(self._db, row)}, should be None"
                 if row.kind == DIR:
-                    waiting.append((row.id, path))
-    total = db.view.count()
-    return tree, [] if total == len(tree) else [f"{total - len(tree)} rows of shown hang below no directory"]
+                    waiting.append((row.id, child))
+
+    def _children(self, parent: int | None) -> Iterator[ShownRow]:
+        after = ""
+        while parent is not None and (rows := self._db.view.children(parent, after, PAGE)):
+            yield from rows
+            after = rows[-1].name
 
 
-def expected_tree(db: FleetDb, heads: dict[str, Heads]) -> dict[str, Look]:
-    """What should stand where, from all heads at once."""
-    own_ids, mode = db.own_ids, db.mode
+class _Name(NamedTuple):
+    """A name of a folder: has_versions of the path itself, has_more_below: of paths below it."""
 
-    def ancestor(versions: Sequence[Version]) -> Version | None:
-        return common_ancestor(versions, db.version)
+    name: str
+    has_versions: bool
+    has_more_below: bool
 
-    shown = {path: show(of_path, ancestor, own_ids, mode) for path, of_path in heads.items()}
-    folders = {folder for path, one in shown.items() if one.name or one.siblings for folder in _folders(path)}
-    placed = {path: place(shown.get(path, Shown()), path in folders) for path in shown.keys() | folders}
-    tree = {path: _real(one) for path, one in placed.items() if one.dir is not None or one.file is not None}
-    beside: dict[str, list[Beside]] = {}
-    for path, one in placed.items():
-        beside.setdefault(split_path(path)[0], []).extend(Beside(path, sibling) for sibling in one.siblings)
-    for folder, items in beside.items():
-        for path, sibling in naming_order(items):
-            name = sibling_name(
-                split_path(path)[1],
-                sibling.manifest.machine_name,
-                lambda other, folder=folder: join_path(folder, other) in tree,  # type: ignore[misc]
-                sibling.id,
-            )
-            tree[join_path(folder, name)] = _sibling(sibling)
-    return tree
+
+def _names(db: FleetDb, folder: str) -> Iterator[_Name]:
+    """The names in a folder of which any version is known, or of anything below, each once."""
+    prefix = f"{folder}/" if folder else ""
+    start, size = prefix, PAGE_MIN
+    while paths := _paths(db, start, folder, size):
+        size = min(2 * size, PAGE)
+        for path in paths:
+            name, slash, _ = path[len(prefix) :].partition("/")
+            above = prefix + name
+            if slash:  # all that is below it is behind it: only if it has no versions itself it was not told yet
+                if not db.query("SELECT 1 FROM version WHERE path = ? LIMIT 1", above):
+                    yield _Name(name, has_versions=False, has_more_below=True)
+                start, size = f"{above}0", PAGE_MIN  # '0' follows '/'
+                break
+            yield _Name(name, has_versions=True, has_more_below=bool(db.query(_ANY_BELOW, f"{above}/", f"{above}0")))
+            start = f"{path}\x01"  # nothing sorts between the two: no path holds a NUL
+
+
+def _paths(db: FleetDb, start: str, folder: str, limit: int) -> list[str]:
+    """A page of the paths from `start` on that lie below a folder, sorted."""
+    below = ("AND path < ?", f"{folder}0") if folder else ("",)
+    sql = f"SELECT DISTINCT path FROM version WHERE path >= ? {below[0]} ORDER BY path LIMIT ?"
+    return [str(row[0]) for row in db.query(sql, start, *below[1:], limit)]
 
 
 def _real(placed: Placed) -> Look:
@@ -186,10 +284,5 @@ def _look(db: FleetDb, row: ShownRow) -> Look:
     )
 
 
-def _folders(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _names(heads: Heads) -> list[str]:
+def _names_of(heads: Heads) -> list[str]:
     return [head.id for head in heads]
