@@ -233,6 +233,8 @@ class Tasks:
                     async with self._seal_lock:
                         sealed = self._tree.seal_begin(request.paths, include_busy=include_busy)
                         await self._seal_round(sealed)
+                    if sealed.unsaved:
+                        raise TcfsError(self._tree.trouble, path=sealed.unsaved[0], hint="see 'tcfs status'")
                     if not sealed.waiting:
                         break
                     async with self._noted:
@@ -241,9 +243,12 @@ class Tasks:
         except TcfsError as error:
             self._say_trouble()
             self._client.hint(frames.failed_of(request.id, error))
-        except OSError as error:
+        except Exception as error:
+            self._say_trouble()
             code = NoSpace.code if is_full(error) else TcfsError.code
             self._client.hint(frames.Failed(request.id, code, f"cannot seal: {error}"))
+            if not isinstance(error, OSError):
+                raise
 
     async def _seal_round(self, sealed: SealRound) -> None:
         """Sync a round that has begun, and finish it; it is taken back if the disk refuses."""

@@ -8,6 +8,7 @@ from fs.tree.names import shown_row
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.core.errors import NotFound, Stale
+from sync.core.manifest import within
 
 
 def setattr_of(
@@ -21,7 +22,10 @@ def setattr_of(
     mtime_ns: int | None = None,
     atime_ns: int | None = None,
 ) -> Attr:
-    """Change what is not None. Stale if the inode shows other content than was told; ReadOnly for a sibling."""
+    """Change what is not None; times that no database holds become the nearest ones.
+
+    Stale if the inode shows other content than was told; ReadOnly for a sibling; OSError EFBIG.
+    """
     if size is not None:
         node = writable_node(st, ino, content=True)
         if node.kind != FILE:
@@ -36,9 +40,9 @@ def setattr_of(
     if gid is not None:
         node.gid = gid
     if atime_ns is not None:
-        node.atime_ns = atime_ns
+        node.atime_ns = within(atime_ns)
     if mtime_ns is not None:
-        node.mtime_ns = mtime_ns
+        node.mtime_ns = within(mtime_ns)
         if node.kind == DIR:
             st.overlay.set_times(ino, None)
     node.ctime_ns = st.env.now_ns()

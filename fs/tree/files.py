@@ -1,7 +1,8 @@
 """Open files: what a handle reads and writes, and when a file counts as closed."""
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fs.tree import shrink
 from fs.tree.model import DIR, FILE, SYMLINK, Node
@@ -10,12 +11,14 @@ from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from fs.work.stack import Piece, pieces
 from fs.work.workfile import WorkFile
-from sync.core.errors import BadInput
+from sync.core.errors import BadInput, TcfsError
 
 if TYPE_CHECKING:
     from sync.state.rows import ShownRow
 
 Buffer = bytes | bytearray | memoryview
+
+SIZE_MAX: Final = (2**32 - 1) * 4096  # bytes: as ext4, on which the work file would lie
 
 
 class OpenFile:
@@ -39,10 +42,15 @@ class OpenFile:
         return pieces(node.files, node.base, offset, min(offset + size, node.size))
 
     def write(self, offset: int, data: Buffer) -> int:
-        """Bytes written, all of them unless the disk gave out in between; the next call says why (OSError, NoSpace)."""
+        """Bytes written, all of them unless the disk gave out in between, or the file is as large as it may be; the
+        next call says why (OSError, NoSpace).
+        """
         st, node = self._st, self.node
         if not len(data):
             return 0
+        if offset + len(data) > SIZE_MAX:
+            check_size(offset + 1)
+            data = memoryview(data)[: SIZE_MAX - offset]
         st.overlay.room.need()
         make_writable(st, node)
         if not self._is_busy:
@@ -83,6 +91,7 @@ class OpenFile:
                 _closed(st, node)
         if self.writes:
             st.overlay.commit()
+            self._check_saved()
 
     def sync_begin(self) -> "FileSync | None":
         """What makes the file durable; None if there is nothing to be done.
@@ -109,9 +118,15 @@ class OpenFile:
             st.overlay.put_node(node)
         try:
             st.overlay.commit()
+            self._check_saved()
         except BaseException:
             node.unflushed, node.synced = before
             raise
+
+    def _check_saved(self) -> None:
+        """TcfsError if the commit had to leave the file out."""
+        if self._st.overlay.is_unsaved(self.node.id):
+            raise TcfsError("the change cannot be saved", hint="see 'tcfs status'")
 
     def release(self) -> None:
         """The last descriptor is gone."""
@@ -256,7 +271,8 @@ def note_write(st: State, node: Node, end: int) -> None:
 
 
 def truncate(st: State, node: Node, size: int) -> None:
-    """ftruncate, truncate: zeros behind the old end, nothing behind the new one."""
+    """ftruncate, truncate: zeros behind the old end, nothing behind the new one. OSError EFBIG."""
+    check_size(size)
     if not node.files:
         st.overlay.room.need()
     make_writable(st, node)
@@ -266,6 +282,12 @@ def truncate(st: State, node: Node, size: int) -> None:
         set_size(st, node, size)
     if not node.handles:
         node.close_files()
+
+
+def check_size(size: int) -> None:
+    """OSError EFBIG for more bytes than a file may have."""
+    if size > SIZE_MAX:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def set_size(st: State, node: Node, size: int) -> None:

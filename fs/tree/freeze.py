@@ -76,7 +76,7 @@ class Freezer:
         node = st.overlay.node(entry.node) if entry.node is not None else None
         if entry.seal_id is not None or (node is not None and node.seal_id is not None):
             return self._is_sealed_as_is(entry, node)
-        if not self._dir_ready(entry.parent):
+        if not self._dir_ready(entry.parent) or (node is not None and st.overlay.is_unsaved(node.id)):
             return False
         try:
             path = st.path_at(entry.key)
@@ -200,7 +200,7 @@ class Freezer:
         node = self._st.overlay.node(ino)
         if node is None or node.lost_path is None or node.seal_id is not None:
             return
-        if node.is_cut or not (self._allows(node) and unlayer(self._st, node)):
+        if node.is_cut or self._st.overlay.is_unsaved(ino) or not (self._allows(node) and unlayer(self._st, node)):
             return
         self._item(PUT, node.lost_path, None, node, None)
         self._st.pending.pop(ino, None)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fs.tree.model import Entry, Folder, Key, LocalTimes, Node, SealRef
+from fs.tree.model import FILE, Entry, Folder, Key, LocalTimes, Node, SealRef
 from fs.tree.room import Room
 from fs.tree.rows import (
     ENTRY_COLUMNS,
@@ -25,6 +25,7 @@ from fs.tree.rows import (
     make_node,
     node_row,
     node_values,
+    put_rows,
 )
 from fs.tree.small import SmallTable
 from fs.work.spares import AT_ONCE, Spares
@@ -97,6 +98,8 @@ class Overlay:
         self._seals_new: list[tuple[Any, ...]] = []
         self._seals_gone: list[bytes] = []
         self._seals_moved: list[tuple[int | None, str, bytes]] = []
+        self._bad_nodes: dict[int, str] = {}  # what no database can hold, and why
+        self._bad_entries: dict[Key, str] = {}
         try:
             self._load()
         except BaseException:
@@ -287,7 +290,8 @@ class Overlay:
     def commit(self, *, full: bool = False) -> None:
         """Write all changes in one transaction. full: it, and all before it, is on disk when this returns.
 
-        NoSpace if the disk is full, even without the ballast: the changes stay for the next try.
+        NoSpace if the disk is full, even without the ballast: the changes stay for the next try. A row that cannot be
+        written, whatever the disk is like, stays alone: see `is_unsaved` and `trouble`.
         """
         if not self.has_changes and not full:
             return
@@ -298,8 +302,8 @@ class Overlay:
         self._env.fault("tree.after_commit")
         for file, all_rows, rows in written:
             file.rows_written(all_rows, rows)
-        for node in self._nodes_changed.values():
-            if node is not None:
+        for key, node in self._nodes_changed.items():
+            if node is not None and key not in self._bad_nodes:
                 node.row_unflushed = node.unflushed
         gone: list[str | int] = [path for path in self._files_gone.values() if path is not None]
         if gone:
@@ -309,6 +313,23 @@ class Overlay:
         self._commits_logged += 1
         self._clear_changes()
         self._shrink()
+
+    @property
+    def trouble(self) -> str:
+        """Why changes are not saved, '' while all that were to be committed are."""
+        if self.room.trouble or not (self._bad_nodes or self._bad_entries):
+            return self.room.trouble
+        nodes = (self.nodes.get(number) for number in self._bad_nodes)
+        names = [*(node.key[1] for node in nodes if node and node.key), *(name for _, name in self._bad_entries)]
+        reasons = {*self._bad_nodes.values(), *self._bad_entries.values()}
+        return f"changes of {', '.join(names[:3]) or 'files'} cannot be saved: {'; '.join(sorted(reasons))}"
+
+    def is_unsaved(self, node_id: int) -> bool:
+        """True if the last commit had to leave this node, or its entry, out."""
+        if not (self._bad_nodes or self._bad_entries):
+            return False
+        node = self.nodes.get(node_id)
+        return node_id in self._bad_nodes or (node is not None and node.key in self._bad_entries)
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -368,11 +389,13 @@ class Overlay:
         gone = [(key,) for key, node in self._nodes_changed.items() if node is None]
         if gone:
             many("DELETE FROM node WHERE id = ?", gone)
-        many(_PUT_NODE, [node_row(node) for node in self._nodes_changed.values() if node is not None])
+        nodes = {key: node_row(node) for key, node in self._nodes_changed.items() if node is not None}
+        self._bad_nodes = put_rows(self._connection, _PUT_NODE, nodes)
         entries_gone = [key for key, entry in self._entries_changed.items() if entry is None]
         if entries_gone:
             many("DELETE FROM entry WHERE parent = ? AND name = ?", entries_gone)
-        many(_PUT_ENTRY, [entry_row(entry) for entry in self._entries_changed.values() if entry is not None])
+        entries = {key: entry_row(entry) for key, entry in self._entries_changed.items() if entry is not None}
+        self._bad_entries = put_rows(self._connection, _PUT_ENTRY, entries)
         if self._files_gone:
             many("DELETE FROM work WHERE id = ?", [(key,) for key in self._files_gone])
             many("DELETE FROM span WHERE work = ?", [(key,) for key in self._files_gone])
@@ -408,8 +431,8 @@ class Overlay:
             table.write(self._connection)
 
     def _clear_changes(self) -> None:
-        self._nodes_changed = {}
-        self._entries_changed = {}
+        self._nodes_changed = {key: self._nodes_changed[key] for key in self._bad_nodes}
+        self._entries_changed = {key: self._entries_changed[key] for key in self._bad_entries}
         self._files_changed = {}
         self._files_gone = {}
         self._meta_changed = {}
@@ -458,6 +481,7 @@ class Overlay:
         found = self._connection.execute("SELECT parent, name FROM entry WHERE node = ?", (node.id,)).fetchone()
         node.key = (found[0], found[1]) if found else None
         node.nameless = node.lost_path is not None
+        node.interrupted = node.kind == FILE and node.unflushed  # nobody has it open: such nodes stay in memory
         self.nodes[node.id] = node
         return node
 
@@ -479,7 +503,7 @@ class Overlay:
 
     def _shrink(self) -> None:
         """After a commit: let rows go that nobody uses, oldest first, down to half."""
-        if len(self.nodes) + len(self.folders) <= 2 * self._keep:
+        if len(self.nodes) + len(self.folders) <= 2 * self._keep or self._bad_nodes or self._bad_entries:
             return
         self._complete = False
         self.folders.clear()

@@ -30,13 +30,12 @@ class Room:
 
     def commit(self, work: Callable[[], T]) -> T:
         """work(), which writes tree.db or does nothing, with the ballast's help; NoSpace if even that is not enough."""
-        if self._path is None:
-            return work()
         try:
-            done = ballast.with_ballast(self._path, work)
-        except NoSpace as error:
-            self._find_short()
-            self.trouble = error.message
+            done = work() if self._path is None else ballast.with_ballast(self._path, work)
+        except Exception as error:
+            if isinstance(error, NoSpace):
+                self._find_short()
+            self.trouble = str(error) or type(error).__name__
             raise
         self.trouble = ""
         self._look()

@@ -1,6 +1,8 @@
 """Nodes and entries as rows of tree.db, and back."""
 
-from typing import Any, Final
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,6 +17,11 @@ ENTRY_COLUMNS: Final = (
     "parent, name, node, dirty, local_only, resolved, seen, last, gen, seal_id, sealed_gen, moved_from, moved_to,"
     " moved_node, origin"
 )
+
+K = TypeVar("K")
+
+# What SQLite says of a value that it cannot hold, whatever the disk is like.
+_BAD_VALUE: Final = (OverflowError, UnicodeError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...])
@@ -93,6 +100,25 @@ def node_values(row: tuple[Any, ...]) -> dict[str, Any]:
 
 def make_node(values: dict[str, Any], layer: WorkFile | None, work: WorkFile | None) -> Node:
     return Node(**{**values, "layer": layer, "work": work, "row_unflushed": values["unflushed"]})
+
+
+def put_rows(connection: sqlite3.Connection, statement: str, rows: Mapping[K, tuple[Any, ...]]) -> dict[K, str]:
+    """Execute an INSERT OR REPLACE for each row; those with values that no database can hold, and why, are left out.
+
+    There should be none, but one must not keep all others from being saved for ever.
+    """
+    try:
+        connection.executemany(statement, list(rows.values()))
+        return {}
+    except _BAD_VALUE:
+        pass  # which one it was is not told
+    refused: dict[K, str] = {}
+    for key, row in rows.items():
+        try:
+            connection.execute(statement, row)
+        except _BAD_VALUE as error:
+            refused[key] = str(error) or type(error).__name__
+    return refused
 
 
 def decode_pair(text: str) -> tuple[str, str]:

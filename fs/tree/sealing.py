@@ -39,7 +39,7 @@ class SealRound:
     """What one round has frozen. The lists name what it left out, by rel_path.
 
     busy: open for writing; interrupted: the mount died while they were written; waiting: for an answer, or for
-    another of these; missing: asked for, and nothing of that name is here.
+    another of these; missing: asked for, and nothing of that name is here; unsaved: tree.db cannot hold them.
     """
 
     items: list[SealItem] = field(default_factory=list)
@@ -49,6 +49,7 @@ class SealRound:
     interrupted: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    unsaved: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.items)
@@ -196,6 +197,8 @@ def _due_at(st: State, key: Pending, changed_at: float) -> float | None:
         node = st.overlay.node(entry.node) if entry.node is not None else None
         if node is not None and node.seal_id is not None:
             return None
+    if node is not None and st.overlay.is_unsaved(node.id):
+        return None
     at = changed_at + AFTER_CLOSE
     if node is not None and node.kind == FILE:
         if node.interrupted or node.is_cut:
@@ -257,7 +260,9 @@ def _report(st: State, seal_round: SealRound, key: Pending, include_busy: bool) 
     node = st.overlay.node(key) if isinstance(key, int) else None
     if entry is not None and entry.node is not None:
         node = st.overlay.node(entry.node)
-    if node is not None and node.busy and not include_busy:
+    if node is not None and st.overlay.is_unsaved(node.id):
+        seal_round.unsaved.append(_path(st, key))
+    elif node is not None and node.busy and not include_busy:
         seal_round.busy.append(_path(st, key))
     elif node is not None and node.interrupted and not include_busy:
         seal_round.interrupted.append(_path(st, key))

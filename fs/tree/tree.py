@@ -238,7 +238,7 @@ class Tree:
     @property
     def trouble(self) -> str:
         """Why what is open cannot be committed; '' while it can."""
-        return self.state.overlay.room.trouble
+        return self.state.overlay.trouble
 
     # ---- publishing
 

@@ -27,6 +27,11 @@ SEQ_MAX = 10**16 - 1  # a segment's key has 16 digits for it
 INT_MAX = 2**63 - 1  # of a database, and of the system's calls
 
 
+def within(number: int) -> int:
+    """The nearest number that manifests and databases hold. Some file systems, and programs, know years beyond 2262."""
+    return max(-INT_MAX, min(number, INT_MAX))
+
+
 class Kind(enum.StrEnum):
     FILE = "file"
     DIR = "dir"

@@ -146,11 +146,13 @@ async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
 async def _take_away(engine: "Engine", force: bool) -> str:
     """Unmount, and wait for the mount process to end; where it was mounted, '' if nowhere.
 
-    NoSpace while the mount cannot commit what was changed in it: that would go with the process.
+    TcfsError while the mount cannot commit what was changed in it: that would go with the process.
     """
     link = engine.server.mount
     if link is not None and link.trouble and not force:
-        raise NoSpace(f"the mount cannot save its changes: {link.trouble}", hint="make room first; --force drops them")
+        raise TcfsError(
+            f"the mount cannot save its changes: {link.trouble}", hint="'tcfs status' names it; --force drops them"
+        )
     mountpoint = link.peer.mountpoint if link is not None else engine.config.mountpoint
     if not mountpoint:
         return ""

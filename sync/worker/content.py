@@ -13,7 +13,7 @@ from blake3 import blake3
 from sync.core.chunking import ChunkParams, cut
 from sync.core.codec import ContentHasher, Keys, chunk_id
 from sync.core.errors import NotFound, NotYet
-from sync.core.manifest import CHUNKS_INLINE_MAX, INT_MAX, ChunkId
+from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId, within
 from sync.env import Env
 from sync.worker.change import Content
 from sync.worker.threads import run_to_end
@@ -51,7 +51,7 @@ class FileStat(msgspec.Struct, frozen=True):
 
     @staticmethod
     def of(found: os.stat_result) -> "FileStat":
-        mtime_ns, ctime_ns = (_within(time_ns) for time_ns in (found.st_mtime_ns, found.st_ctime_ns))
+        mtime_ns, ctime_ns = (within(time_ns) for time_ns in (found.st_mtime_ns, found.st_ctime_ns))
         return FileStat(found.st_size, mtime_ns, ctime_ns, found.st_ino, stat.S_IMODE(found.st_mode))
 
 
@@ -184,11 +184,6 @@ class FileIngest:
         finally:
             await asyncio.gather(coming, return_exceptions=True)  # a thread may be reading, and the file is closed next
         return await builder.finish_into(sink, file_hash or blake3().hexdigest())
-
-
-def _within(time_ns: int) -> int:
-    """Some file systems know years beyond 2262."""
-    return max(-INT_MAX, min(time_ns, INT_MAX))
 
 
 def open_file(path: str | Path) -> int:

@@ -1,13 +1,17 @@
 """Open files keep what they opened, whatever happens to the name."""
 
+import errno
 import os
 
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import files
+from fs.tree.files import SIZE_MAX
 from fs.tree.model import ROOT_ID
 from fs.work.stack import BasePiece, LocalPiece
 from sync.core.errors import NotFound, Stale
+from sync.core.manifest import INT_MAX
 
 
 @pytest.fixture
@@ -368,3 +372,37 @@ def test_what_appears_in_a_new_folder_from_elsewhere_is_seen_once_it_is_publishe
     yoga.learn()
     assert yoga.walk() == {"d": None, "d/a": b"1", "d/b": b"2"}
     assert yoga.exists("d/b")
+
+
+@pytest.mark.parametrize("year_ns", [2**63, 10**19, -(2**63) - 1, -(10**19)])
+def test_times_of_any_year_can_be_kept(yoga: Machine, year_ns: int) -> None:
+    yoga.write("f", b"x")
+    yoga.mkdir("d")
+    for path in ("f", "d"):
+        shown = yoga.tree.setattr(yoga.ino(path), atime_ns=year_ns, mtime_ns=year_ns)
+        assert {shown.atime_ns, shown.mtime_ns} == {INT_MAX if year_ns > 0 else -INT_MAX}
+    yoga.tree.commit()
+    yoga.cycle()
+    assert yoga.attr("f").mtime_ns == (INT_MAX if year_ns > 0 else -INT_MAX)
+    assert yoga.seals() == []
+
+
+@pytest.mark.parametrize("size", [SIZE_MAX + 1, 2**63 - 1])
+def test_a_file_larger_than_may_be_is_refused(yoga: Machine, size: int) -> None:
+    file = yoga.create("f")
+    file.write(0, b"kept")
+    with pytest.raises(OSError) as caught:
+        yoga.tree.setattr(yoga.ino("f"), size=size)
+    assert caught.value.errno == errno.EFBIG
+    with pytest.raises(OSError) as caught:
+        file.write(size - 1, b"x")
+    assert caught.value.errno == errno.EFBIG
+    assert (yoga.attr("f").size, yoga.bytes_of(file)) == (4, b"kept")
+    assert yoga.tree.setattr(yoga.ino("f"), size=SIZE_MAX).size == SIZE_MAX
+
+
+def test_a_write_over_the_largest_size_is_a_short_one(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SIZE_MAX", 10)
+    file = yoga.create("f")
+    assert file.write(6, b"abcdefgh") == 4
+    assert yoga.bytes_of(file) == bytes(6) + b"abcd"

@@ -299,3 +299,25 @@ def test_a_tree_too_large_for_memory_is_read_back(fleet: Fleet) -> None:
     yoga.cycle()
     assert yoga.walk() == expected
     assert yoga.tree.state.overlay.all_entries() == []
+
+
+def test_an_interrupted_file_stays_one_in_a_tree_too_large_for_memory(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.write("a", b"whole")
+    yoga.cycle()
+    file = yoga.open("a", write=True)
+    file.write(0, b"torn")
+    yoga.tree.commit()
+    yoga.tree.abandon()
+    yoga.files = []
+    yoga.tree = Tree.load(yoga.env, yoga.paths, uid=1000, gid=1000, keep=3)
+    number = yoga.ino("a")
+    assert yoga.seal() == []
+    for n in range(12):
+        yoga.write(f"f{n}", b"x")
+    yoga.tree.commit(full=True)
+    assert number not in yoga.tree.state.overlay.nodes  # else nothing is tested
+    assert {seal.path for seal in yoga.seal()} == {f"f{n}" for n in range(12)}
+    assert yoga.tree.seal_begin(None).interrupted == ["a"]
+    yoga.release(yoga.open("a", write=True))
+    assert "a" in {seal.path for seal in yoga.seal()}

@@ -1,0 +1,123 @@
+"""A change that tree.db cannot take: it is told, and keeps no other from being saved and published."""
+
+import sqlite3
+
+import pytest
+from treekit import Machine
+
+from sync.core.errors import TcfsError
+
+MUCH = 2**70
+
+
+def spoil(machine: Machine, path: str) -> None:
+    """What no operation should let through."""
+    node = machine.tree.state.overlay.node(machine.ino(path))
+    assert node is not None
+    node.mtime_ns = MUCH
+    machine.tree.state.touch_node(node)
+
+
+@pytest.fixture
+def spoilt(yoga: Machine) -> Machine:
+    yoga.mkdir("d")
+    yoga.write("d/bad", b"bad")
+    yoga.write("d/good", b"good")
+    yoga.tree.commit()
+    spoil(yoga, "d/bad")
+    return yoga
+
+
+def mend(machine: Machine, path: str) -> None:
+    machine.tree.setattr(machine.ino(path), mtime_ns=1)
+
+
+def test_one_bad_row_keeps_no_other_from_being_saved(spoilt: Machine) -> None:
+    spoilt.write("d/later", b"later")
+    spoilt.unlink("d/good")
+    spoilt.tree.commit()
+    assert "bad" in spoilt.tree.trouble
+    spoilt.restart()
+    assert spoilt.listing("d") == ["bad", "later"]
+    assert spoilt.tree.trouble == ""
+
+
+def test_it_is_told_until_it_is_mended(spoilt: Machine) -> None:
+    for _ in range(2):
+        spoilt.tree.commit()
+        assert "too large" in spoilt.tree.trouble
+        assert spoilt.tree.has_open_group
+    mend(spoilt, "d/bad")
+    spoilt.tree.commit()
+    assert spoilt.tree.trouble == ""
+    assert not spoilt.tree.has_open_group
+    spoilt.cycle()
+    assert spoilt.seals() == []
+    assert not spoilt.tree.pending
+
+
+def test_everything_else_is_published(spoilt: Machine) -> None:
+    spoilt.tree.commit()
+    assert {seal.path for seal in spoilt.seal()} == {"d", "d/good"}
+    assert spoilt.tree.seal_due(spoilt.env.monotonic() + 100).ready == 0
+    mend(spoilt, "d/bad")
+    spoilt.tree.commit()
+    assert "d/bad" in {seal.path for seal in spoilt.seal()}
+
+
+def test_who_asks_for_it_is_told(spoilt: Machine) -> None:
+    spoilt.tree.commit()
+    assert spoilt.tree.seal_begin(["d/good"]).unsaved == []
+    spoilt.cycle()
+    assert spoilt.tree.seal_begin(None).unsaved == ["d/bad"]
+    assert spoilt.tree.seal_begin(["d/bad"]).unsaved == ["d/bad"]
+    mend(spoilt, "d/bad")
+
+
+def test_its_old_name_waits_for_it(spoilt: Machine) -> None:
+    """What was moved is published at its new place before its old one is given up."""
+    mend(spoilt, "d/bad")
+    spoilt.cycle()
+    spoilt.rename("d/bad", "d/moved")
+    spoil(spoilt, "d/moved")
+    spoilt.tree.commit()
+    assert spoilt.seal() == []
+    mend(spoilt, "d/moved")
+    spoilt.cycle()
+    assert spoilt.listing("d") == ["good", "moved"]
+
+
+def test_a_close_that_saved_nothing_does_not_return(spoilt: Machine) -> None:
+    file = spoilt.open("d/bad", write=True)
+    file.write(0, b"more")
+    file.node.ctime_ns = MUCH
+    with pytest.raises(TcfsError):
+        file.flush()
+    file.has_begun()
+    with pytest.raises(TcfsError):
+        spoilt.fsync(file)
+    mend(spoilt, "d/bad")
+    spoilt.release(file)
+
+
+def test_rows_stay_in_memory_while_one_cannot_be_saved(spoilt: Machine) -> None:
+    spoilt.tree.state.overlay._keep = 1
+    spoilt.tree.commit()
+    spoilt.write("d/one", b"1")
+    assert spoilt.attr("d/bad").mtime_ns == MUCH
+    mend(spoilt, "d/bad")
+
+
+def test_any_failure_is_trouble(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    yoga.mkdir("d")
+
+    def fail(full: bool) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(yoga.tree.state.overlay, "_transact", fail)
+        with pytest.raises(sqlite3.OperationalError):
+            yoga.tree.commit()
+        assert "I/O error" in yoga.tree.trouble
+    yoga.tree.commit()
+    assert yoga.tree.trouble == ""
