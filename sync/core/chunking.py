@@ -2,12 +2,13 @@
 
 Where a chunk ends depends only on its own bytes, on the one byte that follows it and, within max_size of the end of
 the file, on where that end is: never on what came before. So after a change it is enough to cut from the start of the
-chunk that the change touches until a cut falls on an old one: recut does that.
+chunk that the change touches until a cut falls on an old one: recut does that. And far inside a hole all chunks are the
+same one: recut does not read it, however large it is.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from pyfastcdc import FastCDC
 
@@ -62,6 +63,20 @@ class Fresh:
     data: memoryview
 
 
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """`count` chunks of `size` zeros each, from `offset` on, unread."""
+
+    offset: int
+    size: int
+    count: int
+
+
+def zero_chunk(params: ChunkParams) -> int:
+    """The size of a chunk in the midst of zeros: it begins with 2 * max_size of them, or more."""
+    return len(next(cut(len, 2 * params.max_size, params)))  # a buffer is made of zeros, and this leaves it so
+
+
 def cut(read: Read, size_hint: int, params: ChunkParams) -> Iterator[memoryview]:
     """The chunks of everything `read` gives; each is valid until the next step. Nothing at all for an empty file.
 
@@ -75,45 +90,58 @@ def cut(read: Read, size_hint: int, params: ChunkParams) -> Iterator[memoryview]
 
 def recut(
     read_at: ReadAt,
-    old_sizes: Sequence[int],
+    old_ends: Sequence[int],
     changed: RangeSet,
     base_limit: int,
     new_size: int,
     params: ChunkParams,
-) -> Iterator[Reuse | Fresh]:
+    *,
+    zeros: RangeSet | None = None,
+    start: int = 0,
+) -> Iterator[Reuse | Fresh | Zeros]:
     """The chunks of a changed file, equal to cutting it from byte 0, but reading only around the changes.
 
-    old_sizes are the sizes of the old content's chunks, cut with the same params. Byte i of the new content equals the
+    old_ends are the ends of the old content's chunks, cut with the same params. Byte i of the new content equals the
     old one's unless it is in `changed` or i >= base_limit. read_at reads the new content; only chunks that a change may
-    have touched are read, up to the first cut that falls on an old one. EOFError if read_at ends before new_size.
+    have touched are read, up to the first cut that falls on an old one. zeros: where the new content is known to be
+    zeros. start: a cut to go on from. EOFError if read_at ends before new_size.
     """
-    ends = list(accumulate(old_sizes))
-    old_size = ends[-1] if ends else 0
+    old_size = old_ends[-1] if old_ends else 0
     limit = min(base_limit, old_size, new_size)
     same_end = limit == old_size == new_size
+    zero_size = 0  # not asked for yet
+
+    def start_of(index: int) -> int:
+        return old_ends[index - 1] if index else 0
 
     def is_untouched(index: int) -> bool:
-        start, end = ends[index] - old_sizes[index], ends[index] + _LOOKAHEAD
-        return (end <= limit or same_end) and not changed.intersects(start, end)
+        end = old_ends[index] + _LOOKAHEAD
+        return (end <= limit or same_end) and not changed.intersects(start_of(index), end)
 
-    position, index = 0, 0  # index: the first old chunk that ends behind position
+    position = start
+    index = bisect_right(old_ends, position)  # the first old chunk that ends behind position
     window: _Window | None = None
     while position < new_size:
-        at_old_cut = index < len(ends) and ends[index] - old_sizes[index] == position
-        if at_old_cut and is_untouched(index):
+        run = min(zeros.run_end(position), new_size) - position if zeros is not None else 0
+        if index < len(old_ends) and start_of(index) == position and is_untouched(index):
             window = None
             yield Reuse(index)
-            position = ends[index]
+            position = old_ends[index]
+        elif run >= 2 * params.max_size:
+            window = None
+            zero_size = zero_size or zero_chunk(params)
+            found = Zeros(position, zero_size, (run - 2 * params.max_size) // zero_size + 1)
+            yield found
+            position += found.size * found.count
         else:
             if window is None:
                 window = _Window(_bounded(read_at, new_size), position, params, new_size - position)
-            data = window.next_chunk(_first_look(ends, index, position, limit, changed, params))
+            data = window.next_chunk(_first_look(old_ends, index, position, limit, changed, params))
             if data is None:
                 raise EOFError(f"the file ends at {position}, not at {new_size}")
             yield Fresh(position, data)
             position += len(data)
-        while index < len(ends) and ends[index] <= position:
-            index += 1
+        index = bisect_right(old_ends, position, index)
 
 
 def _first_look(

@@ -100,6 +100,11 @@ class RangeSet:
             gaps.append((position, end))
         return gaps
 
+    def run_end(self, offset: int) -> int:
+        """One behind the last byte of the range that holds `offset`; offset itself if none does."""
+        index = bisect_right(self._starts, offset) - 1
+        return max(offset, self._ends[index]) if index >= 0 else offset
+
     def copy(self) -> "RangeSet":
         other = RangeSet()
         other._starts = self._starts.copy()

@@ -241,18 +241,20 @@ class ShownView:
             return [ChunkId(bytes.fromhex(chunk)) for chunk in manifest.chunks], list(manifest.chunk_sizes)
         ids: list[ChunkId] = []
         sizes: list[int] = []
-        for page in manifest.chunk_pages:
-            row = self._one("SELECT entries FROM chunk_page WHERE page_id = ?", bytes.fromhex(page))
-            if row is None:
-                raise NotYet("the list of chunks is not here yet", path=manifest.rel_path)
-            for chunk, size in _page.decode(row[0]):
-                ids.append(ChunkId(bytes.fromhex(chunk)))
-                sizes.append(size)
+        entries: list[tuple[ChunkId, int]] = []
+        for before, page in zip(["", *manifest.chunk_pages], manifest.chunk_pages, strict=False):
+            if page != before:  # those of a hole are all the same
+                row = self._one("SELECT entries FROM chunk_page WHERE page_id = ?", bytes.fromhex(page))
+                if row is None:
+                    raise NotYet("the list of chunks is not here yet", path=manifest.rel_path)
+                entries = [(ChunkId(bytes.fromhex(chunk)), size) for chunk, size in _page.decode(row[0])]
+            ids += [chunk for chunk, _ in entries]
+            sizes += [size for _, size in entries]
         return ids, sizes
 
     def missing_pages(self, identity: str) -> list[ChunkId]:
         """Pages of the chunk list that must be fetched before chunk_list answers."""
-        pages = [ChunkId(bytes.fromhex(page)) for page in self.manifest(identity).chunk_pages]
+        pages = [ChunkId(bytes.fromhex(page)) for page in dict.fromkeys(self.manifest(identity).chunk_pages)]
         return [page for page in pages if self._one("SELECT 1 FROM chunk_page WHERE page_id = ?", page) is None]
 
     def is_readable(self, identity: str) -> bool:

@@ -75,32 +75,54 @@ class _Changed(Exception):
 
 
 class ContentBuilder:
-    """The manifest's view of a content, chunk by chunk."""
+    """The manifest's view of a content, chunk by chunk. What it holds in memory is some 80 bytes a chunk at most."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._content = ContentHasher(keys)
-        self._ids: list[str] = []
+        self._ids: list[str] = []  # not yet in pages
         self._sizes: list[int] = []
+        self._pages: list[ChunkId] = []
+        self._page_bytes: dict[ChunkId, bytes] = {}  # those of a hole are all the same
         self._size = 0
 
     def add(self, chunk: ChunkId, size: int) -> None:
         self._content.add(chunk, size)
-        self._ids.append(chunk.hex())
-        self._sizes.append(size)
-        self._size += size
+        self._take(chunk.hex(), size, 1)
+
+    def add_run(self, chunk: ChunkId, size: int, count: int) -> None:
+        """The same chunk `count` times."""
+        self._content.add_run(chunk, size, count)
+        name = chunk.hex()
+        while count:
+            part = min(count, CHUNKS_INLINE_MAX)
+            self._take(name, size, part)
+            count -= part
+
+    def _take(self, name: str, size: int, count: int) -> None:
+        self._ids += [name] * count
+        self._sizes += [size] * count
+        self._size += size * count
+        if len(self._ids) > 2 * CHUNKS_INLINE_MAX:
+            self._turn_page()
+
+    def _turn_page(self) -> None:
+        entries = zip(self._ids[:CHUNKS_INLINE_MAX], self._sizes[:CHUNKS_INLINE_MAX], strict=True)
+        page = msgspec.json.encode(list(entries))
+        del self._ids[:CHUNKS_INLINE_MAX], self._sizes[:CHUNKS_INLINE_MAX]
+        page_id = chunk_id(self._keys, page)
+        self._pages.append(page_id)
+        self._page_bytes[page_id] = page
 
     def finish(self, file_hash: str) -> Content:
         """The content; above CHUNKS_INLINE_MAX chunks with pages of its chunk list, which are stored as chunks."""
         content_id = self._content.content_id()
-        if len(self._ids) <= CHUNKS_INLINE_MAX:
+        if not self._pages and len(self._ids) <= CHUNKS_INLINE_MAX:
             return Content(self._size, content_id, file_hash, self._ids, self._sizes)
-        pages: Chunks = []
-        entries = list(zip(self._ids, self._sizes, strict=True))
-        for start in range(0, len(entries), CHUNKS_INLINE_MAX):
-            page = msgspec.json.encode(entries[start : start + CHUNKS_INLINE_MAX])
-            pages.append((chunk_id(self._keys, page), page))
-        return Content(self._size, content_id, file_hash, chunk_pages=[page.hex() for page, _ in pages], pages=pages)
+        while self._ids:
+            self._turn_page()
+        names, pages = [page.hex() for page in self._pages], list(self._page_bytes.items())
+        return Content(self._size, content_id, file_hash, chunk_pages=names, pages=pages)
 
     async def finish_into(self, sink: Sink, file_hash: str) -> Content:
         """finish, with the pages handed to the sink."""

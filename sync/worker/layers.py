@@ -1,12 +1,14 @@
 """Layers over a base: read and cut only around what changed, with the cuts of the whole content."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from blake3 import blake3
 
-from sync.core.chunking import ChunkParams, Fresh, ReadAt, Reuse, recut
+from sync.core.chunking import ChunkParams, Fresh, Reuse, Zeros, recut
 from sync.core.codec import Keys, chunk_id
 from sync.core.errors import Integrity
 from sync.core.manifest import ChunkId
@@ -60,40 +62,46 @@ class LayerIngest:
         hasher: blake3 | None = blake3()  # None once a chunk was not read
         position = 0
         while position < source.size:
-            steps = await run_to_end(self._env, self._recut_steps, source, composite, sizes, position, hasher)
+            steps = await run_to_end(self._env, self._recut_steps, source, composite, position, hasher)
             for step in steps:
-                if isinstance(step, int):
+                match step:
+                    case Reuse(index):
+                        builder.add(ids[index], sizes[index])
+                        position += sizes[index]
+                    case _Run(chunk, data, 1):
+                        builder.add(chunk, len(data))
+                        position += len(data)
+                    case _Run(chunk, data, times):
+                        await run_to_end(self._env, builder.add_run, chunk, len(data), times)
+                        position += len(data) * times
+                if isinstance(step, Reuse) or step.times > 1:
                     hasher = None
-                    builder.add(ids[step], sizes[step])
-                    position += sizes[step]
-                else:
-                    builder.add(step[0], len(step[1]))
-                    position += len(step[1])
-            await sink.add([step for step in steps if not isinstance(step, int)])
+            await sink.add([(step.chunk, step.data) for step in steps if isinstance(step, _Run)])
             await self._bring_base(composite, source.base or "", len(ids), position)
         return await builder.finish_into(sink, "" if hasher is None else hasher.hexdigest())
 
     def _recut_steps(
-        self, source: LayerSource, composite: "_Composite", sizes: list[int], position: int, hasher: blake3 | None
-    ) -> list[int | tuple[ChunkId, bytes]]:
-        """The next chunks from a cut at `position` on: old chunk numbers and fresh chunks, a group of them at most.
+        self, source: LayerSource, composite: "_Composite", position: int, hasher: blake3 | None
+    ) -> "list[Reuse | _Run]":
+        """The next chunks from a cut at `position` on, a group of them at most.
 
         Stops early, perhaps with nothing, where bytes of the base are missing (composite.missing tells which).
         """
-        problem = _Suffix(source, sizes, position)
-        steps: list[int | tuple[ChunkId, bytes]] = []
+        steps: list[Reuse | _Run] = []
         taken = 0
         try:
-            for step in problem.recut(composite.read_at, self._params):
-                if isinstance(step, Fresh):
-                    data = bytes(step.data)
-                    if hasher is not None:
-                        hasher.update(data)
-                    steps.append((chunk_id(self._keys, data), data))
-                    taken += len(data)
-                else:
+            for step in composite.recut(self._params, position):
+                if isinstance(step, Reuse):
+                    steps.append(step)
                     hasher = None
-                    steps.append(step.index + problem.skipped)
+                    continue
+                data, times = (bytes(step.size), step.count) if isinstance(step, Zeros) else (bytes(step.data), 1)
+                steps.append(_Run(chunk_id(self._keys, data), data, times))
+                taken += len(data)
+                if times > 1:
+                    hasher = None  # the hash of a hole would take as long as to read it
+                elif hasher is not None:
+                    hasher.update(data)
                 if taken >= GROUP_BYTES:
                     break
         except _BaseMissing:
@@ -109,31 +117,12 @@ class LayerIngest:
             composite.missing = None
 
 
-class _Suffix:
-    """The re-chunking problem from a cut on: cuts never depend on what came before, so the solutions fit together."""
+class _Run(NamedTuple):
+    """A chunk that is no old one, so many times."""
 
-    def __init__(self, source: LayerSource, sizes: list[int], position: int) -> None:
-        ends = list(accumulate(sizes))
-        self.skipped = next((index for index, end in enumerate(ends) if end > position), len(ends))
-        self._position = position
-        self._sizes = sizes[self.skipped :]
-        self._size = source.size - position
-        self._limit = max(0, source.limit_below - position)
-        self._changed = RangeSet(
-            (max(0, start - position), end - position) for start, end in source.spans if end > position
-        )
-        if self._sizes and (inside := position - (ends[self.skipped] - sizes[self.skipped])) > 0:
-            # The cut lies inside an old chunk: what is left of that one is no old chunk to keep.
-            self._sizes[0] -= inside
-            self._changed.add(0, self._sizes[0])
-
-    def recut(self, read_at: ReadAt, params: ChunkParams) -> Iterator[Fresh | Reuse]:
-        position = self._position
-
-        def shifted(offset: int, buffer: memoryview) -> int:
-            return read_at(position + offset, buffer)
-
-        return recut(shifted, self._sizes, self._changed, self._limit, self._size, params)
+    chunk: ChunkId
+    data: bytes
+    times: int
 
 
 class _BaseMissing(Exception):
@@ -149,8 +138,23 @@ class _Composite:
         self._ends = list(accumulate(base_sizes))
         self._sizes = base_sizes
         self._limit = min(source.limit_below, self._ends[-1] if self._ends else 0)
+        self._zeros = RangeSet(source.spans.gaps(self._limit, max(self._limit, source.size)))
         self.held: dict[int, bytes] = {}  # chunk number of the base -> its bytes
         self.missing: int | None = None
+
+    def recut(self, params: ChunkParams, start: int) -> Iterator[Fresh | Reuse | Zeros]:
+        """The chunks from a cut on."""
+        source = self._source
+        return recut(
+            self.read_at,
+            self._ends,
+            source.spans,
+            source.limit_below,
+            source.size,
+            params,
+            zeros=self._zeros,
+            start=start,
+        )
 
     def forget_below(self, position: int) -> None:
         for index in [index for index in self.held if self._ends[index] <= position]:
@@ -189,7 +193,7 @@ class _Composite:
         return stop - position
 
     def _read_base(self, position: int, buffer: memoryview) -> int:
-        index = next(number for number, end in enumerate(self._ends) if end > position)
+        index = bisect_right(self._ends, position)
         data = self.held.get(index)
         if data is None:
             self.missing = index

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyfastcdc import FastCDC
 
-from sync.core.chunking import ChunkParams, Fresh, Reuse, cut, recut
+from sync.core.chunking import ChunkParams, Fresh, Reuse, Zeros, cut, recut, zero_chunk
 from sync.core.ranges import RangeSet
 
 SMALL = ChunkParams(seed=12345, min_size=64, avg_size=256, max_size=1024)
@@ -57,13 +57,27 @@ class Counted:
         return len(piece)
 
 
+def ends_of(sizes: list[int]) -> list[int]:
+    return list(accumulate(sizes))
+
+
+def read_zeros(offset: int, buffer: memoryview) -> int:
+    buffer[:] = bytes(len(buffer))
+    return len(buffer)
+
+
 def recut_sizes(
-    file: Counted, old_sizes: list[int], changed: RangeSet, limit: int, params: ChunkParams = SMALL
+    file: Counted,
+    old_sizes: list[int],
+    changed: RangeSet,
+    limit: int,
+    params: ChunkParams = SMALL,
+    zeros: RangeSet | None = None,
 ) -> list[int]:
     """Sizes of the new chunks; checks offsets and bytes on the way."""
     starts = [0, *accumulate(old_sizes)]
     found: list[int] = []
-    for step in recut(file.read_at, old_sizes, changed, limit, len(file.data), params):
+    for step in recut(file.read_at, ends_of(old_sizes), changed, limit, len(file.data), params, zeros=zeros):
         position = sum(found)
         match step:
             case Reuse(index):
@@ -73,6 +87,10 @@ def recut_sizes(
                 assert offset == position
                 assert file.data[offset : offset + len(data)] == data
                 found.append(len(data))
+            case Zeros(offset, size, count):
+                assert offset == position
+                assert not any(file.data[offset : offset + size * count])
+                found += [size] * count
     return found
 
 
@@ -190,7 +208,7 @@ def test_recut_without_a_base_is_a_plain_cut(data: bytes, step: int) -> None:
 def test_recut_of_nothing_changed_reads_nothing(data: bytes) -> None:
     file = Counted(data)
     sizes = sizes_of(data)
-    assert list(recut(file.read_at, sizes, RangeSet(), len(data), len(data), SMALL)) == [
+    assert list(recut(file.read_at, ends_of(sizes), RangeSet(), len(data), len(data), SMALL)) == [
         Reuse(i) for i in range(len(sizes))
     ]
     assert file.bytes_read == 0
@@ -216,9 +234,8 @@ def test_one_byte_in_a_large_file_costs_little() -> None:
     new = bytearray(old)
     new[12 << 20] ^= 1
     file = Counted(bytes(new))
-    steps = list(
-        recut(file.read_at, sizes_of(old, REAL), RangeSet([(12 << 20, (12 << 20) + 1)]), len(old), len(old), REAL)
-    )
+    ends, change = ends_of(sizes_of(old, REAL)), RangeSet([(12 << 20, (12 << 20) + 1)])
+    steps = list(recut(file.read_at, ends, change, len(old), len(old), REAL))
     assert sum(isinstance(step, Fresh) for step in steps) == 1
     assert file.bytes_read <= 5 << 20
 
@@ -236,3 +253,80 @@ def test_a_file_that_ends_early_is_an_error() -> None:
     file = Counted(b"short")
     with pytest.raises(EOFError):
         list(recut(file.read_at, [], RangeSet(), 0, 100, SMALL))
+
+
+@st.composite
+def with_holes(draw: st.DrawFn) -> tuple[bytes, RangeSet]:
+    """Contents with runs of zeros, and those of them that are known; bytes beside them may be zeros, too."""
+    data, zeros = bytearray(), RangeSet()
+    for _ in range(draw(st.integers(1, 5))):
+        if draw(st.booleans()):
+            size = draw(st.integers(0, 12_000))
+            if draw(st.booleans()):
+                zeros.add(len(data), len(data) + size)
+            data += bytes(size)
+        else:
+            data += noise(draw(st.integers(0, 99)), draw(st.sampled_from([1, 50, 300, 3000])))
+    return bytes(data), zeros
+
+
+@pytest.mark.parametrize("seed", [1, 12345, (1 << 63) - 1])
+@given(with_holes())
+def test_holes_are_cut_as_if_they_were_read(seed: int, made: tuple[bytes, RangeSet]) -> None:
+    data, zeros = made
+    params = ChunkParams(seed=seed, min_size=64, avg_size=256, max_size=1024)
+    file = Counted(data)
+    assert recut_sizes(file, [], RangeSet([(0, len(data))]), 0, params, zeros) == sizes_of(data, params)
+    least = sum(max(0, end - start - 5 * params.max_size) for start, end in zeros)
+    assert file.read.total <= len(data) - least
+
+
+@given(CONTENT, st.integers(0, 40_000), st.data())
+def test_recut_with_holes_equals_cutting_from_the_start(old: bytes, grown: int, data: st.DataObject) -> None:
+    """Cut somewhere, made longer by a hole, and written to; resumed at any cut."""
+    limit = data.draw(st.integers(0, len(old)))
+    new = bytearray(old[:limit]) + bytes(grown)
+    zeros, changed = RangeSet([(limit, limit + grown)]), RangeSet()
+    for _ in range(data.draw(st.integers(0, 3))):
+        start = data.draw(st.integers(0, len(new)))
+        piece = noise(start, data.draw(st.sampled_from([1, 60, 3000])))[: len(new) - start]
+        new[start : start + len(piece)] = piece
+        changed.add(start, start + len(piece))
+        zeros.remove(start, start + len(piece))
+    expected = sizes_of(bytes(new))
+    old_sizes = sizes_of(old)
+    file = Counted(bytes(new))
+    assert recut_sizes(file, old_sizes, changed, limit, zeros=zeros) == expected
+    ends = [0, *accumulate(expected)]
+    start = data.draw(st.sampled_from(ends))
+    rest = recut(file.read_at, ends_of(old_sizes), changed, limit, len(new), SMALL, zeros=zeros, start=start)
+    found = list(ends_of_steps(start, rest, old_sizes))
+    assert found == [end for end in ends if end > start]
+
+
+def ends_of_steps(position: int, steps: Iterable[Reuse | Fresh | Zeros], old_sizes: list[int]) -> Iterable[int]:
+    for step in steps:
+        match step:
+            case Reuse(index):
+                sizes = [old_sizes[index]]
+            case Fresh(_, data):
+                sizes = [len(data)]
+            case Zeros(_, size, count):
+                sizes = [size] * count
+        for size in sizes:
+            position += size
+            yield position
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_chunk_in_the_midst_of_zeros(seed: int) -> None:
+    params = ChunkParams(seed=seed)
+    sizes = sizes_of(bytes(20 << 20), params)
+    assert set(sizes[:-2]) == {zero_chunk(params)}
+
+
+def test_a_hole_of_16_tib_costs_nothing() -> None:
+    size = 16 << 40
+    steps = list(recut(read_zeros, [], RangeSet(), 0, size, REAL, zeros=RangeSet([(0, size)])))
+    assert isinstance(steps[0], Zeros)
+    assert len(steps) <= 10

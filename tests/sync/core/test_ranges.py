@@ -116,3 +116,12 @@ def test_it_is_equal_to_nothing_else_and_has_no_hash() -> None:
     assert repr(RangeSet([(1, 2)])) == "RangeSet([(1, 2)])"
     with pytest.raises(TypeError):
         hash(RangeSet())
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 10)), max_size=6), st.integers(0, 80))
+def test_run_end(pieces: list[tuple[int, int]], offset: int) -> None:
+    ranges = RangeSet((start, start + size) for start, size in pieces)
+    end = offset
+    while end in ranges:
+        end += 1
+    assert ranges.run_end(offset) == end

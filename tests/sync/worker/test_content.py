@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workerkit import KEYS, Fleet, run
+from workerkit import KEYS, Fleet, Mount, run
 
 from sync.core.chunking import ChunkParams
 from sync.core.errors import NotFound, NotYet
@@ -49,9 +49,9 @@ class Chunks:
         return b"".join(self.data[ChunkId(bytes.fromhex(chunk))] for chunk in content.chunks)
 
 
-async def whole(path: Path, data: bytes, sink: Chunks) -> Content:
+async def whole(path: Path, data: bytes, sink: Chunks, params: ChunkParams = PARAMS) -> Content:
     path.write_bytes(data)
-    (found,) = await FileIngest(FakeEnv(), KEYS, PARAMS).files([str(path)], sink)
+    (found,) = await FileIngest(FakeEnv(), KEYS, params).files([str(path)], sink)
     assert isinstance(found, Ingested)
     return found.content
 
@@ -142,6 +142,40 @@ def test_a_long_list_of_chunks_has_pages(fleet: Fleet, monkeypatch: pytest.Monke
 
     run(go(), fleet.clock)
     assert (yoga.home / "f").read_bytes() == (bates.home / "f").read_bytes()
+
+
+def test_the_pages_of_a_hole_are_one(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_module, "CHUNKS_INLINE_MAX", 8)
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    mount = Mount(yoga)
+    size = 100 * fleet.params.max_size + 5
+
+    async def go() -> None:
+        with mount.round():
+            layer = mount.layer([(size - 3, b"end")])
+            mount.seal("put", "f", kind=1, mode=0o644, size=size, mtime_ns=1, ctime_ns=1, layer=layer, limit_below=0)
+        await yoga.sealer.run_once()
+        manifest = yoga.db.heads("f")[0].manifest
+        assert len(manifest.chunk_pages) == 13
+        assert len(set(manifest.chunk_pages)) == 2
+        await bates.learner.poll(thorough=True)
+        assert len(bates.db.view.missing_pages(bates.db.heads("f")[0].id)) == 2
+        assert await bates.content("f") == bytes(size - 3) + b"end"
+        expected = await whole(yoga.home / "f", bytes(size - 3) + b"end", Chunks(), fleet.params)
+        assert manifest.content_id == expected.content_id
+
+    run(go(), fleet.clock)
+    mount.close()
+
+
+def test_a_run_of_chunks_is_added_like_so_many_chunks() -> None:
+    one, two = content_module.ContentBuilder(KEYS), content_module.ContentBuilder(KEYS)
+    for count, name in ((3, b"a"), (20_000, b"b"), (1, b"c"), (70_000, b"b")):
+        chunk = ChunkId(name * 32)
+        one.add_run(chunk, 7, count)
+        for _ in range(count):
+            two.add(chunk, 7)
+    assert one.finish("") == two.finish("")
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
