@@ -18,4 +18,6 @@ def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:
     say_warnings(app, data)
     moved = f", {size_text(data['bytes'])}" if data["bytes"] else ""
     line = f"{plural(data['files'], 'file')} published{moved}, {data['unchanged']} unchanged"
+    if data["restored"]:
+        line += f", {data['restored']} put again: the store had lost them"
     return finish(app, data, [line])

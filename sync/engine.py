@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from sync.cas.cache import ChunkCache, default_quota
-from sync.cas.reader import ChunkReader
 from sync.core.codec import Keys
 from sync.core.errors import NoSpace, NotAuthorised, NotYet, ReadOnly, TcfsError
 from sync.core.journal import FLEET_KEY, FleetInfo, decode_fleet
@@ -43,6 +42,7 @@ from sync.store.base import Store
 from sync.store.meter import Meter
 from sync.store.open import open_store, store_folder
 from sync.verbs import Progress, find_verb
+from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
 from sync.worker.journals import JournalReader
@@ -161,7 +161,7 @@ class Engine:
         self.stop = asyncio.Event()  # a daemon ends when it is set
         quota = settings.cache_quota or default_quota(paths.cache_dir)
         self.cache = ChunkCache(env, paths.cache_dir, quota, context.keys, self._needed_content)
-        self.reader = ChunkReader(env, context.keys, context.store, context.db.locate)
+        self.reader = chunk_reader(context)
         self.fetcher = Fetcher(context, self.cache, self.reader)
         journals = JournalReader(context)
         self.publisher = Publisher(context, journals, self.reader, self.fetcher)

@@ -31,15 +31,25 @@ class ReaderStatistics(msgspec.Struct, frozen=True):
 
 
 class ChunkReader:
-    """Reads chunks of a fleet. `locate` tells where chunks lie; `on_damage(key, error)` hears of each bad place."""
+    """Reads chunks of a fleet. `locate` tells where chunks lie.
+
+    on_damage(key, error) hears of each bad place, on_read(key) of each request that brought something good.
+    """
 
     def __init__(
-        self, env: Env, keys: Keys, store: Store, locate: Locate, on_damage: Damage = lambda key, error: None
+        self,
+        env: Env,
+        keys: Keys,
+        store: Store,
+        locate: Locate,
+        on_damage: Damage = lambda key, error: None,
+        on_read: Callable[[str], None] = lambda key: None,
     ) -> None:
         self._env = env
         self._store = store
         self._locate = locate
         self._on_damage = on_damage
+        self._on_read = on_read
         self._codec = ChunkCodec(keys)
         self._requests = 0
         self._bytes_read = 0
@@ -133,6 +143,8 @@ class ChunkReader:
         found, failed = await self._env.run_io(self._decode, wanted, raw)
         if failed:
             self._report(wanted.key, next(iter(failed.values())))
+        elif found:
+            self._on_read(wanted.key)
         return found, failed
 
     def _decode(self, wanted: PackRange, raw: bytes) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:

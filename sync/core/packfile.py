@@ -101,6 +101,14 @@ def pack_key(machine_id: str, pack_id: str) -> str:
     return f"packs/{machine_id}/{pack_id[:2]}/{pack_id}"
 
 
+def parse_pack_key(key: str) -> tuple[str, str]:
+    """(machine_id, pack_id in hex) of a key that pack_key made; BadFormat for any other."""
+    parts = key.split("/")
+    if len(parts) != 4 or key != pack_key(parts[1], parts[3]):
+        raise BadFormat(f"not the key of a pack: {key}")
+    return parts[1], parts[3]
+
+
 def verify_pack(pack_id: bytes, data: Buffer) -> None:
     """Integrity unless data are all bytes of that very pack, unaltered."""
     if len(data) < len(HEADER) + TRAILER_SIZE or bytes(data[: len(MAGIC)]) != MAGIC:

@@ -212,6 +212,17 @@ class Books:
             *(self.machine_number(machine_id), bytes.fromhex(pack_id)),
         )
 
+    def set_pack_lost(self, machine_id: str, pack_id: str, lost: int) -> None:
+        """What was seen of a pack (hex) of this machine: 0 nothing wrong, 1 missing, 2 damaged."""
+        self._execute(
+            "UPDATE pack SET lost = ? WHERE machine = ? AND pack_id = ?",
+            *(lost, self.machine_number(machine_id), bytes.fromhex(pack_id)),
+        )
+
+    def set_lost(self, pack: int, lost: int) -> None:
+        """As set_pack_lost, of a pack's number."""
+        self._execute("UPDATE pack SET lost = ? WHERE num = ?", lost, pack)
+
     def add_page(self, page_id: ChunkId, entries: bytes) -> None:
         """Keep a fetched page of a chunk list: JSON [[hex, size], ...]."""
         self._execute("INSERT OR REPLACE INTO chunk_page VALUES (?, ?)", page_id, entries)

@@ -31,13 +31,13 @@ _PLACES = """
 SELECT c.chunk_id, p.pack_id, m.machine_id, c.offset, c.length, c.raw_length, c.flags
 FROM chunk AS c JOIN pack AS p ON p.num = c.pack JOIN machine AS m ON m.num = p.machine
 WHERE c.chunk_id IN """
-_KNOWN = "SELECT c.chunk_id FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE p.condemned = 0 AND c.chunk_id IN "
+_LYING = "SELECT c.chunk_id FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE p.condemned = 0"
 PACKS_SPANNED: Final = 32  # that neighbours looks into: each of them is a request
 _PACKS_FROM = """
 WITH here(pack, offset, machine) AS (
     SELECT c.pack, c.offset, p.machine FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE c.chunk_id = ? LIMIT 1)
 SELECT p.num, CASE p.num WHEN here.pack THEN here.offset ELSE 0 END FROM here JOIN pack AS p ON p.num >= here.pack
-WHERE p.machine = here.machine AND (p.num = here.pack OR p.condemned = 0) ORDER BY p.num LIMIT ?"""
+WHERE p.machine = here.machine AND (p.num = here.pack OR p.condemned = 0 AND p.lost = 0) ORDER BY p.num LIMIT ?"""
 _NEIGHBOURS = """
 SELECT chunk_id, offset, length, raw_length FROM chunk
 WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"""
@@ -301,20 +301,26 @@ class FleetDb:
     # ---- chunks
 
     def known_chunk(self, chunk: ChunkId) -> bool:
-        """True if the chunk lies in a pack that is not condemned."""
+        """True if the chunk lies in a pack that is neither condemned nor lost: nobody has to put it again."""
         return bool(self.known_chunks([chunk]))
 
     def known_chunks(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:
-        """Those of the chunks that lie in packs that are not condemned."""
-        return {
-            ChunkId(row[0]) for batch in batches(chunks) for row in self.query(f"{_KNOWN}{marks(len(batch))}", *batch)
-        }
+        """Those of the chunks that nobody has to put again."""
+        return self._lying(chunks, "AND p.lost = 0")
+
+    def referable_chunks(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:
+        """Those of the chunks that a version may name: they lie in packs that are not condemned, lost or not."""
+        return self._lying(chunks, "")
+
+    def _lying(self, chunks: Iterable[ChunkId], where: str) -> set[ChunkId]:
+        sql = f"{_LYING} {where} AND c.chunk_id IN "
+        return {ChunkId(row[0]) for batch in batches(chunks) for row in self.query(f"{sql}{marks(len(batch))}", *batch)}
 
     def locate(self, chunks: Iterable[ChunkId]) -> Mapping[ChunkId, list[ChunkPlace]]:
-        """Where chunks lie, packs that are not condemned first. Unknown chunks are left out."""
+        """Where chunks lie, packs that are neither condemned nor lost first. Unknown chunks are left out."""
         places: dict[ChunkId, list[ChunkPlace]] = {}
         for batch in batches(dict.fromkeys(chunks)):
-            rows = self.query(f"{_PLACES}{marks(len(batch))} ORDER BY p.condemned, p.num", *batch)
+            rows = self.query(f"{_PLACES}{marks(len(batch))} ORDER BY p.condemned, p.lost, p.num", *batch)
             for chunk, pack, machine_id, offset, length, raw_length, flags in rows:
                 place = ChunkPlace(pack.hex(), machine_id, offset, length, raw_length, flags)
                 places.setdefault(ChunkId(chunk), []).append(place)
@@ -349,6 +355,15 @@ class FleetDb:
         sql = "SELECT p.size FROM pack AS p JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ?"
         rows = self.query(f"{sql} AND p.pack_id = ?", machine_id, bytes.fromhex(pack_id))
         return int(rows[0][0]) if rows else None
+
+    def pack_lost(self, machine_id: str, pack_id: str) -> int | None:
+        """What was seen of a pack (hex): 0 nothing wrong, 1 missing, 2 damaged; None if no such pack is named."""
+        sql = "SELECT p.lost FROM pack AS p JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ?"
+        rows = self.query(f"{sql} AND p.pack_id = ?", machine_id, bytes.fromhex(pack_id))
+        return int(rows[0][0]) if rows else None
+
+    def has_lost_packs(self) -> bool:
+        return bool(self.query("SELECT 1 FROM pack WHERE lost <> 0 LIMIT 1"))
 
     # ---- plain folders
 

@@ -16,6 +16,7 @@ from sync.verbs.content import files_below
 from sync.verbs.wait import publish_now
 from sync.worker.report import Progress as Moved
 from sync.worker.report import ProgressCallback, TransferReport
+from sync.worker.restore import restore
 
 if TYPE_CHECKING:
     from sync.engine import Engine
@@ -55,6 +56,11 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
         report.files += published.files
         report.failures += published.failures
         report.conflicts += published.conflicts
+        if asked.force or engine.context.db.has_lost_packs():
+            files = [(file.path, file.version) for place in inside for file in files_below(engine, place)]
+            restored = await restore(engine.publisher, engine.fetcher, files, verify=asked.force)
+            report.restored += restored.files
+            report.failures += restored.failures
     return with_error(_data(report), report.error())
 
 
@@ -112,6 +118,7 @@ def _data(report: TransferReport) -> dict[str, object]:
     return {
         "files": report.files,
         "unchanged": report.unchanged,
+        "restored": report.restored,
         "bytes": report.moved_bytes,
         "conflicts": report.conflicts,
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],

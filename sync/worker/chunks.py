@@ -6,9 +6,24 @@ from typing import cast
 
 from sync.cas.reader import ChunkReader
 from sync.core.manifest import ChunkId
+from sync.worker.context import Context
+from sync.worker.lost import note_damaged, note_read
 
 Pairs = AsyncGenerator[tuple[ChunkId, bytes], None]
 Ranges = AsyncGenerator[list[tuple[ChunkId, bytes]], None]
+
+
+def chunk_reader(context: Context) -> ChunkReader:
+    """Reads the chunks of the fleet; what is found lost on the way is remembered."""
+    db = context.db
+    return ChunkReader(
+        context.env,
+        context.keys,
+        context.store,
+        db.locate,
+        lambda key, error: note_damaged(db, key, error),
+        lambda key: note_read(db, key),
+    )
 
 
 def reading(reader: ChunkReader, ids: Sequence[ChunkId]) -> "aclosing[Pairs]":

@@ -13,7 +13,7 @@ import msgspec
 from sync.cas.index import ChunkPlace
 from sync.cas.reader import ChunkReader
 from sync.cas.writer import FinishedPack, PackWriter
-from sync.core.errors import Fork, NoSpace, NotAuthorised, ReadOnly, StoreAway, TcfsError
+from sync.core.errors import Fork, Integrity, NoSpace, NotAuthorised, ObjectMissing, ReadOnly, StoreAway, TcfsError
 from sync.core.manifest import ChunkId
 from sync.state.writer import Transaction
 from sync.worker.change import Answer, Batch, LayerSource
@@ -24,6 +24,7 @@ from sync.worker.context import Context, ProblemKind
 from sync.worker.fork import repack, take_new_identity
 from sync.worker.journals import JournalReader
 from sync.worker.layers import LayerIngest
+from sync.worker.lost import note_damaged
 from sync.worker.ownjournal import OwnJournal
 from sync.worker.threads import run_to_end
 
@@ -49,9 +50,9 @@ class Publisher:
         self._journals = journals
         self._own = OwnJournal(context)
 
-    def begin(self) -> "Publication":
-        """`async with publisher.begin() as publication:`"""
-        return Publication(self)
+    def begin(self, *, verify: bool = False) -> "Publication":
+        """`async with publisher.begin() as publication:`. verify: a pack counts once the store was seen to hold it."""
+        return Publication(self, verify)
 
     async def publish(self, batches: Sequence[Batch]) -> Published:
         """Read and pack the layers of these changes, then commit them. Errors as of Publication."""
@@ -167,9 +168,11 @@ class Publication:
     All of it raises StoreAway, NoSpace, ReadOnly, NotAuthorised; Integrity where a base is needed and damaged.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, verify: bool) -> None:
         self._publisher = publisher
         self._packed_as, self._packs = publisher.new_packs()
+        self._verify = verify
+        self._verified: set[str] = set()  # keys of packs
 
     async def __aenter__(self) -> Self:
         return self
@@ -179,10 +182,37 @@ class Publication:
 
     async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
         """Have these chunks in packs; those that are already are left out."""
-        known = self._publisher.context.db.known_chunks([chunk for chunk, _ in chunks])
+        known = await self._known([chunk for chunk, _ in chunks])
         for chunk, data in chunks:
             if chunk not in known:
                 await self._packs.add(chunk, data)
+
+    async def missing(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
+        """Those of these chunks that lie in no pack, or only in packs that are lost: they have to be added."""
+        return set(chunks) - await self._known(chunks)
+
+    async def _known(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
+        context = self._publisher.context
+        known = context.db.known_chunks(chunks)
+        if not self._verify:
+            return known
+        places = {place.key: place for found in context.db.locate(known).values() for place in found}
+        for key in places.keys() - self._verified:
+            self._verified.add(key)
+            await self._look_for(places[key])
+        return context.db.known_chunks(known)
+
+    async def _look_for(self, place: ChunkPlace) -> None:
+        """A pack that the store lacks, or has not in full, is lost from now on."""
+        context = self._publisher.context
+        try:
+            found = await context.store.stat(place.key)
+        except ObjectMissing as error:
+            note_damaged(context.db, place.key, error)
+            return
+        size = context.db.pack_size(place.machine_id, place.pack_id)
+        if found.size != size:
+            note_damaged(context.db, place.key, Integrity(f"{place.key} has {found.size} bytes, not {size}"))
 
     async def ingest_layers(self, batch: Batch) -> Batch:
         """The batch with the content of each layer in its place."""

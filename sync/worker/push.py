@@ -9,7 +9,7 @@ import msgspec
 
 from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
 from sync.core.ignore import Ignore
-from sync.core.manifest import Kind, Manifest, VersionId
+from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import join_path, parse_rel_path
 from sync.state.view import DIR
 from sync.state.writer import Transaction
@@ -66,7 +66,7 @@ class Push:
         await self._learner.learn()
         ignore = Ignore(self._context.db.view.tcfsignore())
         run = _Run(self._context, self._publisher, force, progress)
-        async with self._publisher.begin() as publication:
+        async with self._publisher.begin(verify=force) as publication:
             for local in locals_:
                 place = await self._context.env.run_io(real_place, local)
                 remote = _remote_name(local, place, to)
@@ -115,6 +115,8 @@ class _Run:
         wanted: list[tuple[LocalEntry, Known | None]] = []
         entries = [entry for entry in group if isinstance(entry, LocalEntry)]
         memory = known_below(self._context.db, [(entry.path, entry.remote) for entry in entries])
+        may_be_lost = self._force or self._context.db.has_lost_packs()
+        lost: set[str] = set()
         for entry in group:
             if isinstance(entry, Skipped):
                 self._skip(entry)
@@ -125,7 +127,11 @@ class _Run:
             if entry.kind is not Kind.FILE:
                 self._add(entry, entry.stat, None, known)
             elif known is not None and known.is_unmodified(entry.stat):
-                self._add_unread(entry, known)
+                if may_be_lost and await self._is_lost(publication, known.version):
+                    lost.add(entry.path)
+                    wanted.append((entry, known))
+                else:
+                    self._add_unread(entry, known)
             else:
                 wanted.append((entry, known))
         paths = [entry.path for entry, _ in wanted]
@@ -133,6 +139,7 @@ class _Run:
         for (entry, known), result in zip(wanted, results, strict=True):
             if isinstance(result, Ingested):
                 self._add(entry, result.stat, result.content, known)
+                self.report.restored += entry.path in lost
             elif isinstance(result, TcfsError):
                 self.report.failures.append(result)
             else:
@@ -153,6 +160,18 @@ class _Run:
             sees_all=self._force,
         )
         self._items.append(_Item(entry, stat, change))
+
+    async def _is_lost(self, publication: Publication, version: VersionId) -> bool:
+        """True if the store lacks content of this version that is here."""
+        found = self._context.db.version(version)
+        if found is None:
+            return False
+        manifest = found.manifest
+        if self._context.db.view.missing_pages(version):
+            return True  # what else it needs nobody here knows
+        ids, _ = self._context.db.view.chunk_list(version)
+        pages = [ChunkId(bytes.fromhex(page)) for page in manifest.chunk_pages]
+        return bool(await publication.missing([*pages, *ids]))
 
     def _add_unread(self, entry: LocalEntry, known: Known) -> None:
         """Not written to since the last push or pull: only its mode and xattrs may be new, or what stands there."""

@@ -27,6 +27,7 @@ class TransferReport:
 
     files: int = 0  # published or written
     unchanged: int = 0
+    restored: int = 0  # of a push: files whose content the store had lost, and has again
     moved_bytes: int = 0
     conflicts: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)

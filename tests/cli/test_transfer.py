@@ -137,6 +137,23 @@ def test_a_store_that_is_away(fleet, tmp_path, caplog):
     assert yoga.ok("log", "f").count("\n") == 2
 
 
+def test_content_that_the_store_lost_is_put_again(fleet, tmp_path):
+    yoga, bates = fleet
+    yoga.write("d/a", "precious")
+    yoga.ok("push", "d")
+    for pack in (tmp_path / "store" / "packs").rglob("*"):
+        if pack.is_file():
+            pack.unlink()
+    assert bates("pull", "d").code == 8
+    told = yoga("fsck")
+    assert told.code == 8 and "d/a cannot be read whole" in told.out and "tcfs push --force" in told.out
+    assert yoga.ok("push", "d").endswith("2 unchanged, 1 put again: the store had lost them\n")
+    bates.ok("pull", "d")
+    assert bates.read("d/a") == "precious"
+    assert "no file needs it" in yoga.ok("fsck")
+    assert yoga("push", "--force", "d", "--json").json["data"]["restored"] == 0
+
+
 def test_content_comes_and_goes(fleet):
     yoga, bates = fleet
     yoga.write("d/a", "x" * 1000)

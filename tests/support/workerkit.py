@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sync.cas.cache import ChunkCache
-from sync.cas.reader import ChunkReader
 from sync.core.chunking import ChunkParams
 from sync.core.codec import Keys
 from sync.core.journal import FLEET_KEY, Chunking, FleetInfo, MachineInfo, encode_fleet, encode_machine, machine_key
@@ -22,6 +21,7 @@ from sync.state.tree.database import layer_path, open_tree
 from sync.state.tree.reader import TreeReader
 from sync.store.base import Store
 from sync.store.memory import MemoryStore
+from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher
 from sync.worker.journals import JournalReader
@@ -101,7 +101,7 @@ class Machine:
             signer=self.signer,
         )
         self.cache = ChunkCache(self.env, self.folder / "cache", 1 << 30, KEYS)
-        self.reader = ChunkReader(self.env, KEYS, self.fleet.store, self.db.locate)
+        self.reader = chunk_reader(self.context)
         self.fetcher = Fetcher(self.context, self.cache, self.reader)
         self.journals = JournalReader(self.context)
         self.publisher = Publisher(self.context, self.journals, self.reader, self.fetcher)

@@ -16,7 +16,6 @@ from treekit import Fleet, Machine
 from fs.tree.tree import OpenFile, Tree, tree_check
 from fs.work.stack import BasePiece, LocalPiece
 from sync.cas.cache import ChunkCache
-from sync.cas.reader import ChunkReader
 from sync.core.chunking import ChunkParams
 from sync.core.codec import Keys
 from sync.core.errors import StoreAway
@@ -38,6 +37,7 @@ from sync.state.fleet import FleetDb
 from sync.state.home import Home
 from sync.state.tree.reader import TreeReader
 from sync.store.memory import MemoryStore
+from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context
 from sync.worker.fetch import Fetcher
 from sync.worker.journals import JournalReader
@@ -153,7 +153,7 @@ class WorldMachine(Machine):
         )
         self.tree_reader = TreeReader(env, self.paths.tree_db)
         cache = ChunkCache(env, self.paths.cache_dir, 1 << 30, world.keys, frozenset)
-        reader = ChunkReader(env, world.keys, world.store, self.db.locate)
+        reader = chunk_reader(self.context)
         self.fetcher = Fetcher(self.context, cache, reader)
         journals = JournalReader(self.context)
         self.publisher = Publisher(self.context, journals, reader, self.fetcher)

@@ -1,4 +1,7 @@
-"""fsck: the store, the heads, what is shown, the overlay and the cache against each other. Reads only."""
+"""fsck: the store, the heads, what is shown, the overlay and the cache against each other.
+
+Reads only, but for what it remembers in fleet.db of packs that the store has lost: whoever pushes them puts them again.
+"""
 
 import sqlite3
 from collections.abc import Awaitable
@@ -13,7 +16,7 @@ from sync.worker.fsck.contents import check_contents
 from sync.worker.fsck.findings import HINT_REBUILD, Finding, Severity, Tally, failure
 from sync.worker.fsck.journals import check_fleet, check_journals
 from sync.worker.fsck.overlay import TREE_DB, Settle, check_overlay
-from sync.worker.fsck.packs import check_packs
+from sync.worker.fsck.packs import check_packs, remember_lost, tell_of_packs
 
 __all__ = ["Finding", "Progress", "Severity", "Tally", "failure", "fsck"]
 
@@ -42,6 +45,8 @@ async def fsck(
     await _guarded(check, FLEET_DB, check_books(check, paths))
     await _guarded(check, FLEET_DB, _check_store(check))
     await _guarded(check, FLEET_DB, _check_contents(check, paths))
+    tell_of_packs(check)
+    await context.env.run(remember_lost, check)
     await _guarded(check, TREE_DB, check_overlay(check, paths, settle))
     return check.findings.all()
 

@@ -18,10 +18,22 @@ UNREADABLE: Final = (Integrity, BadFormat, NotAuthorised)  # of an object: every
 
 @dataclass(slots=True)
 class Damage:
-    """Which chunks cannot be read: those of whole packs (numbers of fleet.db), and single ones."""
+    """Which chunks cannot be read: those of whole packs (numbers of fleet.db), and single ones.
+
+    missing: those of the packs that are not there at all. whole: packs of which every byte was right. said: what is to
+    be said of packs, (key, message) by number; needed: those of them that a live file needs.
+    """
 
     packs: set[int] = field(default_factory=set)
+    missing: set[int] = field(default_factory=set)
     chunks: set[tuple[int, ChunkId]] = field(default_factory=set)
+    whole: set[int] = field(default_factory=set)
+    said: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    needed: set[int] = field(default_factory=set)
+    is_judged: bool = False  # every live file was looked at
+
+    def say(self, pack: int, key: str, message: str) -> None:
+        self.said.setdefault(pack, []).append((key, message))
 
     def hits(self, pack: int, chunk: ChunkId) -> bool:
         return pack in self.packs or (pack, chunk) in self.chunks

@@ -14,7 +14,7 @@ from sync.core.packfile import pack_key
 from sync.state.heads import batches, marks
 from sync.worker.fsck.cache import Wholes
 from sync.worker.fsck.check import Check
-from sync.worker.fsck.findings import HINT_COPY
+from sync.worker.fsck.findings import HINT_COPY, HINT_PUSH
 
 HEADS_AT_ONCE: Final = 100
 CHUNKS_AT_ONCE: Final = 2000
@@ -68,6 +68,7 @@ class _ContentCheck:
                 await self._context.env.run(self._locate, parts)
                 parts, count = [], 0
         await self._context.env.run(self._locate, parts)
+        self._check.damage.is_judged = True
 
     # ---- what should be readable
 
@@ -139,10 +140,18 @@ class _ContentCheck:
     def _locate(self, parts: Sequence[_Part]) -> None:
         places = self._places({chunk for part in parts for chunk in part.ids})
         for part in parts:
+            is_readable = True
             for index, chunk in enumerate(part.ids):
-                size = part.sizes[index] if part.sizes is not None else None
-                if not self._judge(part.path, chunk, size, places.get(chunk, [])):
-                    break
+                size, found = part.sizes[index] if part.sizes is not None else None, places.get(chunk, [])
+                self._need(chunk, found)
+                is_readable = is_readable and self._judge(part.path, chunk, size, found)
+
+    def _need(self, chunk: ChunkId, places: Sequence[_Place]) -> None:
+        """What is wrong with a pack matters if a chunk lies nowhere else, or is as bad there."""
+        damage = self._check.damage
+        packs = {place.pack for place in places if not damage.hits(place.pack, chunk)} or {p.pack for p in places}
+        if packs <= damage.said.keys():
+            damage.needed |= packs
 
     def _places(self, chunks: set[ChunkId]) -> dict[ChunkId, list[_Place]]:
         found: dict[ChunkId, list[_Place]] = {}
@@ -161,7 +170,7 @@ class _ContentCheck:
         good = [place for place in places if not self._check.damage.hits(place.pack, chunk)]
         if not good:
             key = places[0].key
-            self._findings.error(key, f"{path} cannot be read whole: it needs {key}", path=path)
+            self._findings.error(key, f"{path} cannot be read whole: it needs {key}", path=path, hint=HINT_PUSH)
             return False
         if size is not None and all(place.raw_length != size for place in good):
             key = good[0].key

@@ -9,6 +9,9 @@ from sync.state.damage import rebuild_hint
 
 PATHS_MAX: Final = 10_000  # findings that name a path, per object; the rest are counted
 HINT_COPY: Final = "bring it back from a copy of the store"
+HINT_PUSH: Final = (
+    "'tcfs push --force' the file from a machine that has it, or bring the pack back from a copy of the store"
+)
 HINT_REBUILD: Final = rebuild_hint()
 
 

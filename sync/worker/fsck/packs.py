@@ -10,6 +10,7 @@ from sync.core.packfile import pack_key, pack_tail_size, parse_pack_index, verif
 from sync.store.base import ObjectInfo
 from sync.worker.fsck.check import UNREADABLE, Check
 from sync.worker.fsck.findings import HINT_COPY, text_of
+from sync.worker.lost import DAMAGED, MISSING
 
 FULL_MAX: Final = 1 << 30  # bytes of packs in a directory store that are all read without being asked to
 TAIL: Final = 64 << 10  # bytes: holds the index of most packs
@@ -20,7 +21,8 @@ SELECT p.num, p.pack_id, p.size, p.condemned FROM pack AS p JOIN machine AS m ON
 WHERE m.machine_id = ? AND p.pack_id > ? ORDER BY p.pack_id LIMIT ?"""
 _CHUNKS = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk WHERE pack = ? ORDER BY offset"
 _TOTAL = "SELECT count(*), coalesce(sum(size), 0) FROM pack WHERE condemned = 0"
-_HINT: Final = HINT_COPY + "; files that cannot be read without it are named too"
+_LOST = "SELECT num, lost FROM pack WHERE lost <> 0"
+_HINT: Final = HINT_COPY + "; the files that cannot be read without it are named too"
 
 
 class _Pack(NamedTuple):
@@ -47,11 +49,38 @@ async def check_packs(check: Check) -> None:
         await _MachinePacks(check, machine_id, reads_all).run()
 
 
+def tell_of_packs(check: Check) -> None:
+    """What is wrong with packs, when the contents were looked at: a pack that no live file needs is no loss."""
+    for number, said in check.damage.said.items():
+        is_needed = not check.damage.is_judged or number in check.damage.needed
+        for key, message in said:
+            if is_needed:
+                check.findings.error(key, message, hint=_HINT)
+            else:
+                check.findings.warning(key, f"{message}; no file needs it", hint="nothing is to be done")
+
+
+def remember_lost(check: Check) -> None:
+    """fleet.db learns what the store lacks, so that whoever pushes it puts it again, and what it has again."""
+    db, damage = check.context.db, check.damage
+    before = {int(number): int(lost) for number, lost in db.query(_LOST)}
+    found = dict.fromkeys(damage.packs | {number for number, _ in damage.chunks}, DAMAGED)
+    found |= dict.fromkeys(damage.missing, MISSING)
+    sound = {number for number, lost in before.items() if lost == MISSING or number in damage.whole} - found.keys()
+    changed = {number: lost for number, lost in found.items() if before.get(number) != lost}
+    changed |= dict.fromkeys(sound, 0)
+    if changed and check.tally.away is None:
+        with db.transaction() as txn:
+            for number, lost in changed.items():
+                txn.set_lost(number, lost)
+
+
 class _MachinePacks:
     def __init__(self, check: Check, machine_id: str, reads_all: bool) -> None:
         self._check = check
         self._context = check.context
         self._findings = check.findings
+        self._damage = check.damage
         self._id = machine_id
         self._reads_all = reads_all
         self._codec = ChunkCodec(check.context.keys)
@@ -101,10 +130,11 @@ class _MachinePacks:
         try:
             info = await self._context.store.stat(key)
         except ObjectMissing:
-            self._check.damage.packs.add(pack.number)
+            self._damage.packs.add(pack.number)
+            self._damage.missing.add(pack.number)
             if not pack.condemned:
                 self._check.tally.packs += 1
-                self._findings.error(key, f"{key} is missing from the store", hint=_HINT)
+                self._damage.say(pack.number, key, f"{key} is missing from the store")
             return
         await self._present(pack, info)
 
@@ -114,14 +144,14 @@ class _MachinePacks:
         self._check.tally.packs += 1
         key, is_cut = self._key(pack), info.size != pack.size
         if is_cut:
-            self._findings.error(key, f"{key} has {info.size} bytes, not {pack.size}", hint=_HINT)
+            self._damage.say(pack.number, key, f"{key} has {info.size} bytes, not {pack.size}")
         try:
             # An index that is damaged is a reason to look at the chunks too.
             if self._reads_all or is_cut or not await self._read_index(pack, key):
                 await self._read(pack, key)
         except UNREADABLE as error:
-            self._check.damage.packs.add(pack.number)
-            self._findings.error(key, text_of(key, error), hint=_HINT)
+            self._damage.packs.add(pack.number)
+            self._damage.say(pack.number, key, text_of(key, error))
         self._check.looked_at_object()
 
     # ---- its bytes
@@ -139,9 +169,10 @@ class _MachinePacks:
             is_whole = True
         except Integrity as error:
             is_whole = False
-            self._findings.error(key, f"{key} is damaged: {error.message}", hint=_HINT)
+            self._damage.say(pack.number, key, f"{key} is damaged: {error.message}")
         if is_whole:
             self._check.tally.packs_read += 1
+            self._damage.whole.add(pack.number)
             self._compare_index(pack, key, data, chunks)
         if is_whole and not self._check.deep:
             return
@@ -153,9 +184,9 @@ class _MachinePacks:
                 self._codec.decode(chunk_id, encoded, chunk.flags, chunk.raw_length)
                 self._check.tally.chunks += 1
             except Integrity as error:
-                self._check.damage.chunks.add((pack.number, chunk_id))
+                self._damage.chunks.add((pack.number, chunk_id))
                 if is_whole:
-                    self._findings.error(key, f"{key}: {error.message}", hint=_HINT)
+                    self._damage.say(pack.number, key, f"{key}: {error.message}")
 
     # ---- its index
 

@@ -15,6 +15,7 @@ from sync.core.packfile import (
     pack_key,
     pack_tail_size,
     parse_pack_index,
+    parse_pack_key,
     verify_pack,
 )
 from sync.core.sealed import SigningKey
@@ -151,3 +152,7 @@ def test_impossible_places_are_refused(chunk: PackedChunk) -> None:
 
 def test_key() -> None:
     assert pack_key("m", "abcd") == "packs/m/ab/abcd"
+    assert parse_pack_key("packs/m/ab/abcd") == ("m", "abcd")
+    for key in ("packs/m/ab", "packs/m/ac/abcd", "journal/m/ab/abcd", "packs/m/ab/abcd/e", ""):
+        with pytest.raises(BadFormat):
+            parse_pack_key(key)

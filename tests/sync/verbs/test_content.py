@@ -25,6 +25,34 @@ def local(engine, path):
     return [chunk for chunk in view.chunk_list(version)[0] if engine.cache.has(chunk)]
 
 
+def test_a_push_in_the_mount_puts_again_what_the_store_has_lost(yoga, tmp_path):
+    """From the cache; what is not there either is named."""
+    from msgspec.structs import replace
+
+    yoga.paths.save(replace(yoga.paths.load(), mountpoint="/mnt"))
+
+    async def scenario(engine):
+        mount = MountEnd()
+        await mount.connect(engine)
+        await call(engine, "hydrate", paths=["d"])
+        await call(engine, "dehydrate", paths=["d/sub"])
+        for pack in (tmp_path / "store" / "packs").rglob("*"):
+            if pack.is_file():
+                pack.unlink()
+        assert (await call(engine, "push", paths=["/mnt/d"]))["restored"] == 0  # not known yet
+        data = await call(engine, "push", paths=["/mnt/d"], force=True)
+        assert (data["restored"], data["error"]["code"]) == (1, "integrity")
+        assert [failure["path"] for failure in data["failures"]] == ["d/sub/b"]
+        data = await call(engine, "push", paths=["/mnt/d/a"])
+        assert (data["restored"], data["failures"]) == (0, [])
+        await mount.close()
+        shutil.rmtree(engine.paths.cache_dir)
+        await call(engine, "hydrate", paths=["d/a"])
+        assert local(engine, "d/a")
+
+    yoga.run(scenario)
+
+
 def test_a_folder_is_hydrated_and_dehydrated(yoga):
     async def scenario(engine):
         assert not local(engine, "d/a")
