@@ -1,13 +1,20 @@
 """rel_path: the name of a file inside the fleet. Exact bytes, valid UTF-8, never normalised, '/' between parts."""
 
+import re
+
 from sync.core.errors import BadPath
 
 PART_MAX = 255  # bytes, as on ext4
 PATH_MAX = 4096  # bytes
 
+# Most paths, at once: short, ASCII, and no part that begins with a dot.
+_ORDINARY = re.compile(r"(?=.{1,255}\Z)[ -\-0-~][ -.0-~]*(?:/[ -\-0-~][ -.0-~]*)*")
+
 
 def parse_rel_path(text: str | bytes) -> str:
     """The rel_path, unchanged; BadPath if it is empty, absolute, leaves the root or breaks a limit."""
+    if isinstance(text, str) and _ORDINARY.fullmatch(text):
+        return text
     try:
         raw = text if isinstance(text, bytes) else text.encode()
         path = raw.decode()

@@ -10,6 +10,7 @@ from sync.core.errors import NotFound
 from sync.core.journal import JournalHead, MachineInfo
 from sync.core.manifest import ChunkId, PackRecord
 from sync.env import Env
+from sync.state.many import insert_many
 from sync.state.rows import MachineNumbers
 
 QUEUED: Final = "queued"
@@ -229,9 +230,9 @@ class Books:
 
     # ---- plain folders
 
-    def set_plain(self, plain: Plain) -> None:
-        """What was pushed or pulled last between two paths."""
-        self._execute("INSERT OR REPLACE INTO plain VALUES (?, ?, ?, ?, ?, ?, ?)", *plain)
+    def set_plain(self, plains: Sequence[Plain]) -> None:
+        """What was pushed or pulled last between two paths, of each."""
+        insert_many(self._connection, "INSERT OR REPLACE INTO plain VALUES ", plains)
 
     def forget_plain(self, local: str, remote: str) -> None:
         self._execute("DELETE FROM plain WHERE local = ? AND remote = ?", local, remote)

@@ -18,7 +18,8 @@ from sync.core.show import Mode
 from sync.env import Env
 from sync.state.ballast import HINT, give_up, is_full
 from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
-from sync.state.heads import VersionTable, batches, marks
+from sync.state.heads import VersionTable
+from sync.state.many import batches, marks
 from sync.state.migrate import applied_version, migrate
 from sync.state.rows import DIR, IMPLIED_DIR_MODE, ROOT_ID, MachineNumbers
 from sync.state.view import FLEET_PACKAGE, ShownView

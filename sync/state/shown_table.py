@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from sync.state.heads import batches, insert_many, marks
+from sync.state.many import batches, insert_many, marks
 from sync.state.rows import ROOT_ID, ROW_COLUMNS, ShownRow
 
 _INSERT: Final = f"INSERT INTO shown ({ROW_COLUMNS}) VALUES "

@@ -19,7 +19,8 @@ from sync.env import Env
 from sync.state.books import Books
 from sync.state.derive import Deriver
 from sync.state.folders import Folders, Origin
-from sync.state.heads import VersionTable, insert_many
+from sync.state.heads import VersionTable
+from sync.state.many import insert_many
 from sync.state.move import move_dir
 from sync.state.rows import ROOT_ID, MachineNumbers, NodePlace
 from sync.state.shown_table import ShownTable

@@ -13,6 +13,7 @@ from sync.cas.reader import ChunkReader
 from sync.core.errors import Conflict, Integrity, NotFound, TcfsError, Unsupported
 from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import split_path
+from sync.state.books import Plain
 from sync.state.view import DIR, ShownRow
 from sync.worker.chunks import reading
 from sync.worker.content import FileStat
@@ -333,13 +334,15 @@ class _Run:
         if not done:
             return
         await run_to_end(self._context.env, sync_tree, self._root.descriptor, io=True)
+        plains: list[Plain] = []
+        for item in done:
+            local = str(item.path)
+            if item.entry is not None and item.stat is not None:
+                plains.append(plain_of(local, item.entry.remote, item.entry.version, item.stat))
+            elif item.made is not None and item.made.version is not None:
+                plains.append(plain_of(local, item.made.remote, item.made.version, None))
         with self._context.db.transaction() as txn:
-            for item in done:
-                local = str(item.path)
-                if item.entry is not None and item.stat is not None:
-                    txn.set_plain(plain_of(local, item.entry.remote, item.entry.version, item.stat))
-                elif item.made is not None and item.made.version is not None:
-                    txn.set_plain(plain_of(local, item.made.remote, item.made.version, None))
+            txn.set_plain(plains)
 
 
 def _open_target(path: Path, now: float) -> TargetDir:

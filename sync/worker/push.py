@@ -229,21 +229,29 @@ class _Run:
             return
 
         def note(txn: Transaction, answers: Sequence[Sequence[Answer]]) -> None:
-            for item, answer in zip(items, answers[0], strict=True):
-                if answer.version is not None:
-                    local = item.entry.path
-                    stat = item.stat if item.entry.kind is not Kind.DIR else None
-                    txn.set_plain(plain_of(local, item.entry.remote, answer.version, stat))
+            txn.set_plain(
+                [
+                    plain_of(
+                        item.entry.path,
+                        item.entry.remote,
+                        answer.version,
+                        item.stat if item.entry.kind is not Kind.DIR else None,
+                    )
+                    for item, answer in zip(items, answers[0], strict=True)
+                    if answer.version is not None
+                ]
+            )
 
         published = await publication.commit([[item.change for item in items]], note)
         self.pending = published.pending or self.pending
+        any_sibling = self._any_sibling()
         for item, answer in zip(items, published.answers[0], strict=True):
-            self._count(item, answer)
+            self._count(item, answer, any_sibling)
         self._tell()
 
     def _is_displaced(self, item: _Item) -> bool:
         """True if a folder without a record has the name: what was pushed stands beside it."""
-        if item.entry.kind is Kind.DIR or not self._any_sibling():
+        if item.entry.kind is Kind.DIR:
             return False
         row = self._context.db.view.resolve_path(item.entry.remote)
         return row is not None and row.kind == DIR
@@ -251,7 +259,7 @@ class _Run:
     def _any_sibling(self) -> bool:
         return bool(self._context.db.query("SELECT 1 FROM shown WHERE sibling = 1 LIMIT 1"))
 
-    def _count(self, item: _Item, answer: Answer) -> None:
+    def _count(self, item: _Item, answer: Answer, any_sibling: bool) -> None:
         path = item.entry.remote
         if answer.outcome is Outcome.REFUSED:
             self.report.failures.append(BadInput(f"{path}: {answer.reason}", path=path))
@@ -262,7 +270,9 @@ class _Run:
             self.report.files += 1
         if answer.version is not None:
             self.report.versions[path] = VersionId(answer.version)
-        if answer.outcome is Outcome.QUEUED and (answer.beside or self._is_displaced(item)) and not self._force:
+        if answer.outcome is not Outcome.QUEUED or self._force:
+            return
+        if answer.beside or (any_sibling and self._is_displaced(item)):
             self.report.conflicts.append(path)
             self.report.failures.append(
                 Conflict(

@@ -100,7 +100,7 @@ def _child(
     if is_temp(found.name):  # of a pull that is under way, or was killed
         return None
     try:
-        remote = parse_rel_path(os.fsencode(join_path(folder, found.name)))
+        remote = parse_rel_path(join_path(folder, found.name))
         if ignore.is_ignored(remote, found.is_dir(follow_symlinks=False)):
             return None
         return _entry(found.path, remote, found.stat(follow_symlinks=False))

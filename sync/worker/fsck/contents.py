@@ -11,7 +11,7 @@ from sync.core.codec import ContentHasher
 from sync.core.errors import BadFormat, Integrity
 from sync.core.manifest import ChunkId, Kind, Manifest, decode_record
 from sync.core.packfile import pack_key
-from sync.state.heads import batches, marks
+from sync.state.many import batches, marks
 from sync.worker.fsck.cache import Wholes
 from sync.worker.fsck.check import Check
 from sync.worker.fsck.findings import HINT_COPY, HINT_PUSH

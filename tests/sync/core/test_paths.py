@@ -65,3 +65,14 @@ def test_below_means_that_parts_are_shared(path: str, folder: str) -> None:
     assert is_below(f"{folder}/{path}", folder)
     assert not is_below(folder + "x", folder)
     assert not is_below(folder, folder)
+
+
+@given(st.text(alphabet="a. /\0ü-~\n\x7f", max_size=12) | st.text(alphabet="ab/", min_size=250, max_size=260))
+def test_text_and_bytes_are_judged_alike(text: str) -> None:
+    def judged(path: str | bytes) -> str | None:
+        try:
+            return parse_rel_path(path)
+        except BadPath:
+            return None
+
+    assert judged(text) == judged(text.encode())

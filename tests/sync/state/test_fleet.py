@@ -381,7 +381,7 @@ def test_pages_of_a_long_chunk_list_are_kept(db: FleetDb, yoga: Journal) -> None
 
 def test_plain_folders_are_remembered(db: FleetDb) -> None:
     with db.transaction() as txn:
-        txn.set_plain(Plain("/home/f", "f", "id:1:00000000", 3, 4, 5, 6))
+        txn.set_plain([Plain("/home/f", "f", "id:1:00000000", 3, 4, 5, 6)])
     assert db.plain("/home/f", "f") == Plain("/home/f", "f", "id:1:00000000", 3, 4, 5, 6)
     with db.transaction() as txn:
         txn.forget_plain("/home/f", "f")

@@ -211,7 +211,7 @@ def test_what_an_older_program_remembers_is_not_doubted(fleet: Fleet) -> None:
         known = yoga.db.plain(str(path), "f")
         assert known is not None and known.ctime_ns == path.stat().st_ctime_ns
         with yoga.db.transaction() as txn:
-            txn.set_plain(known._replace(ctime_ns=0))
+            txn.set_plain([known._replace(ctime_ns=0)])
         path.chmod(path.stat().st_mode)
         assert (await yoga.push("f")).moved_bytes == 0
 
@@ -457,7 +457,7 @@ def test_chunks_of_a_condemned_pack_are_packed_again(fleet: Fleet) -> None:
         with yoga.db.transaction() as txn:
             plain = yoga.db.plain(str(file), "f")
             assert plain is not None
-            txn.set_plain(plain._replace(ctime_ns=0))
+            txn.set_plain([plain._replace(ctime_ns=0)])
         file.chmod(0o600)
         report = await yoga.push("f")
         assert (report.files, report.moved_bytes) == (1, 0)  # no byte of the file was read for it
