@@ -6,7 +6,6 @@ The journal's pack record is the authority on where chunks lie; the index inside
 """
 
 import struct
-from dataclasses import dataclass
 
 import msgspec
 from blake3 import blake3
@@ -28,8 +27,7 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[PackedChunk])
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(msgspec.Struct, frozen=True):
     """A finished pack. parts, in order, are its bytes: `size` of them, whose BLAKE3 is pack_id."""
 
     pack_id: bytes

@@ -1,9 +1,10 @@
 """Segments of another journal into fleet.db: batches whole, or behind a hole only what cannot take anything away."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
+
+import msgspec
 
 from sync.core.errors import BadFormat
 from sync.core.heads import equal_clocks
@@ -18,8 +19,7 @@ TRANSACTION_RECORDS: Final = 2000
 BatchRange = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRecord:
+class ReadRecord(msgspec.Struct, frozen=True):
     """One line of a segment. record None: of an unknown type, or broken (error)."""
 
     seq: int
@@ -34,8 +34,7 @@ class ReadRecord:
         return found if found is not None and found[0] <= self.seq <= found[1] else None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSegment:
+class ReadSegment(msgspec.Struct, frozen=True):
     """A segment that verified, not applied yet. hash: of its stored bytes; received: wall clock, s."""
 
     machine_id: str
@@ -83,8 +82,7 @@ def reach_of(group: Sequence[ReadSegment]) -> BatchRange:
     return min(segment.reach[0] for segment in group), max(segment.reach[1] for segment in group)
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """What applying brought: new versions, and what should be reported (subject, message)."""
 
     versions: int = 0

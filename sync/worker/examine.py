@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from sync.core.chunking import ChunkParams, cut
 from sync.core.codec import ContentHasher, Keys, chunk_id
 from sync.core.errors import Conflict, TcfsError
@@ -17,8 +19,7 @@ from sync.worker.target import TargetDir
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What `plain` remembers of a local path: the version of its last push or pull, and its stat then."""
 
     version: VersionId
@@ -35,8 +36,7 @@ class Known:
         return (self.size, self.mtime_ns, self.ino) == (found.size, found.mtime_ns, found.ino)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A file or symlink that the fleet shows. covers: the heads that who sees it has seen; fields as merged."""
 
     name: str
@@ -50,8 +50,7 @@ class Entry:
     known: Known | None
 
 
-@dataclass(frozen=True, slots=True)
-class EnterDir:
+class EnterDir(msgspec.Struct, frozen=True):
     """A folder; all items up to its LeaveDir lie in it. version None: implied by its content.
 
     gone: attributes that the version of its last push or pull had and this one has not.
@@ -67,16 +66,14 @@ class EnterDir:
     known: Known | None
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveDir:
+class LeaveDir(msgspec.Struct, frozen=True):
     pass
 
 
 Item = Entry | EnterDir | LeaveDir
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """Make or replace the entry; `before` is what stands there and may go."""
 
     folder: TargetDir
@@ -84,8 +81,7 @@ class Write:
     before: FileStat | None
 
 
-@dataclass(frozen=True, slots=True)
-class Same:
+class Same(msgspec.Struct, frozen=True):
     """The right content is there already; stat None: and `plain` knows it."""
 
     folder: TargetDir
@@ -93,8 +89,7 @@ class Same:
     stat: FileStat | None
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(msgspec.Struct, frozen=True):
     """All below a folder is done."""
 
     folder: TargetDir
@@ -102,8 +97,7 @@ class Close:
     is_ours: bool  # made now, or by an earlier pull: then its mode is the fleet's too
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     error: TcfsError
 
 
