@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 BUSY_SPAN_S = 0.1
 BUSY_CHANGES = 40  # in BUSY_SPAN_S: a copy makes thousands, an editor that saves makes ten
-HOLD_S = 3.0
-MANY = 6000  # changes, or answers, that are worth a round in any case
+HOLD_S = 5.0  # seconds; the kernel itself keeps what is not synced to itself for 5 to 30
+MANY = 15_000  # changes, or answers, that are worth a round in any case
 
 
 class Pace:
