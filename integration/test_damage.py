@@ -142,3 +142,44 @@ def test_a_damaged_fleet_db_under_a_mount(tmp_path: Path, runs: str) -> None:
             assert all((root / name).read_bytes() == data for name, data in body.items())
             assert machine.data("status")["conflicts"] == 0
             machine.fsck()
+
+
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+def test_a_store_that_was_set_back_while_only_its_owner_is_left(tmp_path: Path) -> None:
+    """The journal is put again, and the contents that are still in the cache; what was pushed is pushed again."""
+    with fleet(tmp_path, "yoga") as (yoga,):
+        store, older = tmp_path / "store", tmp_path / "older"
+        (yoga.mountpoint / "kept").write_text("old")
+        yoga.run("wait")
+        shutil.copytree(store, older)
+        (yoga.mountpoint / "kept").write_text("new")
+        (yoga.mountpoint / "big").write_bytes(CONTENT["big"])
+        (yoga.mountpoint / "gone").write_text("gone")
+        yoga.run("wait")
+        (yoga.mountpoint / "gone").unlink()
+        yoga.run("wait")
+        (yoga.home / "plain").mkdir()
+        (yoga.home / "plain" / "f").write_text("pushed")
+        yoga.run("push", "plain")
+        yoga.run("down")
+        shutil.rmtree(store)
+        older.rename(store)
+        yoga.up()
+        poll(lambda: "was set back" in yoga.whole_logs(), 20, "contents from the cache")
+        yoga.run("push", "plain")
+        yoga.run("wait")
+        yoga.fsck()
+        assert "was put again" in yoga.run("status").stdout
+        bates = Machine(tmp_path / "bates", "bates")
+        try:
+            bates.init(store, key_from=yoga)
+            bates.run("pull", "/", "out")
+            found = {
+                str(path.relative_to(bates.home / "out")): path.read_bytes()
+                for path in (bates.home / "out").rglob("*")
+                if path.is_file()
+            }
+            assert found == {"kept": b"new", "big": CONTENT["big"], "plain/f": b"pushed"}
+            bates.fsck()
+        finally:
+            bates.destroy()

@@ -175,6 +175,7 @@ class Engine:
         self._told = (0, 0)
         self._trouble: dict[str, TcfsError] = {}
         self._unlearned: set[str] = set()
+        self._is_restored = False
         self._hello = Hello(
             role="engine",
             fleet_schema=schema_version(FLEET_PACKAGE),
@@ -274,9 +275,21 @@ class Engine:
                 await self._attempt("drain", self.publisher.drain)
             if self._unlearned or self.context.db.holes():
                 await self._attempt("learn", self._learn)
+            if self.publisher.was_refilled and not self._is_restored:
+                await self._attempt("restore", self._restore)
             if self.pruner.has_work():
                 await self._attempt("prune", self.pruner.run)
             await self.env.sleep(TICK_S)
+
+    async def _restore(self) -> None:
+        """The store was set back: put again what is still here of the contents that it had."""
+        from sync.verbs.content import files_below
+        from sync.worker.restore import restore
+
+        files = ((file.path, file.version) for file in files_below(self, ""))
+        done = await restore(self.publisher, self.fetcher, files, verify=True)
+        self._is_restored = True
+        self.log.warning("the store was set back: %d files were put again, %d are lost", done.files, done.lost)
 
     async def _cache_loop(self) -> None:
         evictions = 0

@@ -133,12 +133,19 @@ class SucceedsRecord(msgspec.Struct, frozen=True, tag_field="type", tag="succeed
     machine_id: str
 
 
+class RefilledRecord(msgspec.Struct, frozen=True, tag_field="type", tag="refilled", kw_only=True):
+    """The store had lost the segment that begins with `first`: it has other bytes now, with the same records."""
+
+    seq: int
+    first: int
+
+
 class RemarkRecord(msgspec.Struct, frozen=True, tag_field="type", tag="remark", kw_only=True):
     seq: int
     text: str
 
 
-Record = Manifest | PackRecord | CondemnedRecord | RetiredRecord | SucceedsRecord | RemarkRecord
+Record = Manifest | PackRecord | CondemnedRecord | RetiredRecord | SucceedsRecord | RefilledRecord | RemarkRecord
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -170,7 +177,7 @@ _header = msgspec.json.Decoder(_Header)
 _record = msgspec.json.Decoder(Record)
 _HEX = re.compile("[0-9a-f]*")
 _CONTENT_ID = re.compile(r"(?!\.)[^/\0]{0,64}")
-_KNOWN = frozenset({"version", "pack", "condemned", "retired", "succeeds", "remark"})
+_KNOWN = frozenset({"version", "pack", "condemned", "retired", "succeeds", "refilled", "remark"})
 
 
 def encode_record(record: Record) -> bytes:

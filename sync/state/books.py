@@ -192,9 +192,9 @@ class Books:
         """A pack of this machine and its chunks. It stays condemned if it was."""
         key = (self.machine_number(machine_id), bytes.fromhex(record.pack_id))
         self._execute(
-            "INSERT INTO pack (machine, pack_id, size) VALUES (?, ?, ?)"
-            " ON CONFLICT (machine, pack_id) DO UPDATE SET size = excluded.size",
-            *(*key, record.size),
+            "INSERT INTO pack (machine, pack_id, size, seq) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (machine, pack_id) DO UPDATE SET size = excluded.size, seq = excluded.seq",
+            *(*key, record.size, record.seq),
         )
         pack = self._one("SELECT num FROM pack WHERE machine = ? AND pack_id = ?", *key)[0]
         self._connection.executemany(

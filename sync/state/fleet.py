@@ -13,7 +13,7 @@ from sync.cas.index import ChunkPlace
 from sync.core.errors import AlreadyExists, NoSpace, NotYet
 from sync.core.heads import Heads
 from sync.core.journal import JournalHead
-from sync.core.manifest import ChunkId, Version, VersionId
+from sync.core.manifest import ChunkId, RefilledRecord, Version, VersionId, decode_record
 from sync.core.show import Mode
 from sync.env import Env
 from sync.state.ballast import HINT, give_up, is_full
@@ -298,6 +298,12 @@ class FleetDb:
     def queued_seqs(self) -> list[tuple[int, int]]:
         """(first, last) of each row of the outbox, in order, without the bytes."""
         return [(int(first), int(last)) for first, last in self.query("SELECT first, last FROM outbox ORDER BY first")]
+
+    def refilled(self, machine_id: str) -> set[int]:
+        """The segments (first) of a machine that have other bytes than they had, with the same records."""
+        sql = "SELECT o.record FROM other_record AS o JOIN machine AS m ON m.num = o.machine WHERE m.machine_id = ?"
+        records = (decode_record(line) for (line,) in self.query(sql, machine_id))
+        return {record.first for record in records if isinstance(record, RefilledRecord)}
 
     # ---- chunks
 

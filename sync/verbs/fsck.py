@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sync.core.errors import StoreAway, TcfsError
+from sync.core.errors import NoSpace, NotAuthorised, ReadOnly, StoreAway, TcfsError
 from sync.verbs import Progress, parse_args, with_error
 from sync.worker.fsck import Tally, failure
 from sync.worker.fsck import fsck as run_fsck
@@ -28,8 +28,12 @@ async def fsck(engine: "Engine", args: dict[str, object], progress: Progress) ->
     """All findings; the result carries Integrity if one of them is an error, StoreAway if the store is away."""
     asked = parse_args(args, FsckArgs)
     tally = Tally()
+    engine.publisher.survey_again()  # what our journal lacks in the store we put again ourselves
     try:
         await engine.learner.learn()
+        if engine.context.db.queued_seqs():
+            with contextlib.suppress(NoSpace, ReadOnly, NotAuthorised):  # the findings tell what the store lacks
+                await engine.publisher.drain()
     except StoreAway as error:
         tally.away = error
 

@@ -36,6 +36,7 @@ class _Journal:
 
     newest_first: the greatest first seq asked for so far. expected: the first seq of the segment behind that one; None
     if that cannot be known, as the one before is broken. last_hash: of the segment before `expected`, if it is known.
+    strange: segments that do not follow the one that is stored before them: (first of that one, their key).
     """
 
     machine_id: str
@@ -45,6 +46,7 @@ class _Journal:
     last_hash: bytes | None
     head_bytes: bytes = b""
     waiting: list[ReadSegment] = field(default_factory=list)
+    strange: list[tuple[int, str]] = field(default_factory=list)
 
 
 class JournalReader:
@@ -73,6 +75,7 @@ class JournalReader:
             elif is_news:
                 await self._read_from(journal, head.last)
             versions = await self._apply(journal)
+            self._report_strange(journal)
             if head is not None and is_news:
                 await self._remember_head(journal, head)
             return versions
@@ -205,8 +208,7 @@ class JournalReader:
             return
         key = segment_key(journal.machine_id, first)
         if journal.last_hash is not None and first == journal.expected and segment[1] != journal.last_hash:
-            message = f"{key} follows another segment than the one that is stored before it"
-            self._context.problems.report(ProblemKind.CHAIN, key, message)
+            journal.strange.append((journal.newest_first, key))
         journal.waiting.append(segment[0])
         journal.expected, journal.last_hash = segment[0].last + 1, segment[0].hash
 
@@ -264,6 +266,19 @@ class JournalReader:
         for subject, message in applied.clones:
             self._context.problems.report(ProblemKind.CLONE, subject, message)
         return applied.versions
+
+    def _report_strange(self, journal: _Journal) -> None:
+        """Segments that follow another one than is stored before them, unless their machine tells that it put that
+        again; which it does later in its journal.
+        """
+        if not journal.strange or journal.waiting:
+            return
+        refilled = self._context.db.refilled(journal.machine_id)
+        strange, journal.strange = journal.strange, []
+        for before, key in strange:
+            if before not in refilled:
+                message = f"{key} follows another segment than the one that is stored before it"
+                self._context.problems.report(ProblemKind.CHAIN, key, message)
 
     def _fill(self, journal: _Journal, segment: ReadSegment) -> None:
         """A hole's segment has come; if it is not all that was missing there, the rest is a hole still."""

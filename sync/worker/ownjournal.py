@@ -15,16 +15,27 @@ from sync.core.journal import (
     segment_key,
 )
 from sync.worker.context import Context, ProblemKind
+from sync.worker.refill import refill, refilling
 
 
 class OwnJournal:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._is_surveyed = False  # the store was seen to hold all that was confirmed
+        self.was_refilled = False  # it had lost some, or all of a newer state
 
     async def check(self) -> None:
         """Return if the store's own journal is ours (a rollback is reported and made good); Fork, StoreAway."""
         await self._check_head()
         await self._check_keys()
+        if not self._is_surveyed:
+            if await refill(self._context):
+                self._report_refilled()
+            self._is_surveyed = True
+
+    def survey_again(self) -> None:
+        """At the next check look whether the store holds all that was confirmed, as at the first one."""
+        self._is_surveyed = False
 
     async def drain(self) -> None:
         """Put what the outbox holds: segments, then the journal head; then they are confirmed. Fork, StoreAway."""
@@ -63,12 +74,34 @@ class OwnJournal:
             if found is None:
                 return
             raise Fork(f"{key}: this machine has published nothing yet", path=key)
-        if found is not None and (found.last >= confirmed.last or found not in context.db.segments(machine_id)):
+        if found is not None and not self._is_older(found, confirmed):
             raise Fork(f"{key} ends with {found.last}, which this machine has not written", path=key)
         message = f"{key} was at {confirmed.last} and is not any more: the store holds an older state"
         context.problems.report(ProblemKind.ROLLBACK, key, message)
+        await self._check_keys()  # whoever went on from there under our machine_id would be a fork
+        if await refill(context):
+            self._report_refilled()
+            return  # the journal head goes out behind what is queued now
+        if pending:
+            return
         sealed = encode_head(context.keys, context.fleet_id, machine_id, confirmed, context.nonce(), context.signer)
         await context.store.put(key, sealed)
+
+    def _is_older(self, found: JournalHead, confirmed: JournalHead) -> bool:
+        """True if the journal head is one that we had before the confirmed one, or before its segment was put again."""
+        db = self._context.db
+        refilled = {*db.refilled(db.machine_id), *refilling(db)}
+        for segment in db.segments(db.machine_id):
+            if (segment.first, segment.last) == (found.first, found.last):
+                return segment.first in refilled or (segment == found and found.last < confirmed.last)
+        return False
+
+    def _report_refilled(self) -> None:
+        self.was_refilled = True
+        prefix = journal_prefix(self._context.db.machine_id)
+        message = f"the store had lost some of what this machine has published: {prefix} was put again"
+        hint = "'tcfs fsck' names the files whose content it has lost too: 'tcfs push --force' them"
+        self._context.problems.report(ProblemKind.ROLLBACK, prefix, message, hint)
 
     async def _stored_head(self, key: str, machine_id: str) -> JournalHead | None:
         """None if it is missing or unreadable."""

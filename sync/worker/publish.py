@@ -66,12 +66,27 @@ class Publisher:
             await self._check_locked()
             await self._drain_locked()
 
+    @property
+    def was_refilled(self) -> bool:
+        """True if the store had lost some of what was published: contents too, perhaps."""
+        return self._own.was_refilled
+
+    def survey_again(self) -> None:
+        """At the next check look whether the store holds all of our journal."""
+        self._own.survey_again()
+
     async def check(self) -> None:
-        """Look for a fork of our journal, and deal with it. StoreAway. A publication under way looks itself."""
+        """Look for a fork of our journal, and deal with it. StoreAway. A publication under way looks itself.
+
+        A store that can only be read keeps nobody from reading: what cannot be put again stays to be put.
+        """
         if self.context.journal_lock.locked():
             return
         async with self.context.journal_lock:
-            await self._check_locked()
+            try:
+                await self._check_locked()
+            except (NoSpace, ReadOnly, NotAuthorised) as error:
+                self.context.problems.report(ProblemKind.PENDING, self.context.store.url, error.message)
 
     async def commit(
         self, packed_as: str, packs: list[FinishedPack], batches: Sequence[Batch], note: Note | None

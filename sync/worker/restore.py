@@ -11,13 +11,16 @@ from sync.worker.fetch import Fetcher
 from sync.worker.publish import Publication, Publisher
 
 BYTES_AT_ONCE: Final = 8 << 20  # plain bytes in memory
+FILES_AT_ONCE: Final = 1000  # put again before their packs are published
+FAILURES_MAX: Final = 1000  # that are named
 
 
 @dataclass(slots=True)
 class Restored:
-    """files: how many were put again. failures: the Integrity of those whose bytes are not here either."""
+    """files: how many were put again. lost: how many have bytes that are not here either; failures: some of these."""
 
     files: int = 0
+    lost: int = 0
     failures: list[TcfsError] = field(default_factory=list)
 
 
@@ -32,10 +35,15 @@ async def restore(
     async with publisher.begin(verify=verify) as publication:
         for path, version in files:
             try:
-                done.files += await _restore_one(publisher.context.db, publication, fetcher, version)
+                if await _restore_one(publisher.context.db, publication, fetcher, version):
+                    done.files += 1
+                    if done.files % FILES_AT_ONCE == 0:
+                        await publication.commit([])
             except Integrity as error:
+                done.lost += 1
                 message = f"the store has lost its content, and it is not here either: {error.message}"
-                done.failures.append(Integrity(message, path=path, hint="'tcfs push --force' it where it is"))
+                failure = Integrity(message, path=path, hint="'tcfs push --force' it where it is")
+                done.failures += [failure] if done.lost <= FAILURES_MAX else []
         await publication.commit([])
     return done
 

@@ -8,7 +8,7 @@ import pytest
 from sync.core.codec import Keys
 from sync.core.errors import BadFormat
 from sync.core.journal import JournalHead, decode_head, encode_head
-from sync.core.manifest import Manifest, decode_record, record_seq
+from sync.core.manifest import Manifest, RefilledRecord, decode_record, encode_record, record_seq
 from sync.core.sealed import SigningKey
 
 ID = "a" * 64
@@ -32,6 +32,12 @@ def line(**fields: Any) -> bytes:
 
 def pack(**fields: Any) -> bytes:
     return json.dumps({"type": "pack", "seq": 1, "pack_id": ID, "size": 9, "chunks": []} | fields).encode()
+
+
+def test_a_segment_that_was_put_again_is_told_of() -> None:
+    raw = b'{"type":"refilled","seq":7,"first":3}'
+    assert encode_record(RefilledRecord(seq=7, first=3)) == raw
+    assert decode_record(raw) == RefilledRecord(seq=7, first=3)
 
 
 def test_the_record_as_it_should_be() -> None:

@@ -14,7 +14,10 @@ two = pytest.fixture(made, name="two")
 
 def call(two: Two, **args: object) -> dict[str, Any]:
     """As a CLI calls it, on an engine that has what the verb uses."""
-    engine = SimpleNamespace(context=two.bates.context, paths=paths_of(two.bates), learner=two.bates.learner)
+    bates = two.bates
+    engine = SimpleNamespace(
+        context=bates.context, paths=paths_of(bates), learner=bates.learner, publisher=bates.publisher
+    )
     return two.do(find_verb("fsck")(engine, args, lambda data: None))  # type: ignore[arg-type]
 
 
@@ -28,6 +31,15 @@ def test_it_learns_first(two: Two) -> None:
     two.yoga.write("late", "words")
     two.do(two.yoga.push("late"))
     assert call(two)["checked"]["contents"] == 7
+
+
+def test_what_our_journal_lacks_in_the_store_is_put_again(two: Two) -> None:
+    assert call(two)["findings"] == []
+    (key,) = two.keys(f"journal/{two.bates.db.machine_id}/")
+    del two.objects[key]
+    assert call(two)["findings"] == []
+    assert key in two.objects
+    assert two.bates.problems_now()
 
 
 def test_an_error_ends_it_with_integrity(two: Two) -> None:
