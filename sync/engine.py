@@ -335,7 +335,7 @@ class Engine:
         """After a fork fleet.db has a new machine_id: fleet.toml follows."""
         machine_id = self.context.db.machine_id
         if machine_id != self.config.machine_id:
-            self.log.warning("this machine is %s now: another one went on as %s", machine_id, self.config.machine_id)
+            self.log.warning("this machine is %s now; it was %s", machine_id, self.config.machine_id)
             self.save_config(msgspec.structs.replace(self.config, machine_id=machine_id))
 
     def _tell_mount(self) -> None:

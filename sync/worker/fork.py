@@ -56,6 +56,7 @@ async def take_new_identity(context: Context, journals: JournalReader, chunks: C
     A crash on the way leaves everything to be done again. Whoever keeps machine_id elsewhere reads it from fleet.db.
     """
     old = context.db.machine_id
+    is_new = context.db.confirmed is None and context.db.next_seq == 1
     await journals.read(old, by_keys=True)
     lost = await _find_lost(context, old)
     new = _new_id(context)
@@ -68,8 +69,9 @@ async def take_new_identity(context: Context, journals: JournalReader, chunks: C
     await run_to_end(context.env, _commit, context, old, info, lost, packs)
     journals.forget(old)
     context.env.fault("fork.after_commit")
-    message = f"another machine went on as {old}; this one is {new} now, {len(lost.versions)} versions go out again"
-    context.problems.report(ProblemKind.FORK, old, f"{message} ({reason})")
+    why = f"fleet.db was made anew beside the journal of {old}" if is_new else f"another machine went on as {old}"
+    message = f"{why}: this one is {new} now, {len(lost.versions)} versions go out again ({reason})"
+    context.problems.report(ProblemKind.FORK, old, message, "nothing is to be done: all of it stays")
     return new
 
 

@@ -40,7 +40,7 @@ def test_an_idle_clone_notices(fleet: Fleet) -> None:
         await clone.learner.poll()
         assert clone.db.machine_id != old
         assert clone.db.own_ids == {old, clone.db.machine_id}
-        assert clone.problems(ProblemKind.FORK)
+        assert "another machine went on" in clone.problems(ProblemKind.FORK)[0]
         await clone.learner.poll()
         assert clone.shown() == yoga.shown()
         await yoga.learner.poll()
@@ -160,6 +160,7 @@ def test_a_lost_fleet_db_is_a_fork(fleet: Fleet) -> None:
         yoga.assemble()
         await yoga.learner.poll()
         assert yoga.db.machine_id != old
+        assert "fleet.db was made anew" in yoga.problems(ProblemKind.FORK)[0]
         assert list(yoga.shown()) == ["f"]
         yoga.write("f", "two, longer")
         await yoga.push("f", force=True)
