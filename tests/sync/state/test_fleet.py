@@ -21,7 +21,7 @@ from sync.core.manifest import (
 from sync.env import Crash, FakeEnv
 from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
 from sync.state.check import check
-from sync.state.fleet import FleetDb
+from sync.state.fleet import _PACKS_FROM, FleetDb
 from sync.state.migrate import _migrations, migrate, schema_version
 from sync.state.rows import NodePlace, Taken
 from sync.state.view import ShownView
@@ -350,6 +350,12 @@ def test_a_pack_belongs_to_the_machine_whose_journal_names_it(db: FleetDb, yoga:
     assert db.known_chunks([chunk(7), chunk(8)]) == {chunk(7)}
     assert db.pack_ids(yoga.machine_id) == db.pack_ids(bates.machine_id) == {"aa" * 32}
     assert (db.pack_size(yoga.machine_id, "aa" * 32), db.pack_size(yoga.machine_id, "bb" * 32)) == (100, None)
+
+
+def test_neighbours_do_not_go_through_all_packs_of_a_machine(db: FleetDb) -> None:
+    plan = [row[3] for row in db.query(f"EXPLAIN QUERY PLAN {_PACKS_FROM}", b"", 1)]
+    assert "SEARCH p USING INTEGER PRIMARY KEY (rowid>?)" in plan
+    assert not [step for step in plan if "ORDER BY" in step]
 
 
 def test_neighbours_lie_around_and_in_the_packs_made_next(db: FleetDb, yoga: Journal, bates: Journal) -> None:
