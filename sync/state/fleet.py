@@ -34,12 +34,14 @@ FROM chunk AS c JOIN pack AS p ON p.num = c.pack JOIN machine AS m ON m.num = p.
 WHERE c.chunk_id IN """
 _LYING = "SELECT c.chunk_id FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE p.condemned = 0"
 PACKS_SPANNED: Final = 32  # that neighbours looks into: each of them is a request
-# The + keeps SQLite from its indexes by machine: it would sort all packs of the machine to find the next few.
+# The +, and values instead of a join, keep SQLite from sorting all packs of the machine to find the next few.
 _PACKS_FROM = """
-WITH here(pack, offset, machine) AS (
+WITH here(pack, offset, machine) AS MATERIALIZED (
     SELECT c.pack, c.offset, p.machine FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE c.chunk_id = ? LIMIT 1)
-SELECT p.num, CASE p.num WHEN here.pack THEN here.offset ELSE 0 END FROM here JOIN pack AS p ON p.num >= here.pack
-WHERE +p.machine = here.machine AND (p.num = here.pack OR p.condemned = 0 AND p.lost = 0) ORDER BY p.num LIMIT ?"""
+SELECT p.num, CASE p.num WHEN (SELECT pack FROM here) THEN (SELECT offset FROM here) ELSE 0 END FROM pack AS p
+WHERE p.num >= (SELECT pack FROM here) AND +p.machine = (SELECT machine FROM here)
+    AND (p.num = (SELECT pack FROM here) OR p.condemned = 0 AND p.lost = 0)
+ORDER BY p.num LIMIT ?"""
 _NEIGHBOURS = """
 SELECT chunk_id, offset, length, raw_length FROM chunk
 WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"""
