@@ -12,7 +12,9 @@ PAGE_MIN = 32  # older ones ask for 25
 
 
 def opendir(volume: Volume, ino: int) -> int:
-    """A handle for reading the directory."""
+    """A handle for reading the directory. Stale (ESTALE) if it is gone: the kernel looks the name up again."""
+    if volume.recent.listing(ino) is None:
+        volume.tree.check_folder(ino)
     handle = volume.new_handle()
     volume.folders[handle] = OpenFolder(ino)
     return handle

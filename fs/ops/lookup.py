@@ -19,5 +19,3 @@ def forget(volume: Volume, forgotten: Sequence[tuple[int, int]]) -> None:
     """The kernel has dropped inodes, each known so many times less."""
     for ino, count in forgotten:
         volume.tree.forget(ino, count)
-        if not volume.tree.is_known(ino):
-            volume.opened_with.pop(ino, None)

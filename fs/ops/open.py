@@ -4,12 +4,12 @@ import errno
 import os
 import stat
 from functools import partial
-from typing import NamedTuple
 
 import trio
 
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.tree.model import FILE, Attr, Invalidation
+from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists
 
 PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
@@ -17,30 +17,21 @@ PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
-class Opened(NamedTuple):
-    """handle: the number of the new file handle. keep_cache: the kernel's pages are of this very content."""
-
-    handle: int
-    keep_cache: bool
+def open_file(volume: Volume, ino: int, flags: int) -> int:
+    """A handle. Stale (ESTALE) if the inode shows another version than the kernel was told: it looks again."""
+    return opened(volume, ino, volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC)))
 
 
-def open_file(volume: Volume, ino: int, flags: int) -> Opened:
-    """Stale (ESTALE) if the inode shows another version than the kernel was told: it looks the name up again."""
-    file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
+def opened(volume: Volume, ino: int, file: OpenFile) -> int:
+    """A handle for a file that the tree has opened."""
     if file.writes:
         volume.changed()
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(ino, file)
-    node = file.node
-    told = 0 if node.stored else node.value
-    before = volume.opened_with.get(ino, 0)
-    volume.opened_with[ino] = told
-    # 0 is a node of ours: what is written here passes through the kernel, so its pages are right.
-    keep_cache = not before or not told or before == told
-    return Opened(handle, keep_cache)
+    return handle
 
 
-def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[Opened, Attr]:
+def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[int, Attr]:
     """A new file, open. mode: permission bits with the caller's umask applied.
 
     The name may be taken by a file that the kernel has not heard of yet: then that one is opened, unless O_EXCL.
@@ -60,8 +51,7 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
     file = volume.tree.open(attr.ino, write=bool(flags & _WRITES))
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(attr.ino, file)
-    volume.opened_with[attr.ino] = 0
-    return Opened(handle, True), attr
+    return handle, attr
 
 
 def flush(volume: Volume, handle: int) -> None:

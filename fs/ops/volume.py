@@ -10,6 +10,7 @@ from fs.client import Client
 from fs.hydrate.readahead import Readahead
 from fs.hydrate.reader import VersionReader
 from fs.ops.recent import Recent
+from fs.ops.retries import Retries
 from fs.tree.kernel import Invalidations
 from fs.tree.tree import OpenFile, Tree
 from sync.core.paths import PART_MAX
@@ -58,14 +59,15 @@ class Volume:
     on_change: Callable[[], None] = lambda: None
     handles: dict[int, OpenHandle] = field(default_factory=dict)
     folders: dict[int, OpenFolder] = field(default_factory=dict)
-    opened_with: dict[int, int] = field(default_factory=dict)
     last_handle: int = 0
     checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
     recent: Recent = field(init=False)
+    retries: Retries = field(init=False)
 
     def __post_init__(self) -> None:
         self.recent = Recent(lambda: self.tree.data_version)
+        self.retries = Retries(self.env.monotonic)
 
     def changed(self) -> None:
         """An operation has changed the tree."""

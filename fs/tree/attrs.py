@@ -33,6 +33,25 @@ def setattr_of(
         files.truncate(st, node, size)
     else:
         node = writable_node(st, ino, content=False)
+    change(st, node, mode=mode, uid=uid, gid=gid, mtime_ns=mtime_ns, atime_ns=atime_ns, is_resized=size is not None)
+    known = st.inodes.known.get(ino)
+    if known is not None:
+        known.told, known.size, known.mtime_ns = 0, node.size, node.mtime_ns
+    return st.node_attr(node)
+
+
+def change(
+    st: State,
+    node: Node,
+    *,
+    mode: int | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    mtime_ns: int | None = None,
+    atime_ns: int | None = None,
+    is_resized: bool = False,
+) -> None:
+    """Change what is not None of a node that is writable."""
     if mode is not None:
         node.mode = mode & MODE_BITS
     if uid is not None:
@@ -44,16 +63,12 @@ def setattr_of(
     if mtime_ns is not None:
         node.mtime_ns = within(mtime_ns)
         if node.kind == DIR:
-            st.overlay.set_times(ino, None)
+            st.overlay.set_times(node.id, None)
     node.ctime_ns = st.env.now_ns()
-    if (mode, uid, gid, size, mtime_ns) != (None,) * 5:
+    if is_resized or (mode, uid, gid, mtime_ns) != (None,) * 4:
         st.touch_node(node)
     elif node.stored:
         st.overlay.put_node(node)
-    known = st.inodes.known.get(ino)
-    if known is not None:
-        known.told, known.size, known.mtime_ns = 0, node.size, node.mtime_ns
-    return st.node_attr(node)
 
 
 def writable_node(st: State, ino: int, *, content: bool) -> Node:
@@ -100,7 +115,7 @@ def xattrs_of(st: State, ino: int) -> dict[str, str]:
     if row is None:
         if node is not None:
             return node.xattrs or {}
-        raise NotFound(f"no inode {ino}")
+        raise Stale(f"inode {ino} is gone")
     return st.xattrs_of(row) or {}
 
 
@@ -116,7 +131,11 @@ def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
         raise OSError(61, "no such attribute")
     if value is not None:
         st.overlay.room.need()
-    node = writable_node(st, ino, content=False)
+    change_xattr(st, writable_node(st, ino, content=False), name, value)
+
+
+def change_xattr(st: State, node: Node, name: str, value: bytes | None) -> None:
+    """Set or remove an attribute of a node that is writable."""
     xattrs = dict(node.xattrs or {})
     if value is None:
         xattrs.pop(name, None)

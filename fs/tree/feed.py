@@ -84,10 +84,9 @@ def _what_moved(st: State, item: FeedItem, row: ShownRow) -> Invalidation:
     if row.kind == DIR or known.told == row.value:
         return Invalidation(item.parent, item.name, ino, "attr")
     node = st.overlay.nodes.get(ino)
-    if node is not None and node.handles:
-        return Invalidation(item.parent, item.name, ino, "entry")
-    same_look = (known.size, known.mtime_ns) == (row.size, row.mtime_ns)
-    return Invalidation(item.parent, item.name, ino, "data" if same_look else "attr")
+    # Its attributes are asked for, and answered with ESTALE; of an open file they are told as they were.
+    is_open = node is not None and node.handles > 0
+    return Invalidation(item.parent, item.name, ino, "entry" if is_open else "attr")
 
 
 def _follow_folders(st: State, items: list[FeedItem]) -> None:

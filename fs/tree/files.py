@@ -11,7 +11,7 @@ from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from fs.work.stack import Piece, pieces
 from fs.work.workfile import WorkFile
-from sync.core.errors import BadInput, TcfsError
+from sync.core.errors import BadInput, Stale, TcfsError
 
 if TYPE_CHECKING:
     from sync.state.rows import ShownRow
@@ -58,7 +58,7 @@ class OpenFile:
             node.busy += 1
         file = work_of(st, node)
         self.has_begun()
-        if file.stored and not node.row_unflushed and file.spans.intersect(offset, offset + len(data)):
+        if node.stored and file.stored and not node.row_unflushed and file.spans.intersect(offset, offset + len(data)):
             # The rows say that these very bytes are whole. Should the mount die now, they must not go out as such.
             st.overlay.put_node(node)
             st.overlay.commit()
@@ -179,11 +179,18 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
         row = shown_row(st, ino, check_told=True)
         if write or truncate:
             refuse_sibling(row)
-        node = _clean_node(st, ino, row)
+        node = clean_node(st, ino, row)
+    return open_node(st, node, write=write, truncate=truncate)
+
+
+def open_node(st: State, node: Node, *, write: bool, truncate: bool) -> OpenFile:
+    """A handle of the node. Stale if it was removed, and its bytes by now, too."""
     if node.kind == DIR:
         raise IsADirectoryError(21, "is a directory")
     if node.kind == SYMLINK:
         raise BadInput("a symlink cannot be opened")
+    if node.unlinked and not node.handles:
+        _find_files(node)
     file = OpenFile(st, node, write=write)
     try:
         if truncate:
@@ -205,7 +212,17 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
     return file
 
 
-def _clean_node(st: State, ino: int, row: "ShownRow") -> Node:
+def _find_files(node: Node) -> None:
+    """Open what a removed file, that the kernel has not forgotten, still has of its bytes. Stale if they are gone."""
+    try:
+        for file in node.files:
+            file.fd()
+    except FileNotFoundError as error:
+        node.close_files()
+        raise Stale(f"inode {node.id} is gone") from error
+
+
+def clean_node(st: State, ino: int, row: "ShownRow") -> Node:
     """The node of a shown file that is open without having been changed."""
     node = st.overlay.nodes.get(ino)
     if node is not None and node.value == row.value and not node.nameless:
@@ -316,13 +333,14 @@ def _closed(st: State, node: Node) -> None:
 def last_close(st: State, node: Node) -> None:
     """The last handle is gone: a node that only lived by it goes too."""
     node.busy = node.writers = 0
+    is_known = node.id in st.inodes.known
     for file in node.files:
-        if node.unlinked:
+        if node.unlinked and not is_known:
             shrink.let_go(st, file)
         else:
             file.close()
-    if node.stored:
-        return
+    if node.stored or (node.unlinked and is_known):
+        return  # the kernel forgets what is gone as soon as nobody is about to open it
     if node.unlinked:
         held = {ref.layer for ref in st.overlay.seals.values()} if node.layer is not None else set()
         for file in node.files:

@@ -27,7 +27,10 @@ def find(st: State, parent: int, name: str) -> Attr:
     row = st.shown(parent, name)
     if row is None:
         raise NotFound(f"no such name: {name!r}")
-    return st.row_attr(row, st.told_number(row))
+    ino = st.told_number(row)
+    if st.named_rows is not None:
+        st.named_rows[ino] = row
+    return st.row_attr(row, ino)
 
 
 def node_behind(st: State, entry: Entry) -> Node:
@@ -39,7 +42,7 @@ def node_behind(st: State, entry: Entry) -> Node:
 
 
 def attr(st: State, ino: int) -> Attr:
-    """What stat shows of an inode. NotFound if nothing has that number any more."""
+    """What stat shows of an inode. Stale if nothing has that number any more, or other content than was told."""
     node = st.overlay.node(ino)
     if node is not None and (node.stored or node.unlinked):
         return st.node_attr(node)
@@ -49,14 +52,10 @@ def attr(st: State, ino: int) -> Attr:
         if row is not None and not node.nameless and row.value == node.value:
             return st.row_attr(row, ino)
         return st.node_attr(node)
-    if row is None:
-        raise NotFound(f"no inode {ino}")
-    shown = st.row_attr(row, ino)
     known = st.inodes.known.get(ino)
-    if known is not None and (known.size, known.mtime_ns) != (row.size, row.mtime_ns):
-        # The kernel sees another size or mtime and drops its pages by itself. Else it is told at its next open.
-        known.told, known.size, known.mtime_ns = row.value, row.size, row.mtime_ns
-    return shown
+    if row is None or (known is not None and known.told != row.value and row.kind != DIR):
+        raise Stale(f"inode {ino} is gone, or stands for other content")
+    return st.row_attr(row, ino)
 
 
 def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:

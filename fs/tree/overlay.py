@@ -203,12 +203,12 @@ class Overlay:
         self.nodes[node.id] = node
         self._nodes_changed[node.id] = node
 
-    def drop_node(self, node: Node) -> None:
-        """Its row goes. It stays in memory while a file is open on it. Its work files are not touched."""
+    def drop_node(self, node: Node, *, keep: bool = False) -> None:
+        """Its row goes. It stays in memory while a file is open on it, or to keep it. Its work files stay, too."""
         if node.stored:
             node.stored = False
             self._nodes_changed[node.id] = None
-        if not node.handles and self.nodes.get(node.id) is node:
+        if not (node.handles or keep) and self.nodes.get(node.id) is node:
             del self.nodes[node.id]
 
     def put_entry(self, entry: Entry) -> None:
@@ -246,6 +246,13 @@ class Overlay:
         """Its rows go; the file itself is removed after the commit if `remove`."""
         self._files_changed.pop(file_id, None)
         self._files_gone[file_id] = self._file_path(file_id) if remove else None
+
+    def remove_file(self, file: WorkFile) -> None:
+        """A file whose rows were dropped without it: now it goes too, once they are gone from the disk."""
+        if file.id in self._files_gone:
+            self._files_gone[file.id] = file.path
+        else:
+            self.remove([file.path])
 
     def _file_path(self, file_id: int) -> str:
         """As text: pathlib costs as much as making the file."""

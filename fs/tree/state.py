@@ -47,6 +47,7 @@ class State:
         self.unshown: set[int] = set()  # directories made here that no seal has named yet: nothing is shown in them
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
         self.noted_at: dict[Pending, float] = {}
+        self.named_rows: dict[int, ShownRow] | None = None  # while somebody was told ESTALE: see fs/tree/named.py
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
@@ -94,22 +95,17 @@ class State:
         return values
 
     def told_number(self, row: ShownRow) -> int:
-        """The inode number to tell for a row: another one if its content moved while the old one is open, or if the
-        kernel could not notice by size and mtime that its pages are old.
+        """The inode number to tell for a row. A number stands for one content as long as the kernel knows it: of an
+        inode whose size has changed, whoever is about to read it may still have the old one in hand.
         """
         ino = self.inodes.number(row.id)
-        if self.inodes.row_id(ino) != row.id:  # the number was given to another row, as a node of ours stands there
-            ino = self.overlay.new_ino()
-            self.inodes.renumber(row.id, ino)
-            return ino
-        if row.kind == DIR:
-            return ino
-        node = self.overlay.nodes.get(ino)
-        if node is not None and (node.nameless or node.value != row.value):
-            node.nameless = True
-        else:
-            known = self.inodes.known.get(ino)
-            if known is None or known.told == row.value or (known.size, known.mtime_ns) != (row.size, row.mtime_ns):
+        if self.inodes.row_id(ino) == row.id:  # else it was given to another row, as a node of ours stands there
+            if row.kind == DIR:
+                return ino
+            node, known = self.overlay.nodes.get(ino), self.inodes.known.get(ino)
+            if node is not None and (node.nameless or node.value != row.value):
+                node.nameless = True
+            elif known is None or known.told == row.value:
                 return ino
         ino = self.overlay.new_ino()
         self.inodes.renumber(row.id, ino)
@@ -320,12 +316,22 @@ class State:
             for file in node.files:
                 if file.stored:
                     file.fd()
+        # Who has just looked the name up may open it yet: what the kernel has not forgotten can still be had.
+        is_known = node.kind != DIR and node.id in self.inodes.known
         for file in node.files:
             if ref is None or ref.layer != file.id:
-                self.overlay.drop_file(file.id, remove=True)
+                self.overlay.drop_file(file.id, remove=not is_known)
         if not node.handles:
             node.close_files()
-        self.overlay.drop_node(node)
+        self.overlay.drop_node(node, keep=is_known)
+
+    def forget_node(self, node: Node) -> None:
+        """Neither the kernel nor a handle knows a removed file any more."""
+        held = {ref.layer for ref in self.overlay.seals.values()} if node.layer is not None else set()
+        for file in node.files:
+            if file.id not in held:
+                self.overlay.remove_file(file)
+        del self.overlay.nodes[node.id]
 
     def free_whiteout(self, key: Key, node_id: int) -> None:
         entry = self.overlay.entry(*key)

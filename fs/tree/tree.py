@@ -4,11 +4,12 @@ Everything between two calls is one consistent state. Changes are written behind
 been true for 5 ms; closing a file that was written, fsync and sealing commit by themselves.
 """
 
+import base64
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fs.tree import attrs, feed, files, names, note, recovery, rename, sealing, whole
+from fs.tree import attrs, feed, files, named, names, note, recovery, rename, sealing, whole
 from fs.tree.check import check_state
 from fs.tree.files import FileSync, OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Cut, Invalidation
@@ -25,6 +26,8 @@ __all__ = [
     "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound",
     "Tree", "copy_layers", "remove_files", "tree_check",
 ]  # fmt: skip
+
+NAMED_MAX = 10_000  # lookups kept in mind: they count for microseconds only
 
 
 class Tree:
@@ -99,8 +102,11 @@ class Tree:
         st = self.state
         if st.inodes.forget(ino, count):
             node = st.overlay.nodes.get(ino)
-            if node is None or not node.handles:
-                st.inodes.drop(ino)
+            if node is not None and node.handles:
+                return
+            st.inodes.drop(ino)
+            if node is not None and node.unlinked and not node.stored:
+                st.forget_node(node)
 
     def is_known(self, ino: int) -> bool:
         """True while the kernel has not forgotten the inode."""
@@ -136,7 +142,7 @@ class Tree:
     # ---- inodes
 
     def attr(self, ino: int) -> Attr:
-        """NotFound if the number stands for nothing any more."""
+        """Stale if the number stands for nothing any more."""
         return names.attr(self.state, ino)
 
     def setattr(self, ino: int, **changes: Any) -> Attr:
@@ -188,6 +194,45 @@ class Tree:
     def forget_local(self) -> set[int]:
         """Content was freed: look again whether bytes are local (st_blocks). The tokens of what was thought to be."""
         return self.state.forget_local()
+
+    def check_folder(self, ino: int) -> None:
+        """Stale if the number stands for nothing any more; NotADirectoryError."""
+        names.check_parent(self.state, ino)
+
+    # ---- what a lookup named a moment ago: see fs/tree/named.py
+
+    def watch_names(self, on: bool) -> None:
+        """Keep in mind, or not any more, what lookups name."""
+        if not on:
+            self.state.named_rows = None
+        elif self.state.named_rows is None or len(self.state.named_rows) > NAMED_MAX:
+            self.state.named_rows = {}
+
+    def named_row(self, ino: int) -> ShownRow | None:
+        """What the kernel was last told of an inode, if that was kept in mind."""
+        return named.named_row(self.state, ino)
+
+    def open_named(self, row: ShownRow, ino: int, *, write: bool, truncate: bool) -> OpenFile:
+        return named.open_named(self.state, row, ino, write=write, truncate=truncate)
+
+    def attr_named(self, row: ShownRow, ino: int) -> Attr:
+        return self.state.row_attr(row, ino)
+
+    def setattr_named(self, row: ShownRow, ino: int, **changes: Any) -> Attr:
+        return named.setattr_named(self.state, row, ino, **changes)
+
+    def xattrs_named(self, row: ShownRow) -> dict[str, bytes]:
+        xattrs = self.state.xattrs_of(row) or {}
+        return {name: base64.b64decode(value) for name, value in xattrs.items()}
+
+    def setxattr_named(self, row: ShownRow, name: str, value: bytes | None) -> None:
+        """None removes it."""
+        named.setxattr_named(self.state, row, name, value)
+
+    def readlink_named(self, row: ShownRow) -> str:
+        return named.target_of(self.state, row)
+
+    # ---- open files
 
     def set_local_probe(self, is_local: Callable[[ShownRow], bool]) -> None:
         """How to know whether bytes of a shown file are in the cache (st_blocks). Must be cheap."""

@@ -12,6 +12,7 @@ from pyfuse3 import FUSEError
 
 from fs.adapter import Adapter, _entry
 from fs.ops.recent import Recent
+from fs.ops.retries import Retries
 from fs.tree.model import Attr
 from sync.core.errors import Integrity, NotFound, ReadOnly, Stale, StoreAway
 
@@ -29,10 +30,13 @@ class Broken:
     def __init__(self, error: BaseException) -> None:
         self._error = error
         self.recent = Recent(lambda: 0)
+        self.retries = Retries(lambda: 0.0)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("tree", "handles") and inspect.stack()[1].function == "_path":
+        if name in ("tree", "handles") and inspect.stack()[1].function in ("_path", "row_for"):
             return self
+        if name == "watch_names":
+            return lambda on: None
         if name == "path_of":
             return lambda ino: f"path/{ino}"
         raise self._error

@@ -140,6 +140,8 @@ class Machine:
         file.flush()
         file.release()
         self.files.remove(file)
+        if file.node.unlinked:
+            self._kernel_forgets(file.node.id)
 
     def fsync(self, file: OpenFile) -> None:
         sync = file.sync_begin()
@@ -173,13 +175,24 @@ class Machine:
         self.tree.create(*self.place(path), SYMLINK, 0o777, 1000, 1000, target)
 
     def unlink(self, path: str) -> None:
+        ino = self.ino(path)
         self.tree.unlink(*self.place(path))
+        self._kernel_forgets(ino)
 
     def rmdir(self, path: str) -> None:
         self.tree.rmdir(*self.place(path))
 
     def rename(self, old: str, new: str, *, noreplace: bool = False) -> None:
+        replaced = self.ino(new) if self.exists(new) and old != new else None
         self.tree.rename(*self.place(old), *self.place(new), noreplace)
+        if replaced is not None:
+            self._kernel_forgets(replaced)
+
+    def _kernel_forgets(self, ino: int) -> None:
+        """As the kernel does with an inode that has lost its name, once nobody has it open."""
+        known = self.tree.state.inodes.known.get(ino)
+        if known is not None and all(file.node.id != ino for file in self.files):
+            self.tree.forget(ino, known.count)
 
     def bytes_of(self, file: OpenFile) -> bytes:
         """All that the handle reads."""

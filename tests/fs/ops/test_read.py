@@ -39,7 +39,7 @@ def shown(bates: Machine, yoga: Machine) -> Machine:
 
 def open_path(volume: Volume, yoga: Machine, path: str, flags: int = os.O_RDONLY) -> int:
     parent, name = yoga.place(path)
-    return open_ops.open_file(volume, yoga.tree.lookup(parent, name).ino, flags).handle
+    return open_ops.open_file(volume, yoga.tree.lookup(parent, name).ino, flags)
 
 
 def test_what_is_absent_is_fetched_once(volume: Volume, shown: Machine, client: Any) -> None:
@@ -79,12 +79,12 @@ def test_local_bytes_over_the_base(volume: Volume, shown: Machine, client: Any) 
 
 def test_a_file_cut_behind_our_back_is_an_error(volume: Volume, yoga: Machine) -> None:
     opened, _ = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
-    write_ops.write(volume, opened.handle, 0, b"0123456789")
-    work = volume.handles[opened.handle].file.node.work
+    write_ops.write(volume, opened, 0, b"0123456789")
+    work = volume.handles[opened].file.node.work
     assert work is not None
     os.truncate(work.path, 4)
     with pytest.raises(Integrity):
-        run(read_ops.read, volume, opened.handle, 0, 10)
+        run(read_ops.read, volume, opened, 0, 10)
 
 
 def test_an_open_of_moved_content_is_stale_and_then_new(volume: Volume, shown: Machine, bates: Machine) -> None:
@@ -97,24 +97,29 @@ def test_an_open_of_moved_content_is_stale_and_then_new(volume: Volume, shown: M
     assert run(read_ops.read, volume, open_path(volume, shown, "a"), 0, 100) == b"another length"
 
 
-def test_pages_are_kept_only_if_they_are_of_this_content(volume: Volume, shown: Machine, bates: Machine) -> None:
-    def opened() -> open_ops.Opened:
-        return open_ops.open_file(volume, shown.tree.lookup(ROOT, "a").ino, os.O_RDONLY)
-
-    assert opened().keep_cache and opened().keep_cache
-    for handle in list(volume.handles):
+def test_a_number_stands_for_one_content(volume: Volume, shown: Machine, bates: Machine) -> None:
+    """Or else the kernel may give a reader pages, or a size, of another."""
+    first = shown.tree.lookup(ROOT, "a").ino
+    run(open_ops.release, volume, open_ops.open_file(volume, first, os.O_RDONLY))
+    for content in (b"another length", b"as long as be4"):
+        bates.write("a", content)
+        bates.cycle()
+        shown.learn()
+        second = shown.tree.lookup(ROOT, "a").ino
+        assert second != first
+        for call in (volume.tree.attr, lambda ino: open_ops.open_file(volume, ino, os.O_RDONLY)):
+            with pytest.raises(Stale):
+                call(first)
+        handle = open_ops.open_file(volume, second, os.O_RDONLY)
+        assert run(read_ops.read, volume, handle, 0, 100) == content
         run(open_ops.release, volume, handle)
-    bates.write("a", b"another length")
-    bates.cycle()
-    shown.learn()
-    assert not opened().keep_cache
-    assert opened().keep_cache
+        first = second
 
 
 def test_create_of_a_name_that_came_meanwhile_opens_it(volume: Volume, shown: Machine) -> None:
     opened, attr = open_ops.create(volume, ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT, 0, 0)
     assert attr.size == len(DATA)
-    assert run(read_ops.read, volume, opened.handle, 0, 100) == DATA
+    assert run(read_ops.read, volume, opened, 0, 100) == DATA
     with pytest.raises(AlreadyExists):
         open_ops.create(volume, ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0, 0)
     _, attr = open_ops.create(volume, ROOT, b"a", 0o644, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0, 0)
@@ -142,13 +147,13 @@ def test_a_full_disk_says_so_and_what_came_before_stays(
         return pwrite(fd, bytes(data)[:taken], offset)
 
     monkeypatch.setattr(os, "pwrite", cramped)
-    assert write_ops.write(volume, opened.handle, 0, b"0123456789") == 6
+    assert write_ops.write(volume, opened, 0, b"0123456789") == 6
     with pytest.raises(OSError) as caught:
-        write_ops.write(volume, opened.handle, 6, b"6789")
+        write_ops.write(volume, opened, 6, b"6789")
     assert caught.value.errno == errno.ENOSPC
     room[0] = 100
-    assert write_ops.write(volume, opened.handle, 6, b"6789") == 4
-    assert run(read_ops.read, volume, opened.handle, 0, 100) == b"0123456789"
+    assert write_ops.write(volume, opened, 6, b"6789") == 4
+    assert run(read_ops.read, volume, opened, 0, 100) == b"0123456789"
 
 
 def test_a_large_file_is_cut_by_a_thread(volume: Volume, yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,12 +166,12 @@ def test_a_large_file_is_cut_by_a_thread(volume: Volume, yoga: Machine, monkeypa
 
     monkeypatch.setattr(os, "ftruncate", record)
     opened, attr = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
-    write_ops.write(volume, opened.handle, 0, bytes(3 << 20))
-    write_ops.write(volume, opened.handle, 20 << 20, b"end")
+    write_ops.write(volume, opened, 0, bytes(3 << 20))
+    write_ops.write(volume, opened, 20 << 20, b"end")
     assert run(setattr_of, volume, attr.ino, 2 << 20).size == 2 << 20
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
-    work = volume.handles[opened.handle].file.node.work
+    work = volume.handles[opened].file.node.work
     assert work is not None
     assert os.path.getsize(work.path) == 2 << 20
     assert not volume.invalidations._in_flight
@@ -182,9 +187,9 @@ def test_the_pages_of_a_large_removed_file_are_dropped_before_the_last_answer(
     inodes = {}
     for name, size in sizes.items():
         opened, attr = open_ops.create(volume, ROOT, name, 0o644, os.O_RDWR, 0, 0)
-        write_ops.write(volume, opened.handle, size - 1, b"x")
+        write_ops.write(volume, opened, size - 1, b"x")
         volume.tree.unlink(ROOT, name.decode())
-        run(open_ops.release, volume, opened.handle)
+        run(open_ops.release, volume, opened)
         inodes[name] = attr.ino
     assert told == [(inodes[b"large"], False)]
 
@@ -195,9 +200,9 @@ async def setattr_of(volume: Volume, ino: int, size: int) -> Attr:
 
 def test_fsync_holds_invalidations_back_and_returns(volume: Volume, yoga: Machine) -> None:
     opened, _ = open_ops.create(volume, ROOT, b"f", 0o644, os.O_RDWR, 0, 0)
-    write_ops.write(volume, opened.handle, 0, b"x")
-    run(open_ops.fsync, volume, opened.handle)
-    run(open_ops.fsync, volume, opened.handle)
+    write_ops.write(volume, opened, 0, b"x")
+    run(open_ops.fsync, volume, opened)
+    run(open_ops.fsync, volume, opened)
     run(open_ops.fsyncdir, volume)
 
 

@@ -10,7 +10,7 @@ from fs.tree import files
 from fs.tree.files import SIZE_MAX
 from fs.tree.model import ROOT_ID
 from fs.work.stack import BasePiece, LocalPiece
-from sync.core.errors import NotFound, Stale
+from sync.core.errors import Stale
 from sync.core.manifest import INT_MAX
 
 
@@ -48,7 +48,7 @@ def test_an_open_file_keeps_its_content_and_its_number(pair: tuple[Machine, Mach
     assert bates.read("a") == b"second"
 
 
-def test_a_file_that_nobody_has_open_keeps_its_number(pair: tuple[Machine, Machine]) -> None:
+def test_a_file_that_the_kernel_does_not_know_keeps_its_number(pair: tuple[Machine, Machine]) -> None:
     yoga, bates = pair
     number = bates.ino("a")
     change(yoga, bates)
@@ -86,13 +86,14 @@ def test_an_inode_that_has_moved_on_is_stale_until_it_is_looked_up(pair: tuple[M
     ):
         with pytest.raises(Stale):
             call()
-    assert bates.tree.lookup(ROOT_ID, "a").ino == number
-    bates.tree.setattr(number, mode=0o600)
+    again = bates.tree.lookup(ROOT_ID, "a").ino
+    assert again != number
+    bates.tree.setattr(again, mode=0o600)
     assert bates.attr("a").mode == 0o600
     bates.cycle()
 
 
-def test_a_removed_inode_is_stale_for_changes_and_not_found_for_stat(pair: tuple[Machine, Machine]) -> None:
+def test_a_removed_inode_is_stale(pair: tuple[Machine, Machine]) -> None:
     yoga, bates = pair
     number = bates.tree.lookup(ROOT_ID, "a").ino
     yoga.unlink("a")
@@ -100,7 +101,7 @@ def test_a_removed_inode_is_stale_for_changes_and_not_found_for_stat(pair: tuple
     bates.learn()
     with pytest.raises(Stale):
         bates.tree.open(number, write=False)
-    with pytest.raises(NotFound):
+    with pytest.raises(Stale):
         bates.tree.attr(number)
 
 
@@ -406,3 +407,95 @@ def test_a_write_over_the_largest_size_is_a_short_one(yoga: Machine, monkeypatch
     file = yoga.create("f")
     assert file.write(6, b"abcdefgh") == 4
     assert yoga.bytes_of(file) == bytes(6) + b"abcd"
+
+
+def work_files(yoga: Machine) -> list[bytes]:
+    return [path.read_bytes() for path in yoga.paths.work_dir.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename"])
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_what_is_removed_can_be_opened_until_the_kernel_forgets_it(
+    pair: tuple[Machine, Machine], how: str, is_committed: bool
+) -> None:
+    """Whoever has looked a name up opens what it was, as everywhere: the kernel is a moment behind."""
+    yoga, _ = pair
+    yoga.write("new", b"precious")
+    yoga.write("other", b"other")
+    ino = yoga.ino("new")
+    count = yoga.tree.state.inodes.known[ino].count
+    if how == "unlink":
+        yoga.tree.unlink(ROOT_ID, "new")
+    else:
+        yoga.tree.rename(ROOT_ID, "other", ROOT_ID, "new")
+    if is_committed:
+        yoga.tree.commit()
+    assert yoga.tree.attr(ino).nlink == 0
+    assert yoga.tree.listxattr(ino) == []
+    yoga.tree.setattr(ino, mode=0o600)
+    file = yoga.tree.open(ino, write=True)
+    assert yoga.bytes_of(file) == b"precious"
+    file.write(0, b"P")
+    assert yoga.bytes_of(file) == b"Precious"
+    file.flush()
+    file.release()
+    yoga.tree.forget(ino, count)
+    yoga.tree.commit()
+    assert work_files(yoga) == [b"other"]
+    with pytest.raises(Stale):
+        yoga.tree.open(ino, write=False)
+    yoga.check()
+    yoga.cycle()
+
+
+def test_what_was_removed_and_never_opened_goes_when_it_is_forgotten(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    yoga.write("new", b"precious")
+    ino = yoga.ino("new")
+    yoga.tree.unlink(ROOT_ID, "new")
+    yoga.tree.forget(ino, yoga.tree.state.inodes.known[ino].count)
+    assert work_files(yoga) == [b"precious"]  # not before the commit of the removal
+    yoga.tree.commit()
+    assert work_files(yoga) == []
+    yoga.write("new", b"precious")
+    ino = yoga.ino("new")
+    yoga.tree.unlink(ROOT_ID, "new")
+    yoga.tree.commit()
+    assert work_files(yoga) == [b"precious"]
+    yoga.tree.forget(ino, yoga.tree.state.inodes.known[ino].count)
+    assert work_files(yoga) == []
+    yoga.symlink("l", "target")
+    ino = yoga.ino("l")
+    yoga.tree.unlink(ROOT_ID, "l")
+    assert yoga.tree.readlink(ino) == "target"
+    yoga.restart()
+    yoga.cycle()
+
+
+def test_what_was_removed_is_gone_with_its_published_layer(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    yoga.write("new", b"precious")
+    ino = yoga.ino("new")
+    yoga.seal()
+    yoga.tree.unlink(ROOT_ID, "new")
+    yoga.publish()
+    yoga.note()
+    with pytest.raises(Stale):
+        yoga.tree.open(ino, write=False)
+    yoga.tree.forget(ino, yoga.tree.state.inodes.known[ino].count)
+    yoga.cycle()
+    assert work_files(yoga) == []
+
+
+def test_a_removed_file_that_is_written_over_stays_removed(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    yoga.write("new", b"precious")
+    handle = yoga.open("new", write=True)
+    yoga.unlink("new")
+    yoga.tree.commit()
+    handle.write(0, b"P")
+    yoga.tree.commit()
+    yoga.check()
+    yoga.release(handle)
+    yoga.cycle()
+    assert work_files(yoga) == []

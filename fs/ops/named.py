@@ -1,0 +1,64 @@
+"""Operations on what a lookup named, for whoever would get ESTALE a second time: see fs/tree/named.py."""
+
+import errno
+import os
+
+from fs.ops.open import opened
+from fs.ops.volume import Volume
+from fs.tree.model import Attr
+from sync.state.rows import ShownRow
+
+_WRITES = os.O_WRONLY | os.O_RDWR
+
+
+def row_for(volume: Volume, caller: int, ino: int, *, is_last: bool) -> ShownRow | None:
+    """What to serve to a caller who meets ESTALE; None if this is the first time: the kernel will look the name up.
+
+    is_last: no other request of the same system call follows.
+    """
+    is_second = volume.retries.is_second(caller, ino, is_last=is_last)
+    row = volume.tree.named_row(ino) if is_second else None
+    if row is None:
+        volume.retries.failed(caller)
+    volume.tree.watch_names(bool(volume.retries))
+    return row
+
+
+def looked_up(volume: Volume, caller: int, attr: Attr) -> None:
+    """Somebody who may be retrying has looked a name up."""
+    volume.retries.looked_up(caller, attr.ino)
+    volume.tree.watch_names(bool(volume.retries))
+
+
+def open_file(volume: Volume, row: ShownRow, ino: int, flags: int) -> int:
+    file = volume.tree.open_named(row, ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
+    return opened(volume, ino, file)
+
+
+def getattr_of(volume: Volume, row: ShownRow, ino: int) -> Attr:
+    return volume.tree.attr_named(row, ino)
+
+
+def setattr_of(volume: Volume, row: ShownRow, ino: int, changes: dict[str, int | None]) -> Attr:
+    return volume.tree.setattr_named(row, ino, **changes)
+
+
+def readlink(volume: Volume, row: ShownRow) -> bytes:
+    return volume.tree.readlink_named(row).encode()
+
+
+def getxattr(volume: Volume, row: ShownRow, name: bytes) -> bytes:
+    """ENODATA if there is none."""
+    value = volume.tree.xattrs_named(row).get(name.decode())
+    if value is None:
+        raise OSError(errno.ENODATA, "no such attribute")
+    return value
+
+
+def listxattr(volume: Volume, row: ShownRow) -> list[bytes]:
+    return [name.encode() for name in sorted(volume.tree.xattrs_named(row))]
+
+
+def setxattr(volume: Volume, row: ShownRow, name: bytes, value: bytes | None) -> None:
+    """None removes it."""
+    volume.tree.setxattr_named(row, name.decode(), value)
