@@ -11,6 +11,7 @@ up to the change that was cut off. It goes on from there, so that in the end all
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -378,6 +379,8 @@ class Writer:
                     self.tree = dict(candidates[kept][1])
                     del self.done[kept:]
                     return redo
+                if cut[0] in ("write", "patch", "hold", "more"):
+                    return [cut]  # all of its bytes are there, but its close had not returned: interrupted
                 self._note(cut)
                 return []
         promised = candidates[0][1]
@@ -402,7 +405,8 @@ class Writer:
 def _put(fd: int, at: int, data: bytes) -> None:
     for start in range(0, len(data), PIECE):
         piece = data[start : start + PIECE]
-        assert os.pwrite(fd, piece, at + start) == len(piece)
+        if os.pwrite(fd, piece, at + start) < len(piece):
+            raise OSError(errno.ENOTCONN, "the mount died between two pages of one write")
 
 
 def say(*words: Any) -> None:
