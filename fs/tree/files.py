@@ -62,6 +62,7 @@ class OpenFile:
             # The rows say that these very bytes are whole. Should the mount die now, they must not go out as such.
             st.overlay.put_node(node)
             st.overlay.commit()
+            st.overlay.put_file(file)  # again: this write is not among what was just committed
         done = file.write(offset, data)
         note_write(st, node, offset + done)
         return done

@@ -47,6 +47,19 @@ def test_an_interrupted_file_is_published_after_its_next_close(yoga: Machine) ->
     assert yoga.read("a") == b"half and the rest"
 
 
+def test_what_was_written_over_closed_bytes_and_closed_is_there_after_a_kill(yoga: Machine) -> None:
+    yoga.write("a", b"0123456789")
+    yoga.patch("a", 5, b"abcdefghij")
+    yoga.restart()
+    assert yoga.walk() == {"a": b"01234abcdefghij"}
+    yoga.patch("a", 0, b"AB")
+    yoga.patch("a", 14, b"YZ")
+    yoga.restart()
+    assert yoga.walk() == {"a": b"AB234abcdefghiYZ"}
+    yoga.cycle()
+    assert yoga.walk() == {"a": b"AB234abcdefghiYZ"}
+
+
 def test_what_was_closed_is_sealed_at_start(yoga: Machine, bates: Machine) -> None:
     yoga.mkdir("d")
     yoga.write("d/a", b"1")
