@@ -44,6 +44,7 @@ TABLE: dict[type[errors.TcfsError], Outcome] = {
     errors.Conflict: Outcome(errno.EBUSY, _QUIET),
     errors.Integrity: Outcome(errno.EIO, _ERROR),
     errors.ObjectMissing: Outcome(errno.EIO, _ERROR),
+    errors.TooLarge: Outcome(errno.EFBIG, _QUIET),
     errors.NoSpace: Outcome(errno.ENOSPC, _QUIET),  # fs/tree/room.py says it once: the log lies on that disk, too
     errors.ReadOnly: Outcome(errno.EROFS, _QUIET),
     errors.Fork: Outcome(errno.EIO, _ERROR),

@@ -171,6 +171,7 @@ class Engine:
         self.server = Server(env, paths.socket_path, self)
         self._events = events
         self._tree_moved = asyncio.Event()
+        self._packable = asyncio.Event()  # there may be large files to pack
         self._used: list[bytes] = []
         self._told = (0, 0)
         self._trouble: dict[str, TcfsError] = {}
@@ -195,7 +196,14 @@ class Engine:
         main = asyncio.ensure_future(work)
         loops = [
             asyncio.ensure_future(loop())
-            for loop in (self._learn_loop, self._publish_loop, self._drain_loop, self._cache_loop, self._end_if_damaged)
+            for loop in (
+                self._learn_loop,
+                self._publish_loop,
+                self._pack_loop,
+                self._drain_loop,
+                self._cache_loop,
+                self._end_if_damaged,
+            )
         ]
         try:
             async with self._telling_damage():
@@ -252,22 +260,34 @@ class Engine:
             raise
 
     async def _publish_loop(self) -> None:
+        await self._repeat("publish", self._publish, self._tree_moved)
+
+    async def _pack_loop(self) -> None:
+        await self._repeat("pack", self._pack, self._packable)
+
+    async def _repeat(self, name: str, job: Callable[[], Awaitable[object]], moved: asyncio.Event) -> None:
+        """Do a job that writes into the store whenever there may be something to do."""
         pause = TICK_S
         while True:
-            self._tree_moved.clear()
-            await self._attempt("publish", self._publish)
-            if isinstance(self._trouble.get("publish"), NoSpace | ReadOnly):
+            moved.clear()
+            await self._attempt(name, job)
+            if isinstance(self._trouble.get(name), NoSpace | ReadOnly):
                 pause = min(2 * pause, REFUSED_S)  # all of it is read and packed anew at each attempt
                 await self.env.sleep(pause)
                 continue
             pause = TICK_S
             with contextlib.suppress(TimeoutError):
                 async with self.env.timeout(TICK_S):
-                    await self._tree_moved.wait()
+                    await moved.wait()
 
     async def _publish(self) -> None:
         if await self.env.run_io(self.sealer.has_work):
             await self.sealer.run_once()
+            self._packable.set()
+
+    async def _pack(self) -> None:
+        while await self.sealer.pack_large():
+            self._tree_moved.set()
 
     async def _drain_loop(self) -> None:
         while True:
@@ -390,7 +410,9 @@ class Engine:
         """Why nothing comes into the store or out of it; None while all is well."""
         if self._events.away is not None:
             return self._events.away
-        return next((self._trouble[name] for name in ("publish", "drain", "learn") if name in self._trouble), None)
+        return next(
+            (self._trouble[name] for name in ("publish", "pack", "drain", "learn") if name in self._trouble), None
+        )
 
     def store_trouble(self) -> str:
         """The message of store_error, '' for none."""

@@ -16,6 +16,7 @@ from worldkit import World, WorldMachine
 
 from sync.core.errors import TcfsError
 from sync.env import Crash
+from sync.worker.large import LARGE
 
 pytestmark = pytest.mark.logs_trouble
 
@@ -51,7 +52,7 @@ class History:
 class Schedule:
     def __init__(self, root: Path, seed: int) -> None:
         self.rnd = random.Random(seed)
-        self.world = World(root)
+        self.world = World(root, large=(LARGE, 1000, 1)[seed % 3])
         self.machines = [self.world.machine(name) for name in ("yoga", "bates", "cole")[: self.rnd.choice((2, 2, 3))]]
         for machine in self.machines:
             for folder in DIRS:

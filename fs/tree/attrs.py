@@ -24,7 +24,7 @@ def setattr_of(
 ) -> Attr:
     """Change what is not None; times that no database holds become the nearest ones.
 
-    Stale if the inode shows other content than was told; ReadOnly for a sibling; OSError EFBIG.
+    Stale if the inode shows other content than was told; ReadOnly for a sibling; TooLarge.
     """
     if size is not None:
         node = writable_node(st, ino, content=True)

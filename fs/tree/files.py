@@ -1,6 +1,5 @@
 """Open files: what a handle reads and writes, and when a file counts as closed."""
 
-import errno
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,7 @@ from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from fs.work.stack import Piece, pieces
 from fs.work.workfile import WorkFile
-from sync.core.errors import BadInput, Stale, TcfsError
+from sync.core.errors import BadInput, Stale, TcfsError, TooLarge
 
 if TYPE_CHECKING:
     from sync.state.rows import ShownRow
@@ -289,7 +288,7 @@ def note_write(st: State, node: Node, end: int) -> None:
 
 
 def truncate(st: State, node: Node, size: int) -> None:
-    """ftruncate, truncate: zeros behind the old end, nothing behind the new one. OSError EFBIG."""
+    """ftruncate, truncate: zeros behind the old end, nothing behind the new one. TooLarge."""
     check_size(size)
     if not node.files:
         st.overlay.room.need()
@@ -303,9 +302,9 @@ def truncate(st: State, node: Node, size: int) -> None:
 
 
 def check_size(size: int) -> None:
-    """OSError EFBIG for more bytes than a file may have."""
+    """TooLarge for more bytes than a file may have."""
     if size > SIZE_MAX:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        raise TooLarge(f"a file has {SIZE_MAX} bytes at most")
 
 
 def set_size(st: State, node: Node, size: int) -> None:

@@ -121,8 +121,10 @@ class _Note:
         st, ref, version = self._st, self._ref, self._version
         is_as_sealed = entry.gen == entry.sealed_gen
         entry.seal_id = entry.sealed_gen = None
+        is_as_sealed = is_as_sealed and (entry.node is None or self._is_node_as_sealed)
         if self._is_refused:
-            st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
+            if is_as_sealed:  # what stands there now may well be taken
+                st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
             return self._stay(entry)
         st.noted_at[entry.key] = st.env.monotonic()
         if ref.op == "movedir" and entry.node != ref.node and entry.moved_to is not None:
@@ -132,7 +134,7 @@ class _Note:
             entry.last = version
         if entry.moved_from == ref.moved_from:
             entry.moved_from = None
-        if not is_as_sealed or (entry.node is not None and not self._is_node_as_sealed):
+        if not is_as_sealed:
             return self._stay(entry)
         if ref.op == "movedir" and self._differs_from_shown(entry):
             return self._stay(entry)

@@ -20,6 +20,7 @@
     |-- Conflict                 another version stands against this one; nothing was overwritten
     |-- Integrity                an object is missing, cut or altered: never wrong bytes, always this
     |   `-- ObjectMissing
+    |-- TooLarge                 a file that is larger than may be
     |-- NoSpace                  a quota or a disk is full
     |-- ReadOnly                 a sibling, or a store that refuses writes
     `-- Fork                     the store holds a journal under our machine_id that we did not write
@@ -126,6 +127,10 @@ class Integrity(TcfsError):
 
 class ObjectMissing(Integrity):
     code = "object-missing"
+
+
+class TooLarge(TcfsError):
+    code = "too-large"
 
 
 class NoSpace(TcfsError):

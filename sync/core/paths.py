@@ -40,6 +40,15 @@ def join_path(parent: str, name: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
+def parents_of(path: str) -> list[str]:
+    """The folders that a path lies in, the nearest first; without the root."""
+    found = []
+    while (cut := path.rfind("/")) > 0:
+        path = path[:cut]
+        found.append(path)
+    return found
+
+
 def is_below(path: str, folder: str) -> bool:
     """True if path lies strictly below folder ('' is the root)."""
     return folder == "" or path.startswith(folder + "/")

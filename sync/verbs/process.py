@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sync.core.errors import NoDaemon, NoSpace, NotYet, TcfsError, TimedOut, Unavailable
+from sync.core.errors import NoDaemon, NotYet, TcfsError, TimedOut, Unavailable
 from sync.machines import fuse
 from sync.machines.lock import is_held
 from sync.reports.status import Running, unsafe_now
@@ -139,7 +139,7 @@ async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
                 busy = [item.path for item in await engine.dirty() if item.seal_id is None]
             goal = await Goal.of(engine, [], without=busy)
             await goal.reached(progress)
-    except (TimeoutError, TimedOut, Unavailable, NoSpace):
+    except (TimeoutError, TcfsError):
         return  # what is left is listed by `down`
 
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from sync.core.chunking import ChunkParams, cut
 from sync.core.codec import ContentHasher, Keys, chunk_id
-from sync.core.errors import NotFound, NotYet
+from sync.core.errors import NotFound, NotYet, TooLarge
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId, within
 from sync.env import Env
 from sync.worker.change import Content
@@ -20,6 +20,7 @@ from sync.worker.threads import run_to_end
 
 GROUP_BYTES: Final = 8 << 20  # plain bytes that one hop to a thread brings back
 GROUP_FILES: Final = 256
+PUBLISH_MAX: Final = 1 << 40  # bytes of a file: its list of chunks has to fit into memory wherever it is read
 READ_ATTEMPTS: Final = 5  # a file that changes while it is read is read again this often
 
 Chunks = list[tuple[ChunkId, bytes]]
@@ -131,6 +132,16 @@ class ContentBuilder:
         return content
 
 
+def check_size(path: str, size: int) -> None:
+    """TooLarge for a file that cannot be published."""
+    if size > PUBLISH_MAX:
+        raise TooLarge(
+            f"{path} has {size} bytes, more than 1 TiB is not published",
+            path=path,
+            hint="make it smaller, or remove it",
+        )
+
+
 class FileIngest:
     """Reads files, cuts them and hands their chunks to a sink; memory does not grow with the size of a file."""
 
@@ -141,12 +152,13 @@ class FileIngest:
 
     async def files(
         self, paths: Sequence[str], sink: Sink, progress: Callable[[int], None] | None = None
-    ) -> list[Ingested | NotYet | NotFound | OSError]:
+    ) -> list[Ingested | NotYet | NotFound | TooLarge | OSError]:
         """The content of each file; progress(bytes read) along the way.
 
-        A file that keeps changing (NotYet), is gone (NotFound) or cannot be read (OSError) is an error in its place.
+        A file that keeps changing (NotYet), is gone (NotFound), is TooLarge or cannot be read (OSError) is an error in
+        its place.
         """
-        results: list[Ingested | NotYet | NotFound | OSError] = []
+        results: list[Ingested | NotYet | NotFound | TooLarge | OSError] = []
         for start in range(0, len(paths), GROUP_FILES):
             group = paths[start : start + GROUP_FILES]
             done = 0
@@ -160,7 +172,7 @@ class FileIngest:
 
     async def _finish_file(
         self, path: str, item: "_Small | OSError | None", sink: Sink, progress: Callable[[int], None] | None
-    ) -> Ingested | NotYet | NotFound | OSError:
+    ) -> Ingested | NotYet | NotFound | TooLarge | OSError:
         if isinstance(item, OSError):
             return _file_error(path, item)
         if isinstance(item, _Small):
@@ -169,7 +181,7 @@ class FileIngest:
             return Ingested(item.content, item.stat)
         try:
             return await self._large_file(path, sink, progress)
-        except NotYet as error:
+        except (NotYet, TooLarge) as error:
             return error
         except OSError as error:
             return _file_error(path, error)
@@ -179,6 +191,7 @@ class FileIngest:
             descriptor = await self._env.run(open_file, path)
             try:
                 before = FileStat.of(os.fstat(descriptor))
+                check_size(path, before.size)
                 content = await self._stream(
                     _file_chunks(descriptor, before.size, self._keys, self._params), sink, progress
                 )

@@ -240,6 +240,10 @@ class Publication:
             for change in batch
         ]
 
+    async def take_back(self) -> None:
+        """Nothing of what was packed since the last commit is wanted any more."""
+        await self._packs.take_back()
+
     async def commit(self, batches: Sequence[Batch], note: Note | None = None) -> Published:
         """Publish these batches with what was packed; afterwards a new run of packing begins.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sync.core.codec import content_id
-from sync.core.errors import BadFormat, BadInput, Integrity, NotFound, TcfsError
+from sync.core.errors import BadFormat, BadInput, NotFound, TcfsError, TooLarge
 from sync.core.manifest import Kind, VersionId
 from sync.core.ranges import RangeSet
 from sync.state.rows import DIR, FILE, SYMLINK, NodePlace
@@ -23,12 +23,15 @@ from sync.worker.change import (
     Outcome,
     Source,
 )
+from sync.worker.content import check_size
 from sync.worker.context import Context, ProblemKind
+from sync.worker.large import LARGE, UNPUBLISHABLE, LargeFiles
+from sync.worker.order import Held
 from sync.worker.publish import Publication, Publisher
 
 ANSWERS_MAX: Final = 1_000_000  # the engine prunes what the mount has noted
 
-_UNPUBLISHABLE: Final = (Integrity, NotFound, BadFormat)
+_UNPUBLISHABLE: Final = (*UNPUBLISHABLE, TooLarge)
 _HINT_PATH: Final = "rename it or remove it"
 _HINT_CONTENT: Final = "bring that back, and it goes out by itself; or write the file anew, or remove it"
 _KINDS: Final = {FILE: Kind.FILE, DIR: Kind.DIR, SYMLINK: Kind.SYMLINK}
@@ -37,16 +40,23 @@ _KINDS: Final = {FILE: Kind.FILE, DIR: Kind.DIR, SYMLINK: Kind.SYMLINK}
 class SealWorker:
     """Turns seals into versions and answers them. `run_once` may be called at any time, by hint or by poll."""
 
-    def __init__(self, context: Context, publisher: Publisher, tree: TreeReader, work_dir: Path) -> None:
+    def __init__(
+        self, context: Context, publisher: Publisher, tree: TreeReader, work_dir: Path, *, large: int = LARGE
+    ) -> None:
+        """large: bytes to be read that make a file large."""
         self._context = context
         self._tree = tree
         self._work_dir = work_dir
         self._publisher = publisher
         self._reported: set[str] = set()  # paths of changes that cannot be published
         self._lock = asyncio.Lock()
+        self._packing = asyncio.Lock()
+        self._large = LargeFiles(context, publisher, tree, self._source, large)
 
     async def run_once(self) -> int:
         """Publish every seal that has no answer; how many were answered. StoreAway, NoSpace and the like, as raised.
+
+        Large files, and what must not go before them, wait until `pack_large` has packed their bytes.
 
         A seal that cannot be published now (its base is damaged, its layer is gone) stays, and is reported; once
         something newer than what it froze waits behind it, it is answered as refused, so that that can go out.
@@ -54,13 +64,35 @@ class SealWorker:
         async with self._lock:
             # Answers before rows: a row whose answer the mount has noted in between is gone then, not published again.
             seals = self._tree.seals(self._answered())
-            answered = 0
+            self._large.keep(seals)
+            answered, held = 0, Held()
             for _, round_seals in groupby(seals, key=lambda seal: seal.round):
                 for step in _steps(list(round_seals)):
-                    answered += await self._publish(step)
+                    if ready := self._ready(step, held):
+                        answered += await self._publish(ready)
             if self._reported:
                 await self._context.env.run_io(self._clear_settled)
             return answered
+
+    async def pack_large(self) -> bool:
+        """Pack the bytes of one large file, beside run_once, which publishes it then; False if none waits. As raised:
+        StoreAway, NoSpace and the like.
+        """
+        async with self._packing:
+            return await self._large.pack_next()
+
+    def _ready(self, step: Sequence[Seal], held: Held) -> list[Seal]:
+        """What can go out now; the others are held, and what must not go before them."""
+        waiting: set[bytes] = set()
+        for seal in sorted(step, key=lambda seal: seal.op == "remove"):  # those wait for what they were moved to
+            if held.holds(seal) or self._is_packing(seal):
+                held.add(seal)
+                waiting.add(seal.seal_id)
+        return [seal for seal in step if seal.seal_id not in waiting]
+
+    def _is_packing(self, seal: Seal) -> bool:
+        """True of a large file that is not packed yet. One that was removed meanwhile needs no packing."""
+        return self._large.is_waiting(seal) and not self._tree.is_removed(seal.seal_id)
 
     def has_work(self) -> bool:
         """True if a seal waits for its answer, or if something was reported that may have been settled."""
@@ -111,21 +143,22 @@ class SealWorker:
                 failed.append((seal, TcfsError(reason)))
             except _UNPUBLISHABLE as broken:
                 failed.append((seal, broken))
-        refused = [seal for seal, error in failed if self._refuse_overtaken(seal, error)]
+        refused = [seal for seal, error in failed if self._is_settled(seal, error)]
         for seal, error in failed:
-            if seal not in refused:
-                self._report(seal.path, error.message, _HINT_CONTENT)
+            if seal not in refused or isinstance(error, TooLarge):
+                self._report(seal.path, error.message, error.hint or _HINT_CONTENT)
         stuck = {seal.path for seal, _ in failed}
         for seal in step:
             if seal.op == "remove" and seal.moved_to in stuck and ready.pop(seal.seal_id, None) is not None:
                 self._report(seal.path, f"it went to {seal.moved_to}, which cannot be published", _HINT_CONTENT)
         return [change for seal in step for change in ready.get(seal.seal_id, ())], refused
 
-    def _refuse_overtaken(self, seal: Seal, error: TcfsError) -> bool:
+    def _is_settled(self, seal: Seal, error: TcfsError) -> bool:
         """Nobody needs the state that this seal froze any more, and what came after it cannot be sealed before its
-        answer: True, and answered.
+        answer, or it will never do: True, and answered.
         """
-        if not self._tree.is_overtaken(seal.seal_id):
+        is_hopeless = isinstance(error, TooLarge) or self._large.is_waiting(seal)
+        if not (is_hopeless or self._tree.is_overtaken(seal.seal_id)):
             return False
         with self._context.db.transaction() as txn:
             txn.answer(seal.seal_id, Outcome.REFUSED.value, reason=error.message)
@@ -146,12 +179,14 @@ class SealWorker:
                 seal_id=seal.seal_id,
             )
         kind = _KINDS.get(seal.kind or 0)
+        if self._large.is_waiting(seal):
+            raise NotFound(f"{seal.path} was removed before it was published")
         if seal.op != "put" or kind is None:
             raise BadFormat(f"a seal of {seal.path} that is none: {seal.op}, kind {seal.kind}", path=seal.path)
         return Change(
             seal.path,
             kind,
-            source=self._source(seal) if kind is Kind.FILE else None,
+            source=self._large.content(seal) or self._source(seal) if kind is Kind.FILE else None,
             mode=seal.mode or 0,
             mtime_ns=seal.mtime_ns or 0,
             xattrs=seal.xattrs,
@@ -166,6 +201,7 @@ class SealWorker:
 
     def _source(self, seal: Seal) -> Source | Content:
         size = seal.size or 0
+        check_size(seal.path, size)
         base = VersionId(seal.base) if seal.base is not None else None
         if seal.layer is not None:
             spans = self._tree.spans(seal.layer)

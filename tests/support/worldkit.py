@@ -41,6 +41,7 @@ from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context
 from sync.worker.fetch import Fetcher
 from sync.worker.journals import JournalReader
+from sync.worker.large import LARGE
 from sync.worker.learn import Learner
 from sync.worker.publish import Publisher
 from sync.worker.seals import SealWorker
@@ -68,10 +69,11 @@ class HookedEnv(RealEnv):
 
 
 class World:
-    """One store, one key, and the machines that a test makes."""
+    """One store, one key, and the machines that a test makes. large: bytes that make a file large (SealWorker)."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, large: int = LARGE) -> None:
         self.root = root
+        self.large = large
         self.runner = asyncio.Runner()
         self.keys = Keys.from_root(bytes(range(32)))
         self.store = MemoryStore(HookedEnv())
@@ -158,7 +160,7 @@ class WorldMachine(Machine):
         journals = JournalReader(self.context)
         self.publisher = Publisher(self.context, journals, reader, self.fetcher)
         self.learner = Learner(self.context, journals, self.publisher.check)
-        self.sealer = SealWorker(self.context, self.publisher, self.tree_reader, self.paths.work_dir)
+        self.sealer = SealWorker(self.context, self.publisher, self.tree_reader, self.paths.work_dir, large=world.large)
 
     def _start_mount(self) -> None:
         self.tree = Tree.load(self._env, self.paths, uid=1000, gid=1000)
@@ -218,9 +220,10 @@ class WorldMachine(Machine):
         return True
 
     def work(self) -> bool:
-        """The engine publishes what is sealed; an outbox left by a crash goes first."""
+        """The engine publishes what is sealed, then packs one large file; an outbox left by a crash goes first."""
         self.world.do(self.publisher.drain())
-        return bool(self.world.do(self.sealer.run_once()))
+        answered = self.world.do(self.sealer.run_once())
+        return self.world.do(self.sealer.pack_large()) or bool(answered)
 
     def note(self) -> bool:
         moved = False

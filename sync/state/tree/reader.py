@@ -119,6 +119,10 @@ class TreeReader:
         rows = [*self._all(held.format("entry"), seal_id), *self._all(held.format("node"), seal_id)]
         return not all(row[0] for row in rows)
 
+    def is_removed(self, seal_id: bytes) -> bool:
+        """True if the file of a seal that has no answer is gone: nothing of it is to be published any more."""
+        return not self._all("SELECT 1 FROM node WHERE seal_id = ?", seal_id)
+
     def has_seals(self) -> bool:
         return bool(self._all("SELECT 1 FROM seal LIMIT 1"))
 

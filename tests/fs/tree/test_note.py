@@ -10,6 +10,7 @@ from treekit import Fleet, Machine
 
 from fs.tree.tree import copy_layers
 from sync.env import Crash
+from sync.state.tree.reader import Seal
 
 
 @pytest.fixture
@@ -159,17 +160,23 @@ def test_noted_answers_are_not_read_again(yoga: Machine) -> None:
     assert yoga.tree.durable_taken_upto == yoga.tree.taken_upto
 
 
+def refuse(machine: Machine, seal: Seal) -> None:
+    with machine.db.transaction() as txn:
+        txn.answer(seal.seal_id, "refused", None, "for a test")
+    machine.note()
+
+
 def test_a_refused_change_stays_and_is_tried_again(yoga: Machine) -> None:
     handle = yoga.create("a")
     handle.write(0, b"first")
     seal = yoga.seal(["a"], include_busy=True)[0]
     handle.write(5, b" second")
-    with yoga.db.transaction() as txn:
-        txn.answer(seal.seal_id, "refused", None, "for a test")
-    yoga.note()
+    refuse(yoga, seal)
     yoga.release(handle)
     yoga.check()
     assert yoga.read("a") == b"first second"
+    assert yoga.tree.seal_due(yoga.env.monotonic() + 1).ready == 1  # it has changed: who knows
+    refuse(yoga, yoga.seal()[0])
     assert yoga.tree.seal_due(yoga.env.monotonic() + 29).ready == 0
     assert yoga.tree.seal_due(yoga.env.monotonic() + 31).ready == 1
     yoga.cycle()
@@ -187,11 +194,13 @@ def test_the_kernel_hears_of_nothing_when_all_is_as_it_was(yoga: Machine) -> Non
 def test_a_refused_change_that_is_removed_leaves_no_bytes(yoga: Machine) -> None:
     yoga.write("a", b"1")
     [seal] = yoga.seal()
-    with yoga.db.transaction() as txn:
-        txn.answer(seal.seal_id, "refused", None, "for a test")
     yoga.unlink("a")
-    yoga.note()
+    refuse(yoga, seal)
+    yoga.write("a", b"2")
+    assert yoga.tree.seal_due(yoga.env.monotonic() + 1).ready == 1
+    yoga.unlink("a")
     yoga.cycle()
+    yoga.tree.commit()
     assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
 
 

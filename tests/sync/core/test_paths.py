@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.core.errors import BadPath
-from sync.core.paths import PART_MAX, PATH_MAX, is_below, join_path, parse_rel_path, split_path
+from sync.core.paths import PART_MAX, PATH_MAX, is_below, join_path, parents_of, parse_rel_path, split_path
 
 _PARTS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60).filter(
     lambda part: part not in (".", "..")
@@ -76,3 +76,10 @@ def test_text_and_bytes_are_judged_alike(text: str) -> None:
             return None
 
     assert judged(text) == judged(text.encode())
+
+
+@given(PATHS)
+def test_parents(path: str) -> None:
+    parents = parents_of(path)
+    assert [*parents, ""] == [split_path(below)[0] for below in (path, *parents)]
+    assert all(is_below(path, parent) for parent in parents)

@@ -1,0 +1,64 @@
+"""What may overtake a seal that waits, and what may not."""
+
+import pytest
+
+from sync.core.manifest import PathVersion
+from sync.state.rows import DIR, FILE
+from sync.state.tree.reader import Seal
+from sync.worker.order import Held
+
+
+def seal(op: str, path: str, *, kind: int | None = FILE, **more: object) -> Seal:
+    values: dict[str, object] = dict.fromkeys(Seal.__struct_fields__)
+    values |= {"op": op, "path": path, "kind": kind, "seal_id": path.encode(), "seen": [], "resolved": False} | more
+    return Seal(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        seal("put", "d/other"),
+        seal("put", "d", kind=DIR),
+        seal("put", "d/huge2"),
+        seal("put", "dd"),
+        seal("remove", "d/other", kind=None),
+        seal("remove", "other", kind=None, moved_to="elsewhere"),
+        seal("movedir", "f", kind=DIR, from_path="e"),
+        seal("put", "elsewhere", moved_from=PathVersion("d/other", "v")),
+    ],
+)
+def test_what_may_go_before_a_large_file(later: Seal) -> None:
+    held = Held()
+    held.add(seal("put", "d/huge"))
+    assert not held.holds(later)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        seal("put", "d/huge"),
+        seal("put", "d/huge/below"),  # it is a folder by then
+        seal("put", "d"),  # it is a file by then
+        seal("remove", "d", kind=None),
+        seal("remove", "d/huge", kind=None),
+        seal("remove", "old", kind=None, moved_to="d/huge"),
+        seal("movedir", "e", kind=DIR, from_path="d"),
+        seal("movedir", "d", kind=DIR, from_path="e"),
+        seal("put", "elsewhere", moved_from=PathVersion("d/huge", "")),
+    ],
+)
+def test_what_waits_for_a_large_file(later: Seal) -> None:
+    held = Held()
+    assert not held.holds(later)
+    held.add(seal("put", "d/huge"))
+    assert held.holds(later)
+
+
+def test_what_waits_is_waited_for() -> None:
+    held = Held()
+    held.add(seal("put", "d/huge"))
+    held.add(seal("movedir", "e", kind=DIR, from_path="d"))
+    assert held.holds(seal("put", "e/f"))
+    assert held.holds(seal("put", "e/sub", kind=DIR))
+    assert held.holds(seal("put", "d/new"))
+    assert not held.holds(seal("put", "f"))
