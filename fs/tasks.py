@@ -13,7 +13,7 @@ import trio
 from fs.errno import outcome_of
 from fs.ops.volume import Volume
 from fs.pace import Pace
-from fs.tree.model import Invalidation
+from fs.tree.model import Ahead, Invalidation
 from fs.tree.tree import SealRound, copy_layers, remove_files
 from sync.core.errors import NoSpace, TcfsError
 from sync.ipc import frames
@@ -72,6 +72,7 @@ class Tasks:
         # Threads of their own: a kernel that keeps the notifier waiting keeps nothing else.
         self._disk_thread = trio.CapacityLimiter(1)
         self._kernel_thread = trio.CapacityLimiter(1)
+        self._ahead_thread = trio.CapacityLimiter(1)
         self._contents: dict[int, str] = {}  # content tokens -> what the kernel has to forget of their files
         self._said_taken = (0, 0)
         self._said_trouble = ""
@@ -122,7 +123,7 @@ class Tasks:
     # ---- the tasks
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._beside, trio.open_nursery() as nursery:
             for task in (
                 self._commit, self._make_spares, self._tidy, self._seal, self._look, self._tell_kernel,
                 self._report_used,
@@ -209,6 +210,8 @@ class Tasks:
                 continue
             started = self._volume.env.monotonic()
             due = self._tree.seal_due(self._volume.env.monotonic())
+            for node in due.large:
+                self._beside.start_soon(self._sync_ahead, self._tree.sync_ahead(node))
             if due.ready:
                 if self._tree.trouble:
                     self._tree.commit()  # what cannot even be committed need not be frozen
@@ -222,6 +225,16 @@ class Tasks:
                 await trio.sleep(SEAL_TICK_S / 2)
             else:
                 await self._sealing.wait()
+
+    async def _sync_ahead(self, ahead: Ahead) -> None:
+        """Bring a large file to the disk, so that no round waits for it."""
+        try:
+            await trio.to_thread.run_sync(ahead, limiter=self._ahead_thread)
+        except OSError as error:
+            self._complain("sync", error)  # the round finds it, too, and is taken back
+        finally:
+            self._tree.ahead_done(ahead)
+            self._sealing.set()
 
     async def _seal_on_request(self, request: frames.SealNow) -> None:
         """Seal what was asked for; what waits for an answer to an earlier seal is tried again when that has come."""

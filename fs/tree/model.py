@@ -14,6 +14,7 @@ __all__ = [
     "FILE",
     "ROOT_ID",
     "SYMLINK",
+    "Ahead",
     "Attr",
     "Cut",
     "Entry",
@@ -114,6 +115,7 @@ class Node:
     last_write: float = 0.0
     last_seal: float = 0.0
     is_cut: bool = False  # a thread is making its work file shorter
+    ahead: bool | None = None  # large: False while a thread brings it to the disk, True when that is done
 
     @property
     def files(self) -> tuple[WorkFile, ...]:
@@ -136,6 +138,20 @@ class Cut:
     def __call__(self) -> None:
         try:
             os.ftruncate(self.fd, self.size)
+        finally:
+            os.close(self.fd)
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Ahead:
+    """A large file to be brought to the disk before it is sealed. Called once, in any thread; OSError."""
+
+    node: Node
+    fd: int
+
+    def __call__(self) -> None:
+        try:
+            os.fdatasync(self.fd)
         finally:
             os.close(self.fd)
 

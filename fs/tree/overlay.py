@@ -536,4 +536,8 @@ def _owner(uid: int, gid: int) -> tuple[int, int]:
 
 
 def _unused(nodes: Iterable[Node]) -> list[Node]:
-    return [node for node in nodes if node.stored and not (node.handles or node.is_cut) and node.lost_path is None]
+    return [node for node in nodes if _is_unused(node)]
+
+
+def _is_unused(node: Node) -> bool:
+    return node.stored and not (node.handles or node.is_cut or node.ahead is False) and node.lost_path is None

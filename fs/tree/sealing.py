@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fs.tree.freeze import Freezer, SealItem, unlayer
-from fs.tree.model import FILE, Node
+from fs.tree.model import FILE, Ahead, Node
 from fs.tree.state import Pending, State
 from sync.core.errors import NotFound
 from sync.core.paths import is_below
@@ -24,14 +24,19 @@ OPEN_PUBLISHED = 30.0  # open for writing, since the last seal
 OPEN_NEW_QUIET = 30.0  # new and open, without a write
 OPEN_NEW_MAX = 300.0
 SINGLE_SYNCS = 16  # from here on one syncfs is cheaper than a fdatasync each
+LARGE = 64 << 20  # bytes that no round waits for: they are brought to the disk before
 ROUND_MAX = 2000  # changes of a round that timers start: freezing more would hold up the request loop
 
 
 class SealDue(NamedTuple):
-    """ready: how many changes may be sealed now. next: monotonic s at which to ask again, None: after a change."""
+    """ready: how many changes may be sealed now. next: monotonic s at which to ask again, None: after a change.
+
+    large: files that are brought to the disk first.
+    """
 
     ready: int
     next: float | None
+    large: list[Node]
 
 
 @dataclass(slots=True, eq=False)
@@ -72,15 +77,39 @@ class SealRound:
 def seal_due(st: State, now: float) -> SealDue:
     """What the rules of time say. Changes that wait for an answer count only when it has come."""
     ready, soonest = 0, None
+    large: list[Node] = []
     for key, changed_at in st.pending.items():
-        at = _due_at(st, key, changed_at)
+        at, node = _due_at(st, key, changed_at)
         if at is None:
             continue
-        if at <= now:
+        if at > now:
+            soonest = at if soonest is None or at < soonest else soonest
+        elif node is not None and _is_large(node):
+            large.append(node)
+        else:
             ready += 1
-        elif soonest is None or at < soonest:
-            soonest = at
-    return SealDue(ready, soonest)
+    return SealDue(ready, soonest, large)
+
+
+def sync_ahead(node: Node) -> Ahead:
+    """What brings a large file to the disk, and then `ahead_done`, before it is sealed."""
+    assert node.work is not None
+    node.ahead = False
+    fd = os.dup(node.work.fd())
+    if not node.handles:
+        node.close_files()
+    return Ahead(node, fd)
+
+
+def ahead_done(ahead: Ahead) -> None:
+    """What was written meanwhile is not worth another one."""
+    ahead.node.ahead = True
+
+
+def _is_large(node: Node) -> bool:
+    """True if a round would wait long for it."""
+    is_new = node.kind == FILE and node.ahead is None and not node.synced
+    return is_new and node.work is not None and node.work.spans.total >= LARGE
 
 
 def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_busy: bool) -> SealRound:
@@ -93,7 +122,7 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
     chosen = list(st.pending)
     if only_due:
         chosen = [key for key in chosen if _is_due(st, key, now)][:ROUND_MAX]
-        freezer = Freezer(st, lambda node: not node.interrupted and (not node.busy or _is_open_due(st, node, now)))
+        freezer = Freezer(st, lambda node: _may_freeze(st, node, now))
     if paths is not None:
         chosen = [key for key in chosen if _is_meant(st, key, paths)]
         seal_round.missing = [path for path in paths if not _exists(st, path)]
@@ -108,6 +137,10 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
     if seal_round.items:
         st.env.fault("tree.after_freeze")
     seal_round.files = [item.layer.path for item in seal_round.items if item.layer is not None]
+    for item in seal_round.items:
+        node = st.overlay.node(item.ref.node) if item.ref.node is not None else None
+        if node is not None:
+            node.ahead = None
     if not only_due:
         for key in chosen:
             if key in st.pending:
@@ -180,34 +213,34 @@ def _wait_again(st: State, item: SealItem) -> None:
 
 
 def _is_due(st: State, key: Pending, now: float) -> bool:
-    at = _due_at(st, key, st.pending[key])
-    return at is not None and at <= now
+    at, node = _due_at(st, key, st.pending[key])
+    return at is not None and at <= now and (node is None or not _is_large(node))
 
 
-def _due_at(st: State, key: Pending, changed_at: float) -> float | None:
-    """When the change may be sealed; None: not by time alone."""
+def _due_at(st: State, key: Pending, changed_at: float) -> tuple[float | None, Node | None]:
+    """When the change may be sealed, None: not by time alone; and its node, None: a removal."""
     if isinstance(key, int):
         node = st.overlay.node(key)
         if node is None or node.seal_id is not None:
-            return None
+            return None, None
     else:
         entry = st.overlay.entry(*key)
         if entry is None or not entry.dirty or entry.local_only or entry.seal_id is not None:
-            return None
+            return None, None
         node = st.overlay.node(entry.node) if entry.node is not None else None
         if node is not None and node.seal_id is not None:
-            return None
+            return None, None
     if node is not None and st.overlay.is_unsaved(node.id):
-        return None
+        return None, None
     at = changed_at + AFTER_CLOSE
     if node is not None and node.kind == FILE:
-        if node.interrupted or node.is_cut:
-            return None
+        if node.interrupted or node.is_cut or node.ahead is False:
+            return None, None
         if node.busy:
             at = _open_due_at(st, node)
     if st.was_noted_recently(key):
         at = max(at, changed_at + QUIET)
-    return max(at, st.retry_at.get(key, 0.0))
+    return max(at, st.retry_at.get(key, 0.0)), node
 
 
 def _open_due_at(st: State, node: Node) -> float:
@@ -219,8 +252,10 @@ def _open_due_at(st: State, node: Node) -> float:
     return min(max(node.last_write, since) + OPEN_NEW_QUIET, since + OPEN_NEW_MAX)
 
 
-def _is_open_due(st: State, node: Node, now: float) -> bool:
-    return _open_due_at(st, node) <= now
+def _may_freeze(st: State, node: Node, now: float) -> bool:
+    if node.interrupted or node.ahead is False or _is_large(node):
+        return False
+    return not node.busy or _open_due_at(st, node) <= now
 
 
 # ---- what

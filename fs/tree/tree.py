@@ -12,7 +12,7 @@ from typing import Any
 from fs.tree import attrs, feed, files, named, names, note, recovery, rename, sealing, whole
 from fs.tree.check import check_state
 from fs.tree.files import FileSync, OpenFile
-from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Cut, Invalidation
+from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
 from fs.tree.overlay import KEEP, Overlay, remove_files
 from fs.tree.sealing import SealDue, SealRound
 from fs.tree.state import State
@@ -23,8 +23,8 @@ from sync.state.rows import ShownRow
 from sync.state.view import ShownView
 
 __all__ = [
-    "DIR", "FILE", "ROOT_ID", "SYMLINK", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue", "SealRound",
-    "Tree", "copy_layers", "remove_files", "tree_check",
+    "DIR", "FILE", "ROOT_ID", "SYMLINK", "Ahead", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue",
+    "SealRound", "Tree", "copy_layers", "remove_files", "tree_check",
 ]  # fmt: skip
 
 NAMED_MAX = 10_000  # lookups kept in mind: they count for microseconds only
@@ -295,6 +295,13 @@ class Tree:
     def seal_due(self, now: float) -> SealDue:
         """`now`: Env.monotonic()."""
         return sealing.seal_due(self.state, now)
+
+    def sync_ahead(self, node: Node) -> Ahead:
+        """What brings a file of SealDue.large to the disk, in a thread; then ahead_done."""
+        return sealing.sync_ahead(node)
+
+    def ahead_done(self, ahead: Ahead) -> None:
+        sealing.ahead_done(ahead)
 
     def seal_begin(
         self, paths: Sequence[str] | None = None, *, only_due: bool = False, include_busy: bool = False

@@ -3,6 +3,7 @@
 import pytest
 from treekit import Machine
 
+from fs.tree import sealing
 from fs.tree.model import ROOT_ID
 from sync.env import Crash
 
@@ -25,11 +26,11 @@ def test_a_closed_file_waits_20_ms(yoga: Machine) -> None:
     assert yoga.tree.seal_due(yoga.env.monotonic()).next == pytest.approx(0.02)
     assert due(yoga, 0.002) == 1
     yoga.seal(only_due=True)
-    assert yoga.tree.seal_due(yoga.env.monotonic()) == (0, None)
+    assert yoga.tree.seal_due(yoga.env.monotonic()) == (0, None, [])
 
 
 def test_nothing_changed_nothing_is_due(yoga: Machine) -> None:
-    assert yoga.tree.seal_due(1e9) == (0, None)
+    assert yoga.tree.seal_due(1e9) == (0, None, [])
     assert not yoga.tree.seal_begin()
 
 
@@ -325,3 +326,60 @@ def test_an_owner_that_only_we_know_stays(yoga: Machine) -> None:
     yoga.cycle()
     assert (yoga.attr("a").uid, yoga.attr("a").gid) == (33, 44)
     assert yoga.tree.state.overlay.owners == {}
+
+
+@pytest.fixture
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "LARGE", 1000)
+
+
+@pytest.mark.usefixtures("small_is_large")
+def test_no_round_waits_for_a_large_file(yoga: Machine) -> None:
+    """It is brought to the disk first, while others are sealed."""
+    yoga.write("big", b"x" * 1000)
+    yoga.write("small", b"x" * 999)
+    yoga.fleet.clock.elapsed += 1
+    found = yoga.tree.seal_due(yoga.env.monotonic())
+    assert (found.ready, [node.id for node in found.large]) == (1, [yoga.ino("big")])
+    ahead = yoga.tree.sync_ahead(found.large[0])
+    assert {seal.path for seal in yoga.seal(only_due=True)} == {"small"}
+    found = yoga.tree.seal_due(yoga.env.monotonic())
+    assert (found.ready, found.large, found.next) == (0, [], None)
+    yoga.patch("big", 0, b"more")
+    ahead()
+    yoga.tree.ahead_done(ahead)
+    yoga.fleet.clock.elapsed += 1
+    found = yoga.tree.seal_due(yoga.env.monotonic())
+    assert (found.ready, found.large) == (1, [])
+    assert {seal.path for seal in yoga.seal(only_due=True)} == {"small", "big"}
+    yoga.publish()
+    yoga.note()
+    yoga.write("big", b"y" * 2000)
+    yoga.fleet.clock.elapsed += 5
+    assert len(yoga.tree.seal_due(yoga.env.monotonic()).large) == 1  # once more for the next one
+    assert {seal.path for seal in yoga.seal(["big"])} == {"big"}  # who asks does not want to wait twice
+    yoga.cycle()
+
+
+@pytest.mark.usefixtures("small_is_large")
+def test_a_large_file_that_is_on_the_disk_already(yoga: Machine) -> None:
+    file = yoga.create("big")
+    file.write(0, b"x" * 1000)
+    yoga.fsync(file)
+    yoga.release(file)
+    yoga.fleet.clock.elapsed += 1
+    assert yoga.tree.seal_due(yoga.env.monotonic()).ready == 1
+    assert yoga.tree.seal_due(yoga.env.monotonic()).large == []
+
+
+@pytest.mark.usefixtures("small_is_large")
+def test_a_large_file_that_is_removed_while_it_is_brought_to_the_disk(yoga: Machine) -> None:
+    yoga.write("big", b"x" * 1000)
+    yoga.fleet.clock.elapsed += 1
+    (node,) = yoga.tree.seal_due(yoga.env.monotonic()).large
+    ahead = yoga.tree.sync_ahead(node)
+    yoga.unlink("big")
+    yoga.tree.commit()
+    ahead()
+    yoga.tree.ahead_done(ahead)
+    assert yoga.seal(only_due=True) == []
