@@ -19,9 +19,11 @@ from sync.ipc.frames import Message
 RECONNECT_S = 0.2
 NO_DAEMON_S = 3.0  # a reader waits this long for an engine
 SILENCE_S = 30.0  # and this long for the next frame about its fetch
+AGAIN_S = 1.0  # within this the kernel asks once more for pages that its read ahead has not got
 FETCH_S = 300.0  # and never longer than this: a request that we have read cannot be interrupted
 START_AGAIN_S = 5.0  # between two attempts to start a dead engine
 DRAIN_S = 0.5
+LIST = -1  # stands for the list of chunks, which a fetch without indexes brings
 SEND_QUEUE_MAX = 4096  # messages
 RECEIVE_BYTES = 1024 * 1024
 
@@ -77,6 +79,7 @@ class Client:
         self._away_since: float | None = None  # trio time; None: nobody has asked or looked yet
         self._sent = trio.Event()
         self._waiting: dict[int, _Waiting] = {}
+        self._given_up: dict[tuple[str, int], float] = {}  # (version, chunk index) -> when (trio time)
         self._outgoing: trio.MemorySendChannel[Message] | None = None
         self._connected = trio.Event()
 
@@ -97,10 +100,13 @@ class Client:
     async def fetch(self, version: str, indexes: Sequence[int], priority: int = 0) -> dict[int, bytes]:
         """Have these chunks of a version brought into the cache; returns those that the cache could not take.
 
-        NoDaemon once there has been no engine for 3 s, TimedOut after 30 s without a sign of life about this fetch,
-        else what the engine reports. A fetch survives a reconnect: it is asked for again.
+        NoDaemon once there has been no engine for 3 s, TimedOut after 30 s without a sign of life about this fetch, and
+        at once when one of the chunks was given up on a moment ago; else what the engine reports. A fetch survives a
+        reconnect: it is asked for again.
         """
         await self._wait_connected()
+        if self._was_given_up(version, indexes):
+            raise _timed_out(version)
         request = frames.Fetch(self._take_id(), version, list(indexes), priority)
         waiting = _Waiting(request, trio.CancelScope(), trio.current_time() + FETCH_S)
         waiting.wait_on(SILENCE_S)
@@ -116,8 +122,20 @@ class Client:
         if not waiting.done.is_set() and not self.is_connected:
             raise _no_daemon()
         if not waiting.done.is_set():
-            raise TimedOut(f"chunks of {version} did not come in time", hint="is the store slow or stuck?")
+            self._give_up(version, indexes)
+            raise _timed_out(version)
         return waiting.inline
+
+    def _was_given_up(self, version: str, indexes: Sequence[int]) -> bool:
+        if not self._given_up:
+            return False
+        since = trio.current_time() - AGAIN_S
+        return any(self._given_up.get((version, index), since) > since for index in indexes or (LIST,))
+
+    def _give_up(self, version: str, indexes: Sequence[int]) -> None:
+        now = trio.current_time()
+        self._given_up = {key: at for key, at in self._given_up.items() if at > now - AGAIN_S}
+        self._given_up |= dict.fromkeys(((version, index) for index in indexes or (LIST,)), now)
 
     def prefetch(self, version: str, indexes: Sequence[int]) -> None:
         """Ask for chunks that nobody waits for yet. Lost if there is no engine."""
@@ -308,6 +326,10 @@ class Client:
             log.warning("the engine does not read: %s dropped", type(message).__name__)
         except trio.BrokenResourceError:
             pass  # the connection ends now; _reconnected sends again what somebody waits for
+
+
+def _timed_out(version: str) -> TimedOut:
+    return TimedOut(f"chunks of {version} did not come in time", hint="is the store slow or stuck?")
 
 
 def _no_daemon() -> NoDaemon:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fs.client import FETCH_S, NO_DAEMON_S, SILENCE_S, Callbacks, Client
+from fs.client import AGAIN_S, FETCH_S, NO_DAEMON_S, SILENCE_S, Callbacks, Client
 from sync.core.errors import NoDaemon, ObjectMissing, StoreAway, TimedOut
 from sync.ipc import frames
 
@@ -160,6 +160,35 @@ def test_silence_ends_in_a_time_out_and_progress_does_not(folder: Path) -> None:
             with pytest.raises(TimedOut):
                 await client.fetch("m:1:0", [0])
             assert trio.current_time() - start == pytest.approx(SILENCE_S * 3.7, abs=2)
+
+    run(main)
+
+
+@pytest.mark.parametrize("indexes", [[0, 1], []])
+def test_what_was_given_up_is_not_waited_for_again_at_once(folder: Path, indexes: list[int]) -> None:
+    """The kernel asks again, page by page, for what its read ahead has not got."""
+
+    async def script(engine: Engine) -> None:
+        await engine.greet()
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with engines(folder, script), running(make(folder)) as client:
+            start = trio.current_time()
+            for _ in range(2):
+                with pytest.raises(TimedOut):
+                    await client.fetch("m:1:0", indexes)
+                assert trio.current_time() - start == pytest.approx(SILENCE_S, abs=1)
+            start = trio.current_time()
+            for version, others in (("m:1:0", [7]), ("m:2:0", indexes)):
+                with pytest.raises(TimedOut):
+                    await client.fetch(version, others)
+            assert trio.current_time() - start == pytest.approx(2 * SILENCE_S, abs=2)
+            await trio.sleep(AGAIN_S)
+            start = trio.current_time()
+            with pytest.raises(TimedOut):
+                await client.fetch("m:1:0", indexes)
+            assert trio.current_time() - start == pytest.approx(SILENCE_S, abs=1)
 
     run(main)
 
