@@ -3,12 +3,15 @@
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.render import Out
 from sync.interpreter import calm_interpreter
+
+if TYPE_CHECKING:
+    from sync.core.errors import TcfsError
 
 # verb -> module: nothing is imported before it is needed, so that a short verb starts fast
 VERBS = {
@@ -96,11 +99,23 @@ def run(args: list[str], **extra: Any) -> int:
     except Exception as error:
         from sync.machines.trouble import expected
 
-        known = expected(error)
+        known = _removed_cwd(error) or expected(error)
         if known is None:
             raise
         return out.failed(known)
     return code if isinstance(code, int) else 0
+
+
+def _removed_cwd(error: Exception) -> "TcfsError | None":
+    """What it means that the working directory has no name any more: relative paths lead nowhere."""
+    from sync.core.errors import NotFound
+
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()  # noqa: PTH109
+        except FileNotFoundError:
+            return NotFound("the working directory has been removed", hint="change to another one")
+    return None
 
 
 def _usage_hint(error: click.ClickException) -> str:

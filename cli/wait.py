@@ -10,7 +10,7 @@ from cli.app import App, finish, verb
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Give up after so many seconds (exit 7).")
 def command(app: App, path: str, timeout: float | None) -> int:
     """Return when what is dirty now, or PATH, is confirmed in the store."""
-    data = app.call("wait", path=path, cwd=app.cwd, timeout=timeout)
+    data = app.call("wait", path=path, cwd=app.cwd if path else "/", timeout=timeout)
     for name in data["interrupted"]:
         app.out.say(f"not waited for: {name} was being written when the mount died")
     return finish(app, data, [])

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,26 @@ def test_the_program_itself(yoga):
     )
     assert (done.returncode, done.stderr) == (5, "")
     assert json.loads(done.stdout)["error"]["code"] == "not-found"
+
+
+@pytest.mark.parametrize("args", [["push", "f"], ["status", "f"], ["ls", "f"], ["init", "--store", "here"]])
+def test_a_working_directory_that_is_gone(yoga, tmp_path, args):
+    if args[0] != "init":
+        yoga.ok("init")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"import os; os.rmdir({str(gone)!r}); from cli.main import main; main({args})"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=yoga.environ() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == ["tcfs: the working directory has been removed (change to another one)"]
 
 
 def test_a_thread_that_hangs_keeps_no_command(tmp_path):
