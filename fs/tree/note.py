@@ -35,7 +35,7 @@ def copies_ahead(st: State, limit: int) -> list[whole.Copy]:
             continue
         target = whole.place(st, node.layer, ref.size, version_of(ref, answer))
         if target is not None:
-            found.append(whole.Copy(node.layer.path, target.path))
+            found.append(whole.Copy(node.layer.path, target.path, ref.size))
     return found
 
 

@@ -15,10 +15,11 @@ from sync.state.rows import file_value
 
 
 class Copy(NamedTuple):
-    """A layer that cannot be renamed to its place in the cache."""
+    """A layer that cannot be renamed to its place in the cache; `size` bytes of it count."""
 
     source: str
     target: str
+    size: int
 
 
 class Place(NamedTuple):
@@ -47,6 +48,12 @@ def keep(st: State, layer: WorkFile, size: int, version: str | None) -> bool:
     if target is None:
         return False
     st.env.fault("note.before_rename")
+    try:
+        _cut(layer.path, size)
+    except FileNotFoundError:
+        pass  # renamed before, by an answer that was not committed
+    except OSError:
+        return False
     moved = _move(st, layer.path, target.path)
     if moved:
         st.keep_local(target.value)
@@ -56,15 +63,22 @@ def keep(st: State, layer: WorkFile, size: int, version: str | None) -> bool:
 
 def copy_layers(copies: list[Copy]) -> None:
     """For a thread. What the cache cannot take is not copied: it comes from the store when it is read."""
-    for source, target in copies:
+    for source, target, size in copies:
         part = Path(f"{target}.{os.getpid()}.tmp")
         try:
             part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not Path(target).exists():
                 shutil.copyfile(source, part)
+                _cut(str(part), size)
                 part.rename(target)
         except OSError:
             part.unlink(missing_ok=True)
+
+
+def _cut(path: str, size: int) -> None:
+    """What was truncated above a layer, and then taken into it, has left its bytes behind the end."""
+    if os.stat(path).st_size > size:  # noqa: PTH116  asked for every file that is published
+        os.truncate(path, size)
 
 
 def is_elsewhere(work_dir: Path, whole_dir: Path) -> bool:

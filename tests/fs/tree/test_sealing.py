@@ -5,6 +5,7 @@ from treekit import Machine
 
 from fs.tree import sealing
 from fs.tree.model import ROOT_ID
+from fs.tree.tree import copy_layers
 from sync.env import Crash
 
 
@@ -383,3 +384,25 @@ def test_a_large_file_that_is_removed_while_it_is_brought_to_the_disk(yoga: Mach
     ahead()
     yoga.tree.ahead_done(ahead)
     assert yoga.seal(only_due=True) == []
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_a_file_made_shorter_above_a_round_that_is_taken_back(yoga: Machine, is_elsewhere: bool) -> None:
+    """What it loses must not come into the cache behind its end."""
+    yoga.write("a", b"x" * 100)
+    file = yoga.open("a", write=True)
+    for size, tail in ((50, b""), (20, b"end")):
+        seal_round = yoga.tree.seal_begin(["a"], include_busy=True)
+        yoga.tree.setattr(yoga.ino("a"), size=size)
+        if tail:
+            file.write(size, tail)
+        yoga.tree.seal_abort(seal_round)
+    yoga.release(file)
+    assert yoga.read("a") == b"x" * 20 + b"end"
+    yoga.seal()
+    yoga.publish()
+    yoga.tree.state.whole_is_elsewhere = is_elsewhere
+    copy_layers(yoga.tree.copies_ahead())
+    yoga.note()
+    (whole,) = (yoga.paths.cache_dir / "whole").iterdir()
+    assert whole.read_bytes() == b"x" * 20 + b"end"
