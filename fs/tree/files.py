@@ -1,6 +1,5 @@
 """Open files: what a handle reads and writes, and when a file counts as closed."""
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from fs.tree import shrink
@@ -8,6 +7,7 @@ from fs.tree.model import DIR, FILE, SYMLINK, Node
 from fs.tree.names import shown_row
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
+from fs.work.durable import FileSync
 from fs.work.stack import Piece, pieces
 from fs.work.workfile import WorkFile
 from sync.core.errors import BadInput, Stale, TcfsError, TooLarge
@@ -93,7 +93,7 @@ class OpenFile:
             st.overlay.commit()
             self._check_saved()
 
-    def sync_begin(self) -> "FileSync | None":
+    def sync_begin(self) -> FileSync | None:
         """What makes the file durable; None if there is nothing to be done.
 
         `data` of it, in a thread if need be, then sync_end, then `rows` of it: the rows say that bytes are on the disk
@@ -102,14 +102,15 @@ class OpenFile:
         st, node = self._st, self.node
         if not node.stored:
             return None
-        return FileSync([os.dup(file.fd()) for file in node.files], st.overlay.wal_path, node.gen)
+        return FileSync(node.files, st.overlay.work_folders, st.overlay.wal_path, node.gen)
 
-    def sync_end(self, sync: "FileSync") -> None:
+    def sync_end(self, sync: FileSync) -> None:
         """The bytes of sync_begin are on the disk: commit the rows that say so. NoSpace.
 
         What was written since then is not there yet, so a file that has changed meanwhile stays one that is written.
         """
         st, node = self._st, self.node
+        sync.done()
         if not node.stored:
             return  # removed, or published, meanwhile
         before = node.unflushed, node.synced
@@ -141,35 +142,6 @@ class OpenFile:
             node.handles -= 1
             if not node.handles:
                 last_close(st, node)
-
-
-class FileSync:
-    """The two waits of an fsync, each to be called once, in any thread. gen: of the node whose bytes these are."""
-
-    def __init__(self, descriptors: list[int], wal_path: str, gen: int) -> None:
-        self._descriptors = descriptors
-        self._wal_path = wal_path
-        self.gen = gen
-
-    def data(self) -> None:
-        """fdatasync of the work files."""
-        try:
-            for fd in self._descriptors:
-                os.fdatasync(fd)
-        finally:
-            for fd in self._descriptors:
-                os.close(fd)
-            self._descriptors = []
-
-    def rows(self) -> None:
-        """fdatasync of the write-ahead log that names the ranges of these files."""
-        if not self._wal_path:
-            return
-        fd = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
 
 
 def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:

@@ -28,6 +28,7 @@ from fs.tree.rows import (
     put_rows,
 )
 from fs.tree.small import SmallTable
+from fs.work.durable import Folders
 from fs.work.spares import AT_ONCE, Spares
 from fs.work.workfile import WorkFile
 from sync.core.errors import NoSpace
@@ -74,6 +75,7 @@ class Overlay:
         self._commits_logged = 0
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
+        self.work_folders = Folders(self._work_folder)
         self.durable_taken_upto = 0  # answers noted, as of the last full commit
         self.wal_path = "" if str(tree_db) == ":memory:" else f"{tree_db}-wal"
         self._keep = keep

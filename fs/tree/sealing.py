@@ -15,6 +15,7 @@ from typing import NamedTuple
 from fs.tree.freeze import Freezer, SealItem, unlayer
 from fs.tree.model import FILE, Ahead, Node
 from fs.tree.state import Pending, State
+from fs.work.durable import sync_path
 from sync.core.errors import NotFound
 from sync.core.paths import is_below
 
@@ -49,6 +50,7 @@ class SealRound:
 
     items: list[SealItem] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)  # those of the files
     folder: Path = Path()
     busy: list[str] = field(default_factory=list)
     interrupted: list[str] = field(default_factory=list)
@@ -65,13 +67,9 @@ class SealRound:
             _syncfs(self.folder)
             return
         for path in self.files:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
-        for folder in {Path(path).parent for path in self.files}:
-            _sync_folder(folder)
+            sync_path(path, data_only=True)
+        for folder in self.folders:
+            sync_path(folder)
 
 
 def seal_due(st: State, now: float) -> SealDue:
@@ -137,6 +135,7 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
     if seal_round.items:
         st.env.fault("tree.after_freeze")
     seal_round.files = [item.layer.path for item in seal_round.items if item.layer is not None]
+    seal_round.folders = st.overlay.work_folders.to_sync(seal_round.files)
     for item in seal_round.items:
         node = st.overlay.node(item.ref.node) if item.ref.node is not None else None
         if node is not None:
@@ -152,6 +151,7 @@ def finish(st: State, seal_round: SealRound) -> None:
     """The bytes are on disk: commit the seals, durably."""
     if not seal_round.items:
         return
+    st.overlay.work_folders.synced(seal_round.folders)
     number = int(st.overlay.meta("round") or 0) + 1
     st.overlay.set_meta("round", number)
     for item in seal_round.items:
@@ -306,14 +306,6 @@ def _report(st: State, seal_round: SealRound, key: Pending, include_busy: bool) 
 
 
 # ---- disk
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _syncfs(folder: Path) -> None:

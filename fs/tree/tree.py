@@ -11,12 +11,13 @@ from typing import Any
 
 from fs.tree import attrs, feed, files, named, names, note, recovery, rename, sealing, whole
 from fs.tree.check import check_state
-from fs.tree.files import FileSync, OpenFile
+from fs.tree.files import OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
 from fs.tree.overlay import KEEP, Overlay, remove_files
 from fs.tree.sealing import SealDue, SealRound
 from fs.tree.state import State
 from fs.tree.whole import Copy, copy_layers
+from fs.work.durable import FileSync
 from sync.env import Env
 from sync.state.home import FleetPaths
 from sync.state.rows import ShownRow

@@ -18,8 +18,8 @@ _ROWS_SPARE = 64  # stored rows beyond twice the ranges before they are written 
 class WorkFile:
     """Written through `write` and `truncate` until it is sealed; then only read.
 
-    stored: its row stands in tree.db. The `rows_*` methods say what must be written there so that the rows describe
-    the file; rows may overlap, what counts is their union.
+    is_named: its name is known to be on the disk. stored: its row stands in tree.db. The `rows_*` methods say what must
+    be written there so that the rows describe the file; rows may overlap, what counts is their union.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class WorkFile:
         "_tail",
         "_touched",
         "id",
+        "is_named",
         "limit_below",
         "node_id",
         "path",
@@ -48,6 +49,7 @@ class WorkFile:
         self.sealed = sealed
         self.spans = RangeSet()
         self.stored = False
+        self.is_named = False
         self.rewrite = False
         self._fd = fd
         self._touched: RangeSet | None = None
