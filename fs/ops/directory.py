@@ -7,6 +7,7 @@ from fs.ops.recent import Listed, Listing
 from fs.ops.volume import OpenFolder, Volume, name_of
 from fs.tree.model import DIR, Attr
 
+DOTS = b".", b".."
 PAGE = 200  # names read at a time: about what one request of a new kernel holds
 PAGE_MIN = 32  # older ones ask for 25
 
@@ -21,22 +22,28 @@ def opendir(volume: Volume, ino: int) -> int:
 
 
 def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
-    """The names behind `cookie` (0: from the beginning), as they are now, in a stable order.
+    """The names behind `cookie` (0: from the beginning), as they are now, in a stable order, the dots first.
 
     A name that is there all the time comes exactly once, whatever is made or removed meanwhile. The caller takes as
     many as fit and reports each with `listed`.
     """
     folder = volume.folders[handle]
-    if cookie and cookie == folder.end:
+    known = volume.recent.listing(folder.ino) if cookie <= len(DOTS) else None
+    dots: list[Listed] = []
+    if cookie < len(DOTS):
+        dots = known.dots if known is not None else _dots(volume, folder.ino)
+        yield from dots[cookie:]
+    place = max(cookie - len(DOTS), 0)
+    if cookie and place == folder.end:
         return
-    if not cookie and (known := volume.recent.listing(folder.ino)) is not None:
-        folder.names, folder.cookie, folder.end = known.names.copy(), 0, len(known.names)
+    if known is not None:
+        folder.names, folder.place, folder.end = known.names.copy(), 0, len(known.names)
         yield from known.entries
         return
-    taken = cookie - folder.cookie  # of what the last request was offered: this one will hold as many
+    taken = place - folder.place  # of what the last request was offered: this one will hold as many
     page_size = max(PAGE_MIN, min(taken + taken // 4, PAGE)) if taken > 0 else PAGE
-    folder.cookie = cookie
-    del folder.names[cookie:]
+    folder.place = place
+    del folder.names[place:]
     after = folder.names[-1] if folder.names else ""
     began = volume.recent.begin()
     while True:
@@ -45,9 +52,9 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
         entries: list[Listed] = []
         for name, attr in page:
             folder.names.append(name)
-            entries.append(Listed(name.encode(), attr, len(folder.names)))
+            entries.append(Listed(name.encode(), attr, len(folder.names) + len(DOTS)))
         if is_last and not after and cookie == 0:
-            volume.recent.keep(began, folder.ino, Listing(folder.names.copy(), entries))
+            volume.recent.keep(began, folder.ino, Listing(folder.names.copy(), entries, dots))
         yield from entries
         if is_last:
             folder.end = len(folder.names)
@@ -55,9 +62,17 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
         after = page[-1][0]
 
 
+def _dots(volume: Volume, ino: int) -> list[Listed]:
+    """The directory itself and the one above. Nobody takes more of them than number and kind."""
+    numbers = ino, volume.tree.parent_of(ino)
+    attrs = (Attr(number, DIR, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0) for number in numbers)
+    return [Listed(name, attr, place) for place, (name, attr) in enumerate(zip(DOTS, attrs, strict=True), 1)]
+
+
 def listed(volume: Volume, entry: Listed) -> None:
-    """The kernel took this name and its inode: that counts as a lookup."""
-    volume.tree.remember(entry.attr)
+    """The kernel took this name and its inode: that counts as a lookup, but for the dots."""
+    if entry.cookie > len(DOTS):
+        volume.tree.remember(entry.attr)
 
 
 def releasedir(volume: Volume, handle: int) -> None:

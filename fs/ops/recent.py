@@ -24,10 +24,11 @@ class Listed:
 
 
 class Listing(NamedTuple):
-    """A whole directory that fits into one request."""
+    """A whole directory that fits into one request. entries: of the names; dots: `.` and `..`."""
 
     names: list[str]
     entries: list[Listed]
+    dots: list[Listed]
 
 
 class Recent:

@@ -31,14 +31,15 @@ class OpenHandle:
 
 @dataclass(slots=True)
 class OpenFolder:
-    """One open directory. names: those handed out, in order; the cookie behind names[n - 1] is n.
+    """One open directory. names: those handed out, in order.
 
-    cookie: where the last request went on; end: the cookie behind the last name, once the listing has come to its end.
+    place: behind how many of them the last request went on; end: how many there are, once the listing has come to its
+    end.
     """
 
     ino: int
     names: list[str] = field(default_factory=list)
-    cookie: int = 0
+    place: int = 0
     end: int | None = None
 
 

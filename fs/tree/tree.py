@@ -140,6 +140,11 @@ class Tree:
         place = self.state.place_of(ino)
         return self.state.path_at(place) if place is not None and ino != ROOT_ID else self.state.path_of(ino)
 
+    def parent_of(self, ino: int) -> int:
+        """The directory above; of the root, and of one that is gone, it is the same."""
+        place = self.state.place_of(ino) if ino != ROOT_ID else None
+        return place[0] if place is not None else ino
+
     # ---- inodes
 
     def attr(self, ino: int) -> Attr:

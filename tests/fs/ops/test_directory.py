@@ -7,19 +7,51 @@ from treekit import Machine
 from fs.ops import attr, directory, link, lookup, rename, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
+from fs.tree.model import DIR
 from sync.core.errors import AlreadyExists, NotFound, Stale
 
 ROOT = 1
 
 
 def listing(volume: Volume, handle: int, cookie: int = 0, take: int = 10_000) -> list[directory.Listed]:
+    """Without the dots."""
     found = []
     for listed in directory.read_dir(volume, handle, cookie):
         if len(found) == take:
             break
         directory.listed(volume, listed)
         found.append(listed)
-    return found
+    return [listed for listed in found if listed.name not in directory.DOTS]
+
+
+def test_the_dots_come_first_wherever_a_request_ends(volume: Volume, yoga: Machine) -> None:
+    ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
+    inner = directory.mkdir(volume, ino, b"inner", 0o755, 0, 0).ino
+    for folder, above, names in ((ROOT, ROOT, [b"d"]), (ino, ROOT, [b"inner"]), (inner, ino, [])):
+        for _ in range(2):  # the second one is told from memory
+            handle = directory.opendir(volume, folder)
+            whole = list(directory.read_dir(volume, handle, 0))
+            assert [listed.name for listed in whole] == [b".", b"..", *names]
+            assert [listed.attr.ino for listed in whole[:2]] == [folder, above]
+            assert {listed.attr.kind for listed in whole} == {DIR}
+            for place, listed in enumerate(whole, 1):
+                assert listed.cookie == place
+                assert [left.name for left in directory.read_dir(volume, handle, place)] == [b".", b"..", *names][
+                    place:
+                ]
+            directory.releasedir(volume, handle)
+        handle, found = directory.opendir(volume, folder), []
+        while one := next(iter(directory.read_dir(volume, handle, len(found))), None):
+            found.append(one.name)
+        assert found == [b".", b"..", *names]
+
+
+def test_dots_are_no_lookups(volume: Volume, yoga: Machine) -> None:
+    ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
+    for _ in range(2):
+        listing(volume, directory.opendir(volume, ino))
+    lookup.forget(volume, [(ino, 1)])
+    assert not yoga.tree.is_known(ino)
 
 
 def test_a_listing_in_steps_is_the_whole_listing(volume: Volume, yoga: Machine) -> None:

@@ -15,7 +15,7 @@ def listing(first: int, count: int) -> Listing:
         Listed(b"%d" % ino, Attr(ino, 1, 0o644, 1, 0, 0, 5, 1, 2, 3, 1, 9), place + 1)
         for place, ino in enumerate(range(first, first + count))
     ]
-    return Listing([entry.name.decode() for entry in entries], entries)
+    return Listing([entry.name.decode() for entry in entries], entries, [])
 
 
 def test_what_was_kept_is_told_until_something_changes() -> None:
