@@ -115,6 +115,8 @@ def xattrs_of(st: State, ino: int) -> dict[str, str]:
     if row is None:
         if node is not None:
             return node.xattrs or {}
+        if ino in st.inodes.removed:
+            return {}
         raise Stale(f"inode {ino} is gone")
     return st.xattrs_of(row) or {}
 

@@ -6,6 +6,8 @@ new odd number, in memory, and the old number stays with what was opened.
 
 from dataclasses import dataclass
 
+from fs.tree.model import Attr
+
 
 @dataclass(slots=True, eq=False)
 class Known:
@@ -22,12 +24,15 @@ class Inodes:
 
     def __init__(self) -> None:
         self.known: dict[int, Known] = {}
+        self.removed: dict[int, Attr] = {}  # directories that were removed here, and that somebody may have open
         self._row_of: dict[int, int] = {}  # a number of ours -> the shown row it stands for
         self._number_of: dict[int, int] = {}  # shown row -> the number that stands for it now
 
     def remember(self, ino: int, told: int, size: int, mtime_ns: int) -> None:
         """The kernel is told of an inode by a lookup, or an operation that counts as one."""
         known = self.known.get(ino)
+        if self.removed:
+            self.removed.pop(ino, None)  # the number stands for something again
         if known is None:
             self.known[ino] = Known(1, told, size, mtime_ns)
         else:
@@ -43,6 +48,7 @@ class Inodes:
         if known.count > 0:
             return False
         del self.known[ino]
+        self.removed.pop(ino, None)
         return True
 
     def number(self, row_id: int) -> int:

@@ -46,6 +46,8 @@ def attr(st: State, ino: int) -> Attr:
     node = st.overlay.node(ino)
     if node is not None and (node.stored or node.unlinked):
         return st.node_attr(node)
+    if ino in st.inodes.removed:
+        return st.inodes.removed[ino]
     row_id = st.inodes.row_id(ino)
     row = st.view.row(row_id) if row_id is not None else None
     if node is not None:
@@ -72,6 +74,8 @@ def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
 
 def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Attr]]:
     """At most `limit` names behind `after` ('': from the start), sorted, with what stat shows. No lookups counted."""
+    if ino in st.inodes.removed:
+        return []
     if st.dir_kind(ino) != DIR:
         raise NotADirectoryError(20, "not a directory")
     folder = st.overlay.folder(ino)
@@ -123,7 +127,9 @@ def check_name(st: State, parent: int, name: str) -> str:
 
 
 def check_parent(st: State, parent: int) -> None:
-    """Stale if there is no such directory here."""
+    """Stale if there is no such directory here; NotFound if it was removed here, and is only open."""
+    if parent in st.inodes.removed:
+        raise NotFound(f"directory {parent} was removed")
     try:
         if st.dir_kind(parent) != DIR:
             raise NotADirectoryError(20, "not a directory")
@@ -214,9 +220,12 @@ def rmdir(st: State, parent: int, name: str) -> None:
 
 
 def remember_place(st: State, dir_id: int) -> None:
-    """Whiteouts below a directory that goes away still have to know their paths."""
+    """Whiteouts below a directory that goes away still have to know their paths, and who has it open what it was."""
     if st.overlay.has_rows(dir_id):
         st.overlay.set_attach(dir_id, st.path_of(dir_id))
+    ino = st.inodes.number(dir_id)
+    if ino in st.inodes.known:
+        st.inodes.removed[ino] = attr(st, ino)._replace(nlink=0, ctime_ns=st.env.now_ns())
 
 
 def white_out(st: State, row: ShownRow) -> Entry:

@@ -202,8 +202,9 @@ class Tree:
         return self.state.forget_local()
 
     def check_folder(self, ino: int) -> None:
-        """Stale if the number stands for nothing any more; NotADirectoryError."""
-        names.check_parent(self.state, ino)
+        """Stale if the number stands for nothing any more, unless it was removed here; NotADirectoryError."""
+        if ino not in self.state.inodes.removed:
+            names.check_parent(self.state, ino)
 
     # ---- what a lookup named a moment ago: see fs/tree/named.py
 

@@ -190,3 +190,53 @@ def test_extended_attributes(volume: Volume) -> None:
     with pytest.raises(OSError) as caught:
         xattr.removexattr(volume, ino, b"user.a")
     assert caught.value.errno == errno.ENODATA
+
+
+@pytest.mark.parametrize("how", ["rmdir", "replace"])
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_a_removed_folder_that_is_open(volume: Volume, yoga: Machine, how: str, is_shown: bool) -> None:
+    """As on ext4: no links, nothing in it, and nothing can be made in it; until nobody knows it any more."""
+    yoga.mkdir("d", 0o750)
+    if is_shown:
+        yoga.cycle()
+    found = lookup.lookup(volume, ROOT, b"d")
+    assert found is not None
+    lookup.forget(volume, [(found.ino, yoga.tree.state.inodes.known[found.ino].count - 1)])
+    handle = directory.opendir(volume, found.ino)
+    if how == "rmdir":
+        directory.rmdir(volume, ROOT, b"d")
+    else:
+        directory.mkdir(volume, ROOT, b"other", 0o700, 0, 0)
+        rename.rename(volume, ROOT, b"other", ROOT, b"d", 0)
+
+    def is_as_expected() -> None:
+        shown = attr.getattr_of(volume, found.ino)
+        assert (shown.nlink, shown.kind, shown.mode) == (0, DIR, 0o750)
+        for again in (handle, directory.opendir(volume, found.ino)):
+            assert listing(volume, again) == []
+        assert xattr.listxattr(volume, found.ino) == []
+        with pytest.raises(NotFound):
+            directory.mkdir(volume, found.ino, b"new", 0o755, 0, 0)
+        with pytest.raises(NotFound):
+            open_ops.create(volume, found.ino, b"new", 0o644, 1, 0, 0)
+
+    is_as_expected()
+    yoga.cycle()
+    is_as_expected()
+    assert yoga.exists("d") == (how == "replace")
+    lookup.forget(volume, [(found.ino, 1)])
+    with pytest.raises(Stale):
+        attr.getattr_of(volume, found.ino)
+    assert not yoga.tree.state.inodes.removed
+
+
+def test_a_folder_that_is_made_again_is_another_one(volume: Volume, yoga: Machine) -> None:
+    old = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0)
+    directory.rmdir(volume, ROOT, b"d")
+    new = directory.mkdir(volume, ROOT, b"d", 0o700, 0, 0)
+    directory.mkdir(volume, new.ino, b"inner", 0o755, 0, 0)
+    assert (attr.getattr_of(volume, old.ino).nlink, attr.getattr_of(volume, new.ino).nlink) == (0, 1)
+    assert listing(volume, directory.opendir(volume, old.ino)) == []
+    assert len(listing(volume, directory.opendir(volume, new.ino))) == 1
+    yoga.cycle()
+    assert attr.getattr_of(volume, new.ino).mode == 0o700
