@@ -269,6 +269,8 @@ class Adapter(pyfuse3.Operations):
                     return second(self._volume, row, *args[:-1])
                 except Exception as another:
                     error = another
+        elif operation == "create" and isinstance(error, Stale):
+            named.failed(self._volume, args[-1].pid)
         self._refuse(operation, args, error)
 
     def _refuse(self, operation: str, args: tuple[Any, ...], error: Exception) -> NoReturn:

@@ -7,8 +7,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -37,9 +39,9 @@ def sealed(yoga: Fleet) -> dict[str, str]:
         reader.close()
 
 
-def refused(number: int, call: object, *args: object) -> None:
+def refused(number: int, call: object, *args: object, **more: object) -> None:
     with pytest.raises(OSError) as caught:
-        call(*args)  # type: ignore[operator]
+        call(*args, **more)  # type: ignore[operator]
     assert caught.value.errno == number
 
 
@@ -295,4 +297,83 @@ def test_a_missing_folder_ends_nothing(yoga: Fleet) -> None:
     os.mkdir(root / "d")
     refused(errno.EINVAL, os.rename, root / "d", root / "d/below")
     assert os.listdir(root) == ["d"]
+    assert "Traceback" not in yoga.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users reach the mounts of root only")
+@pytest.mark.parametrize("flags", ["os.O_RDONLY | os.O_CREAT", "os.O_WRONLY | os.O_CREAT | os.O_TRUNC"])
+def test_a_file_that_has_just_come_is_no_new_one(yoga: Fleet, flags: str) -> None:
+    """The kernel believes that it makes it, and checks no permissions. Nobody tells the mount: it looks each second."""
+    yoga.learn_dir("d", mode=0o777)
+    root = yoga.mount()
+    program = f"""
+import os, sys
+folder = os.open({str(root / "d")!r}, os.O_RDONLY)
+os.setuid(65534)
+for name in sys.stdin:
+    try:
+        os.close(os.open(name.strip(), {flags}, 0o644, dir_fd=folder))
+        print("opened", flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"""
+    command = [sys.executable, "-P", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as other:
+        assert other.stdin is not None and other.stdout is not None
+
+        def tries(name: str) -> str:
+            assert other.stdin is not None and other.stdout is not None
+            print(name, file=other.stdin, flush=True)
+            return other.stdout.readline().strip()
+
+        assert tries("own") == "opened"
+        for number, (mode, answer) in enumerate([(0o600, str(errno.EACCES)), (0o666, "opened")] * 3):
+            name = f"f{number}"
+            assert not (root / "d" / name).exists()
+            yoga.learn(f"d/{name}", b"kept", mode=mode)
+            assert tries(name) == answer
+            if mode == 0o600:
+                assert (root / "d" / name).read_bytes() == b"kept"
+        other.stdin.close()
+    assert "Traceback" not in yoga.log()
+
+
+def test_a_removed_folder_that_is_open_is_empty(yoga: Fleet) -> None:
+    yoga.learn_dir("shown")
+    root = yoga.mount()
+    (root / "new").mkdir()
+    for name in ("shown", "new"):
+        folder = os.open(root / name, os.O_RDONLY)
+        (root / name).rmdir()
+        assert os.fstat(folder).st_nlink == 0
+        assert os.listdir(folder) == []
+        refused(errno.ENOENT, os.open, "f", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=folder)
+        refused(errno.ENOENT, os.mkdir, "d", 0o755, dir_fd=folder)
+        os.close(folder)
+        assert not (root / name).exists()
+
+
+def test_listings_have_dots(yoga: Fleet) -> None:
+    root = yoga.mount()
+    (root / "d").mkdir()
+    (root / "d" / "f").touch()
+    for folder, names in ((root, {".", "..", "d"}), (root / "d", {".", "..", "f"})):
+        listed = subprocess.run(["ls", "-aif", str(folder)], capture_output=True, text=True, check=True).stdout.split()
+        numbers = dict(zip(listed[1::2], map(int, listed[::2]), strict=True))
+        assert set(numbers) == names
+        assert numbers["."] == os.stat(folder).st_ino
+    assert numbers[".."] == os.stat(root).st_ino
+
+
+@pytest.mark.parametrize("when", ["2300-01-01", "1600-01-01"])
+def test_times_of_any_year_stop_nothing(yoga: Fleet, when: str) -> None:
+    root = yoga.mount()
+    subprocess.run(["touch", "-d", when, str(root / "f")], check=True)
+    (root / "after").mkdir()
+    (root / "after" / "file").write_text("saved\n")
+    assert (2262 if when > "2" else 1677) == datetime.fromtimestamp(os.stat(root / "f").st_mtime, UTC).year
+    yoga.kill()
+    yoga.mount()
+    assert (root / "after" / "file").read_text() == "saved\n"
+    assert (root / "f").exists()
     assert "Traceback" not in yoga.log()

@@ -24,6 +24,12 @@ def row_for(volume: Volume, caller: int, ino: int, *, is_last: bool) -> ShownRow
     return row
 
 
+def failed(volume: Volume, caller: int) -> None:
+    """ESTALE is the answer: the kernel will look the name up."""
+    volume.retries.failed(caller)
+    volume.tree.watch_names(True)
+
+
 def looked_up(volume: Volume, caller: int, attr: Attr) -> None:
     """Somebody who may be retrying has looked a name up."""
     volume.retries.looked_up(caller, attr.ino)

@@ -1,6 +1,5 @@
 """Opening, creating, and what happens when a handle is flushed, synced and released."""
 
-import errno
 import os
 import stat
 from functools import partial
@@ -10,7 +9,7 @@ import trio
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.tree.model import FILE, Attr, Invalidation
 from fs.tree.tree import OpenFile
-from sync.core.errors import AlreadyExists
+from sync.core.errors import AlreadyExists, Stale
 
 PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 
@@ -34,20 +33,17 @@ def opened(volume: Volume, ino: int, file: OpenFile) -> int:
 def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[int, Attr]:
     """A new file, open. mode: permission bits with the caller's umask applied.
 
-    The name may be taken by a file that the kernel has not heard of yet: then that one is opened, unless O_EXCL.
+    The name may be taken by what the kernel has not heard of yet. Then it must look again (Stale), unless O_EXCL: it
+    checks no permissions of what it believes to be new.
     """
     text = name_of(name)
     above = volume.tree.attr(parent)
     try:
         attr = volume.tree.create(parent, text, FILE, mode, uid, above.gid if above.mode & stat.S_ISGID else gid, "")
-    except AlreadyExists:
+    except AlreadyExists as error:
         if flags & os.O_EXCL:
             raise
-        attr = volume.tree.lookup(parent, text)
-        if attr.kind != FILE:
-            volume.tree.forget(attr.ino, 1)
-            raise OSError(errno.EISDIR, "not a file") from None
-        return open_file(volume, attr.ino, flags), volume.tree.attr(attr.ino)
+        raise Stale("the name is taken by now") from error
     file = volume.tree.open(attr.ino, write=bool(flags & _WRITES))
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(attr.ino, file)
