@@ -5,7 +5,7 @@ on when it is read: an inode that has moved on answers ESTALE until the kernel h
 """
 
 from fs.tree import keepers, siblings
-from fs.tree.model import DIR, Entry, Invalidation, Key
+from fs.tree.model import DIR, ROOT_ID, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
@@ -31,7 +31,8 @@ def feed(st: State, limit: int) -> list[Invalidation]:
         if item.path == IGNORE_FILE:
             reread_ignore(st)
         _settle_times(st, item)
-        if item.parent:
+        _settle_owner(st, item)
+        if item.parent and _is_known(st, item.parent):
             _look(st, item, found)
             places[(item.parent, item.name)] = None
     for parent in {parent for parent, _ in places}:
@@ -60,13 +61,22 @@ def _settle_times(st: State, item: FeedItem) -> None:
         st.overlay.set_times(item.id, times._replace(version=version))
 
 
+def _settle_owner(st: State, item: FeedItem) -> None:
+    """An owner that only we knew goes with the row."""
+    if item.id in st.overlay.owners and st.view.row(item.id) is None:
+        st.overlay.set_owner(item.id, None)
+
+
+def _is_known(st: State, folder: int) -> bool:
+    """True if the kernel may have heard of a name in the folder. It forgets a folder after all that is in it."""
+    return folder == ROOT_ID or st.inodes.number(folder) in st.inodes.known or folder in st.inodes.known
+
+
 def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
     entry = st.overlay.entry(item.parent, item.name)
     if entry is not None:
         return  # ours stands there, whatever is below
     row = st.view.lookup(item.parent, item.name)
-    if item.id in st.overlay.owners and (row is None or row.id != item.id) and st.view.row(item.id) is None:
-        st.overlay.set_owner(item.id, None)
     if row is None:
         if item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known:
             found.setdefault(Invalidation(item.parent, item.name, st.inodes.number(item.id), "gone"))

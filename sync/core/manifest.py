@@ -8,7 +8,7 @@ Unknown fields and unknown record types are skipped on reading and never copied 
 import base64
 import enum
 import re
-from typing import NewType
+from typing import Final, NewType
 
 import blake3
 import msgspec
@@ -89,7 +89,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"
 
     @property
     def is_live(self) -> bool:
-        return self.kind is not Kind.TOMBSTONE
+        return self.kind is not _TOMBSTONE
 
     @property
     def unknown_requirements(self) -> list[str]:
@@ -172,9 +172,16 @@ class _Header(msgspec.Struct, frozen=True):
     seq: int
 
 
+class _Clocked(msgspec.Struct, frozen=True):
+    vclock: Clocks
+
+
 _encoder = msgspec.json.Encoder()
 _header = msgspec.json.Decoder(_Header)
 _record = msgspec.json.Decoder(Record)
+_manifest = msgspec.json.Decoder(Manifest)
+_clocked = msgspec.json.Decoder(_Clocked)
+_TOMBSTONE: Final = Kind.TOMBSTONE  # members of an Enum are slow to find
 _HEX = re.compile("[0-9a-f]*")
 _CONTENT_ID = re.compile(r"(?!\.)[^/\0]{0,64}")
 _KNOWN = frozenset({"version", "pack", "condemned", "retired", "succeeds", "refilled", "remark"})
@@ -192,10 +199,10 @@ def decode_record(line: bytes) -> Record | None:
     and values that this machine can keep; a pack for ids and places that can be.
     """
     try:
-        if _header.decode(line).type not in _KNOWN:
-            return None
         record: Record = _record.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if _is_of_unknown_type(line):
+            return None
         raise BadFormat(f"broken record: {error}") from error
     if not 1 <= record.seq <= SEQ_MAX:
         raise BadFormat(f"broken record: seq {record.seq}")
@@ -205,6 +212,29 @@ def decode_record(line: bytes) -> Record | None:
         case PackRecord():
             _check_pack(record)
     return record
+
+
+def _is_of_unknown_type(line: bytes) -> bool:
+    try:
+        return _header.decode(line).type not in _KNOWN
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def decode_manifest(line: bytes) -> Manifest:
+    """The manifest of a line that was checked (decode_record) when it came in. BadFormat if it is none."""
+    try:
+        return _manifest.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFormat(f"broken record: {error}") from error
+
+
+def decode_clock(line: bytes) -> dict[str, int]:
+    """The same, of the clock alone."""
+    try:
+        return _clocked.decode(line).vclock.clocks
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFormat(f"broken record: {error}") from error
 
 
 def record_seq(line: bytes) -> int:
@@ -235,18 +265,8 @@ def _check_manifest(manifest: Manifest) -> None:
         parse_rel_path(manifest.rel_path)
     except BadPath as error:
         raise BadFormat(f"a record names a path that is not allowed: {error.message}", path=error.path) from error
-    if len(manifest.chunks) != len(manifest.chunk_sizes):
-        raise BadFormat("chunks and chunk_sizes differ in length", path=manifest.rel_path)
-    if manifest.file_size < 0 or any(size <= 0 for size in manifest.chunk_sizes):
-        raise BadFormat("negative or empty size", path=manifest.rel_path)
-    if not manifest.chunk_pages and sum(manifest.chunk_sizes) != manifest.file_size:
-        raise BadFormat("chunk sizes do not add up to file_size", path=manifest.rel_path)
-    if manifest.chunk_pages and manifest.chunks:
-        raise BadFormat("a manifest has chunks or chunk_pages, not both", path=manifest.rel_path)
-    if any(size >= 1 << 32 for size in manifest.chunk_sizes):  # content_id packs them into 32 bits
-        raise BadFormat("a chunk is not that large", path=manifest.rel_path)
-    if not _are_ids([*manifest.chunks, *manifest.chunk_pages]):
-        raise BadFormat("a chunk id is 64 hex digits", path=manifest.rel_path)
+    if manifest.file_size or manifest.chunks or manifest.chunk_sizes or manifest.chunk_pages:
+        _check_chunks(manifest)
     if not _CONTENT_ID.fullmatch(manifest.content_id):  # the cache has a file of that name
         raise BadFormat(f"no content is called {manifest.content_id!r}", path=manifest.rel_path)
     _check_numbers(manifest)
@@ -254,6 +274,22 @@ def _check_manifest(manifest: Manifest) -> None:
         raise BadFormat("a target with a NUL", path=manifest.rel_path)
     if manifest.xattrs:
         _check_xattrs(manifest)
+
+
+def _check_chunks(manifest: Manifest) -> None:
+    sizes = manifest.chunk_sizes
+    if len(manifest.chunks) != len(sizes):
+        raise BadFormat("chunks and chunk_sizes differ in length", path=manifest.rel_path)
+    if manifest.file_size < 0 or min(sizes, default=1) <= 0:
+        raise BadFormat("negative or empty size", path=manifest.rel_path)
+    if not manifest.chunk_pages and sum(sizes) != manifest.file_size:
+        raise BadFormat("chunk sizes do not add up to file_size", path=manifest.rel_path)
+    if manifest.chunk_pages and manifest.chunks:
+        raise BadFormat("a manifest has chunks or chunk_pages, not both", path=manifest.rel_path)
+    if max(sizes, default=1) >= 1 << 32:  # content_id packs them into 32 bits
+        raise BadFormat("a chunk is not that large", path=manifest.rel_path)
+    if not _are_ids([*manifest.chunks, *manifest.chunk_pages]):
+        raise BadFormat("a chunk id is 64 hex digits", path=manifest.rel_path)
 
 
 def _check_numbers(manifest: Manifest) -> None:

@@ -53,8 +53,9 @@ class Deriver:
             for folder, members in by_folder.items():
                 self._prefetch(folder, members)
                 for path in members:
-                    if not self._derive_new(folder, path):
-                        self._derive(folder, path, path in paths)
+                    is_changed = path in paths
+                    if not (self._derive_new(folder, path) or self._derive_absent(folder, path, is_changed)):
+                        self._derive(folder, path, is_changed)
             for folder in by_folder:
                 self._siblings.settle(folder)
         self._folders.touch_all()
@@ -96,6 +97,18 @@ class Deriver:
         if kind == DIR:
             self._folders.set_dir(path, row_id)
         self._folders.note(path, parent, name, row_id)
+        return True
+
+    def _derive_absent(self, folder: str, path: str, is_changed: bool) -> bool:
+        """The quick way for the many others: removed, and nothing stands there. False if it is not that simple."""
+        if self._siblings.may_stand or any(head.is_live for head in self._versions.heads(path)):
+            return False
+        parent = self._folders.dir_id(folder)
+        name = path[len(folder) + 1 :] if folder else path
+        if parent is not None and self._table.at(parent, name) is not None:
+            return False
+        if is_changed:
+            self._folders.note(path, parent or 0, name, 0)
         return True
 
     def _derive(self, folder: str, path: str, is_changed: bool) -> None:

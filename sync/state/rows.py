@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import blake3
 import msgspec
 
-from sync.core.errors import BadFormat, NotFound
-from sync.core.manifest import Kind, Manifest, Version, VersionId, decode_record
+from sync.core.errors import NotFound
+from sync.core.manifest import Kind, Manifest, Version, VersionId, decode_manifest
 
 ROOT_ID: Final = 1
 FILE: Final = 1
@@ -115,10 +115,7 @@ def identity_of(machine_id: str, seq: int, digest: int) -> VersionId:
 
 def decode_version(identity: VersionId, record: bytes) -> Version:
     """The version of a stored record; BadFormat if the record is no manifest."""
-    manifest = decode_record(record)
-    if not isinstance(manifest, Manifest):
-        raise BadFormat(f"version {identity} is not a manifest")
-    return Version(identity, manifest)
+    return Version(identity, decode_manifest(record))
 
 
 class MachineNumbers:

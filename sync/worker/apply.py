@@ -20,18 +20,13 @@ BatchRange = tuple[int, int]
 
 
 class ReadRecord(msgspec.Struct, frozen=True):
-    """One line of a segment. record None: of an unknown type, or broken (error)."""
+    """One line of a segment. record None: of an unknown type, or broken (error). batch: that it belongs to."""
 
     seq: int
     line: bytes
     record: Record | None
     error: str = ""
-
-    @property
-    def batch(self) -> BatchRange | None:
-        """The batch it belongs to; one that does not hold the record itself is none."""
-        found = self.record.batch if isinstance(self.record, Manifest) else None
-        return found if found is not None and found[0] <= self.seq <= found[1] else None
+    batch: BatchRange | None = None
 
 
 class ReadSegment(msgspec.Struct, frozen=True):
@@ -56,10 +51,19 @@ def read_segment(machine_id: str, segment: Segment, digest: bytes, received: flo
     records = []
     for seq, line in enumerate(segment.lines, segment.first):
         try:
-            records.append(ReadRecord(seq, line, decode_record(line)))
+            records.append(_read(seq, line))
         except BadFormat as error:
             records.append(ReadRecord(seq, line, None, error.message))
     return ReadSegment(machine_id, segment.first, segment.last, digest, tuple(records), received)
+
+
+def _read(seq: int, line: bytes) -> ReadRecord:
+    """A batch that does not hold the record itself is none. BadFormat."""
+    record = decode_record(line)
+    batch = record.batch if isinstance(record, Manifest) else None
+    if batch is not None and not batch[0] <= seq <= batch[1]:
+        batch = None
+    return ReadRecord(seq, line, record, batch=batch)
 
 
 def joined(waiting: Sequence[ReadSegment]) -> Iterator[list[ReadSegment]]:
@@ -124,7 +128,7 @@ def release_whole(db: FleetDb, machine_id: str) -> Applied:
     with db.transaction() as txn:
         applier = _Applier(txn, machine_id, known)
         for item in whole:
-            applier.add(ReadRecord(item.seq, item.record, decode_record(item.record)))
+            applier.add(_read(item.seq, item.record))
         txn.release(machine_id, [item.seq for item in whole])
         return applier.applied()
 

@@ -71,7 +71,7 @@ class Committer:
 
     def find(self, identity: str) -> Version | None:
         """A version, read through renames; None if it is not known."""
-        return self._db.version(identity)
+        return self._txn.versions.find(identity) or self._db.version(identity)
 
     # ---- records
 
@@ -116,11 +116,15 @@ class Committer:
             [item for item in decided if isinstance(item, Publish)], lambda item: item.change.is_removal
         )
         self._check_chunks(publish)
+        self._txn.versions.load_clocks([item.change.path for item in publish if self._has_heads(item.change.path)])
         batch = (self._next, self._next + len(publish) - 1)
         versions: _Written = {}
         for item in publish:
             versions[item.change.path] = self._write(item, batch, versions)
         return [self._answer(item, versions) for item in decided]
+
+    def _has_heads(self, path: str) -> bool:
+        return bool(self._txn.versions.heads(path))
 
     def _decide(self, change: Change) -> Publish | Unchanged | _Refused:
         try:
@@ -235,7 +239,7 @@ class Committer:
 
     def _move_folder(self, move: FolderMove) -> Answer:
         try:
-            changes = moved_changes(self._db, move)
+            changes = moved_changes(self._db, move, self._txn.versions)
             if move.place.node_id is not None:
                 self._txn.move_dir(move.place.node_id, move.old_path, move.new_path)
             answers = self._add_group(changes)

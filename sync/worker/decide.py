@@ -73,8 +73,10 @@ def _overrides(change: Change, last: Version | None, heads: Sequence[Version]) -
 
 def stands_beside(heads: Iterable[Version], new: Version, seen: Iterable[Version]) -> tuple[VersionId, ...]:
     """The live heads that a new version conflicts with: concurrent, of another value, and neither is merged away."""
+    if not new.is_live:
+        return ()
     old_values = {version.manifest.value for version in seen}
-    if not new.is_live or new.manifest.value in old_values:
+    if new.manifest.value in old_values:
         return ()
     return tuple(
         head.id

@@ -1,42 +1,54 @@
 """The rename of a shown directory as changes: what shows below the old name at that moment moves, siblings stay."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sync.core.heads import common_ancestor
 from sync.core.manifest import Kind, Version
 from sync.core.paths import join_path
 from sync.core.plan import Creation, Moving, Removal, rename_folder
-from sync.core.show import NameShown, Shown, show
+from sync.core.show import Shown, show
 from sync.state.fleet import FleetDb
+from sync.state.heads import VersionTable
 from sync.state.rows import DIR, NodePlace, ShownRow
 from sync.worker.change import Change, Content, FolderMove
 
 
 def show_path(db: FleetDb, path: str) -> Shown:
     """What a path shows here, computed from its heads; inside a transaction, from what that has inserted."""
+    return _shower(db, db.heads)(path)
+
+
+def _shower(db: FleetDb, heads: Callable[[str], Sequence[Version]]) -> Callable[[str], Shown]:
+    """The same for many paths."""
 
     def ancestor(versions: Sequence[Version]) -> Version | None:
         return common_ancestor(versions, db.version)
 
-    return show(db.heads(path), ancestor, db.own_ids, db.mode)
+    own_ids, mode = db.own_ids, db.mode
+    return lambda path: show(heads(path), ancestor, own_ids, mode)
 
 
-def moved_changes(db: FleetDb, move: FolderMove) -> list[Change]:
+def moved_changes(db: FleetDb, move: FolderMove, versions: VersionTable) -> list[Change]:
     """Creations at the new paths, then tombstones at the old ones; the folder's new name is always among them.
 
-    Every child keeps its number and what belongs to it: shown's row of the moment before.
+    Every child keeps its number and what belongs to it: shown's row of the moment before. versions: those of the
+    transaction that is open.
     """
+    rows = list(_rows_below(db, move.old_path))
+    versions.load(_join(folder, inner) for inner, _ in rows for folder in (move.old_path, move.new_path))
+    shown = _shower(db, versions.heads)
     moving: list[Moving] = []
     places: dict[str, NodePlace] = {}
-    for inner, row in _rows_below(db, move.old_path):
-        source = _source(db, _join(move.old_path, inner), row)
+    for inner, row in rows:
+        # Without a record a directory shows none (a file of that name stands beside it as a sibling).
+        source = shown(_join(move.old_path, inner)).name if row.version is not None else None
         if source is None and inner:
             continue  # implied by what it holds, under the new name too
         target = _join(move.new_path, inner)
-        moving.append(Moving(inner, source, show_path(db, target)))
+        moving.append(Moving(inner, source, shown(target)))
         places[target] = NodePlace(row.id, (), row.ctime_ns, row.uid, row.gid)
     if not moving or moving[0].inner:
-        moving.append(Moving("", None, show_path(db, move.new_path)))
+        moving.append(Moving("", None, shown(move.new_path)))
     places[move.new_path] = move.place
     plan = rename_folder(move.old_path, move.new_path, moving)
     return [
@@ -47,11 +59,6 @@ def moved_changes(db: FleetDb, move: FolderMove) -> list[Change]:
 
 def _join(folder: str, inner: str) -> str:
     return join_path(folder, inner) if inner else folder
-
-
-def _source(db: FleetDb, path: str, row: ShownRow) -> NameShown | None:
-    """What the row shows; None for a directory without a record (a file of that name stands beside it as a sibling)."""
-    return show_path(db, path).name if row.version is not None else None
 
 
 def _rows_below(db: FleetDb, path: str) -> Iterable[tuple[str, ShownRow]]:

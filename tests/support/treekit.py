@@ -317,7 +317,7 @@ class Machine:
             seal.from_path, seal.path, seal.mode or 0, seal.mtime_ns or 0, seal.xattrs, place, seal.seal_id
         )
         with self.db.transaction() as txn:
-            changes = moved_changes(self.db, move)
+            changes = moved_changes(self.db, move, txn.versions)
             assert seal.node is not None
             txn.move_dir(seal.node, move.old_path, move.new_path)
             self._write(txn, changes)

@@ -75,11 +75,21 @@ def test_what_came_and_what_went(yoga: Machine, bates: Machine) -> None:
 
 
 def test_the_folders_of_what_changed_are_named_too(yoga: Machine, bates: Machine) -> None:
+    number = bates.tree.lookup(ROOT_ID, "d").ino
     yoga.write("d/new", b"")
     yoga.cycle()
     bates.learn()
-    number = bates.ino("d")
     assert Invalidation(number, "", number, "attr") in bates.tree.feed()
+
+
+def test_nothing_is_said_of_folders_that_the_kernel_does_not_know(yoga: Machine, bates: Machine) -> None:
+    for n in range(10):
+        yoga.write(f"d/{n}", b"")
+    yoga.write("top", b"")
+    yoga.rename("d", "e")
+    yoga.cycle()
+    bates.learn()
+    assert {item.name for item in bates.tree.feed() if item.name} == {"top", "d", "e"}
 
 
 def test_what_is_ours_hides_what_changed(yoga: Machine, bates: Machine) -> None:
