@@ -91,6 +91,35 @@ def test_a_read_in_the_middle_and_one_changed_byte(tmp_path: Path, size: int) ->
         bates.fsck()
 
 
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+def test_huge_holes_hold_nothing_up(tmp_path: Path) -> None:
+    """One is published at once, one cannot be and says so, one cannot even be made; all else goes on."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        (yoga.mountpoint / "never").touch()
+        with pytest.raises(OSError, match="too large"):
+            os.truncate(yoga.mountpoint / "never", 4 << 60)
+        for name, size in (("hole", 300 << 30), ("local", 2 << 40)):
+            with (yoga.mountpoint / name).open("wb") as file:
+                file.truncate(size)
+                file.seek(size - 3)
+                file.write(b"end")
+        (yoga.mountpoint / "small").write_text("v\n")
+        yoga.run("wait", "small", "--timeout", "10")
+        yoga.run("wait", "hole", "--timeout", "10")
+        assert "1 TiB" in yoga.run("wait", expect=7).stderr
+        (unsafe,) = yoga.data("status")["unsafe"]
+        assert (unsafe["path"], unsafe["next"]) == ("local", "make it smaller, or remove it")
+        poll(lambda: (bates.mountpoint / "hole").exists(), 10, "the hole")
+        with (bates.mountpoint / "hole").open("rb") as file:
+            file.seek(-10, os.SEEK_END)
+            assert file.read() == bytes(7) + b"end"
+        os.truncate(yoga.mountpoint / "local", 3)
+        yoga.run("wait", "--timeout", "10")
+        poll(lambda: (bates.mountpoint / "local").exists(), 10, "the small one")
+        assert (bates.mountpoint / "local").read_bytes() == bytes(3)
+        assert store_bytes(tmp_path / "store") < 4 * MIB
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_push_and_pull_of_4_gib_in_little_memory(tmp_path: Path) -> None:
