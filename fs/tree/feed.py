@@ -105,7 +105,8 @@ def _follow_folders(st: State, items: list[FeedItem]) -> None:
     attached = st.overlay.attach
     if not attached:
         return
-    for item in items:
+    # Of the places that a folder had, the one where it is known to have been counts.
+    for item in sorted(items, key=lambda item: item.path != attached.get(item.id)):
         if item.id not in attached or st.view.row(item.id) is not None:
             continue
         row = st.view.lookup(item.parent, item.name) if item.parent else None
@@ -120,6 +121,7 @@ def _follow_folders(st: State, items: list[FeedItem]) -> None:
             node = st.overlay.node(dir_id)
             if node is None or node.key is None:
                 keepers.keep(st, dir_id)
+                st.gone.add(dir_id)
             st.detach_folder(dir_id)
 
 

@@ -3,18 +3,25 @@
 The engine replays a round in order, so a folder comes before what is in it, the move of a directory before what takes
 its old name, what was moved before the removal of its old name, and removals last, the deepest first. A change whose
 turn cannot come yet (something before it waits for an answer, or is being written) is left out and waits as well.
+
+A path has at most one seal on its way: the next one has to say that it has seen that version.
+
+Paths that are used again (see gone.py): what stands at a path takes over the whiteouts that were left for that path;
+one that is on its way is waited for. What was removed below the path of a renamed directory comes before that rename,
+and what was removed below the path of a new file goes out with it, even if what was moved away cannot go out yet.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from fs.tree.model import DIR, FILE, ROOT_ID, Entry, Key, Node, SealRef
+from fs.tree import gone
+from fs.tree.model import DIR, FILE, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import Pending, State
 from fs.work.workfile import WorkFile, absorb
 from sync.core.errors import NotFound
-from sync.core.paths import is_below
+from sync.core.paths import join_path, split_path
 from sync.state.ballast import is_full
 
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
@@ -30,6 +37,14 @@ class SealItem:
     freed: list[Key] = field(default_factory=list)  # whiteouts that waited for this node
 
 
+class Known(NamedTuple):
+    """What a seal says of the versions before. As the columns of `seal`."""
+
+    seen: tuple[str, ...]
+    last: str | None
+    resolved: bool
+
+
 class Freezer:
     """One round. `allows` says of a file's node whether it may be frozen as it is now."""
 
@@ -39,9 +54,14 @@ class Freezer:
         self._done: dict[Pending, bool] = {}
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
         self._dir_ids_text: dict[int, str] = {}
-        self._moves = [(ref.from_path, ref.path) for ref in st.overlay.seals.values() if ref.op == MOVEDIR]
-        self._moved_away = {ref.moved_dir for ref in st.overlay.seals.values() if self._is_gone(ref.moved_dir)}
+        self._places = gone.Places(st)
+        self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
+        self._under_way = {ref.path for ref in st.overlay.seals.values() if ref.op != MOVEDIR and ref.keys}
+        self._removed_behind = {ref.folder for ref in st.overlay.seals.values() if self._is_removed(ref)}
         self._removals: list[tuple[str, Entry]] = []
+        self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
+        self._behind: list[tuple[int, str, Entry]] = []  # whiteouts below a directory's new path that others take over
+        self._forced: set[Key] = set()  # whiteouts that do not wait for what was moved away: their path is used again
         self.items: list[SealItem] = []
 
     def add(self, key: Pending) -> None:
@@ -54,6 +74,14 @@ class Freezer:
 
     def finish(self) -> list[SealItem]:
         """The items in their order, frozen."""
+        if self._forced:  # what waited for these in a circle
+            late = [key for key, is_ready in self._done.items() if not is_ready]
+            for key in late:
+                del self._done[key]
+            for key in late:
+                self.add(key)
+        for dir_id, path, left in self._behind:
+            self._freeze_in_front(dir_id, path, left)
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
             self._freeze_removal(path, entry)
         return self.items
@@ -71,27 +99,34 @@ class Freezer:
 
     def _try(self, entry: Entry) -> bool:
         st = self._st
-        if not entry.dirty or entry.local_only:
+        if not gone.takes_over(entry):
             return True
+        above = self._above(entry) if st.gone else None
+        if above is not None:
+            return self._emit(above)
         node = st.overlay.node(entry.node) if entry.node is not None else None
         if entry.seal_id is not None or (node is not None and node.seal_id is not None):
             return self._is_sealed_as_is(entry, node)
         if not self._dir_ready(entry.parent) or (node is not None and st.overlay.is_unsaved(node.id)):
             return False
         try:
-            path = st.path_at(entry.key)
+            path = self._path_at(entry)
         except NotFound:
             return False
-        if entry.moved_node is not None and not self._left_ready(entry):
+        if path in self._under_way:
+            return False  # another row's, which has moved on since
+        if entry.moved_node is not None and not self._left_ready(entry) and entry.key not in self._forced:
             return False
         if entry.seal_id is not None:
             return True  # sealed with the move of the directory that left this name
+        if node is not None and node.kind == FILE and (node.is_cut or not self._allows(node)):
+            return False
+        if st.gone and not (self._may_take_over(entry, path) and self._clear(path, node)):
+            return False
         if node is None:
-            if not self._below_gone(entry):
-                return False
             self._removals.append((path, entry))
             return True
-        if node.kind == FILE and (node.is_cut or not (self._allows(node) and unlayer(st, node))):
+        if node.kind == FILE and not unlayer(st, node):
             return False
         self._freeze(path, entry, node)
         return True
@@ -102,17 +137,24 @@ class Freezer:
         ref = self._st.overlay.seals.get(seal_id) if seal_id is not None else None
         if ref is None or entry.key not in ref.keys or ref.node != entry.node:
             return False
-        return ref.path == self._st.path_at(entry.key)
+        return ref.path == self._path_at(entry)
+
+    def _path_at(self, entry: Entry) -> str:
+        """NotFound if nothing leads there, or ever did."""
+        folder = self._st.gone.path_of(entry.parent) if self._st.gone else None
+        return join_path(folder, entry.name) if folder is not None else self._st.path_at(entry.key)
 
     def _dir_ready(self, dir_id: int) -> bool:
         """True if the engine will know the folder at its present path when it comes to this round's next row."""
         ready = self._ready_dirs.get(dir_id)
         if ready is None:
-            place = self._st.place_of(dir_id)
-            if dir_id in self._moved_away:
-                ready = False  # removed behind its move: what was in it is found at the new path when that is noted
-            elif place is None:
+            place = self._places.place_of(dir_id) if self._st.gone else self._st.place_of(dir_id)
+            if dir_id in self._removed_behind:
+                ready = False  # what was in it is found where the engine puts it, when that is noted
+            elif place is None or isinstance(place, str):
                 ready = True  # gone from shown; its remembered path is all there is
+            elif not place[1]:
+                ready = self._dir_ready(place[0])
             else:
                 entry = self._st.overlay.entry(*place)
                 ready = self._dir_ready(place[0])
@@ -121,23 +163,89 @@ class Freezer:
             self._ready_dirs[dir_id] = ready
         return ready
 
-    def _is_gone(self, dir_id: int | None) -> bool:
-        """True of a directory that was removed here: no name leads to it."""
-        node = self._st.overlay.node(dir_id) if dir_id is not None else None
-        return dir_id is not None and (node is None or node.key is None)
+    def _is_removed(self, ref: SealRef) -> bool:
+        """True of a directory that was removed here behind this seal, which makes the engine know or move it."""
+        if ref.folder is None:
+            return False
+        node = self._st.overlay.node(ref.folder)
+        is_gone = node is None or node.key is None
+        return is_gone and (ref.op == MOVEDIR or self._st.view.row(ref.folder) is None)
 
-    def _below_gone(self, entry: Entry) -> bool:
-        """True if the removals of what was in a removed directory are in this round, or were sealed. Else the engine
-        would find the directory full, and show it again.
-        """
-        row = self._st.view.lookup(*entry.key)
-        if row is None or row.kind != DIR or self._st.place_of(row.id) != entry.key or not self._is_gone(row.id):
-            return True
-        folder = self._st.overlay.folder(row.id)
-        for below in list(folder.entries.values()) if folder is not None else ():
-            if not self._emit(below) or (below.seal_id is not None and below.gen != below.sealed_gen):
+    # ---- paths that are used again
+
+    def _above(self, left: Entry) -> Entry | None:
+        """What stands where a gone folder left a whiteout, if it is published itself: that takes the whiteout over."""
+        st = self._st
+        folder = st.gone.path_of(left.parent) if left.node is None and left.seal_id is None else None
+        entry = gone.live_entry(st, join_path(folder, left.name)) if folder is not None else None
+        return entry if entry is not None and entry is not left and gone.takes_over(entry) else None
+
+    def _may_take_over(self, entry: Entry, path: str) -> bool:
+        """False if something that gone folders left for this path is on its way, or a directory has still to leave."""
+        for left in self._left_at(entry, path):
+            if left.seal_id is not None or not self._dir_left(left, entry) or left.seal_id is not None:
                 return False
         return True
+
+    def _left_at(self, entry: Entry, path: str) -> list[Entry]:
+        st = self._st
+        if not st.gone:
+            return []
+        found = [left for left in st.gone.whiteouts_at(*split_path(path)) if left is not entry]
+        if self._apart is not None:
+            found = [left for left in found if not self._places.is_in(left.parent, self._apart)]
+        return found
+
+    def _dir_left(self, left: Entry, entry: Entry) -> bool:
+        """True if no directory has still to leave the name of `left` before `entry` may have it."""
+        node = self._st.overlay.node(left.moved_node) if left.moved_node is not None else None
+        return node is None or node.kind != DIR or node.id == entry.node or self._left_ready(left)
+
+    def _clear(self, path: str, node: Node | None) -> bool:
+        """Send off what was removed below `path`, which is to be absent (node None), a file, or a directory renamed to
+        there. False if some of that has to wait, and this change with it. Else the engine would find a full directory.
+        """
+        st = self._st
+        is_move = node is not None and node.kind == DIR
+        if node is not None and is_move and self._from_path(path, node) is None:
+            return True
+        for below, left in st.gone.whiteouts_below(path):
+            if is_move and node is not None:
+                if left.moved_node == node.id or self._places.is_in(left.parent, node.id):
+                    continue  # part of this rename, or removed in what moves
+                above = self._above(left)
+                if above is not None and self._dir_left(left, above) and left.seal_id is None:
+                    self._behind.append((node.id, below, left))
+                    continue
+            if not self._emit(left) and (node is None or not self._force(left)):
+                return False
+            if left.seal_id is not None and left.gen != left.sealed_gen:
+                return False
+            if is_move and node is not None:
+                self._freeze_apart(node.id, below, left)
+        return True
+
+    def _freeze_apart(self, dir_id: int, path: str, left: Entry) -> None:
+        """Freeze the removal of what is in the way of a directory, and nothing that moves with that."""
+        self._apart = dir_id
+        self._freeze_removal(path, left)
+        self._apart = None
+
+    def _freeze_in_front(self, dir_id: int, path: str, left: Entry) -> None:
+        """A whiteout that nothing has taken over in this round, though its directory's rename is in it."""
+        places = [place for place, item in enumerate(self.items) if item.ref.folder == dir_id and item.ref.from_path]
+        if places and left.seal_id is None:
+            self._freeze_apart(dir_id, path, left)
+            self.items.insert(places[0], self.items.pop())
+
+    def _force(self, left: Entry) -> bool:
+        """Emit a whiteout without the file that was moved away from there: the path is needed."""
+        node = self._st.overlay.node(left.moved_node) if left.moved_node is not None else None
+        if left.key in self._forced or (node is not None and node.kind == DIR):
+            return False
+        self._forced.add(left.key)
+        self._done.pop(left.key, None)
+        return self._emit(left)
 
     def _left_ready(self, entry: Entry) -> bool:
         """Let the node that left this name go first. True if it has, or never will."""
@@ -155,31 +263,31 @@ class Freezer:
     # ---- rows
 
     def _freeze(self, path: str, entry: Entry, node: Node) -> None:
+        if entry.moved_from is not None and entry.moved_from[0] == path:
+            entry.moved_from = None  # back again
         from_path = self._from_path(path, node) if node.kind == DIR else None
         item = self._item(MOVEDIR if from_path is not None else PUT, path, entry, node, from_path)
-        entry.seal_id, entry.sealed_gen, entry.moved_to = item.ref.seal_id, entry.gen, None
         item.ref.keys.append(entry.key)
+        self._take_over(item, entry, path)
+        entry.seal_id, entry.sealed_gen, entry.moved_to = item.ref.seal_id, entry.gen, None
         self._st.overlay.put_entry(entry)
         self._st.pending.pop(entry.key, None)
         self._free_left(item, path, node, from_path)
         if from_path is not None:
-            self._moves.append((from_path, path))
+            self._moves.append(gone.FolderSeal(node.id, from_path, path))
         elif entry.origin is not None:
             entry.origin = None
 
     def _from_path(self, path: str, node: Node) -> str | None:
         """Where the engine will have the directory when it comes to this row; None: there, or not known at all."""
-        try:
-            shown = self._st.view.path_of(node.id)
-        except NotFound:
-            return None
-        for old, new in self._moves:
-            if old is not None and (shown == old or is_below(shown, old)):
-                shown = new + shown[len(old) :]
+        shown = gone.path_behind(self._st, node.id, self._moves)
         return shown if shown != path else None
 
     def _free_left(self, item: SealItem, path: str, node: Node, from_path: str | None) -> None:
-        """The whiteouts the node has left: that of a moved directory is part of the move, the others go as removals."""
+        """The names the node has left: the whiteout of a moved directory is part of the move, others go as removals.
+
+        What stands there by now goes out by itself.
+        """
         st = self._st
         for key in sorted(st.left_by.get(node.id, ())):
             left = st.overlay.entry(*key)
@@ -189,11 +297,13 @@ class Freezer:
             if left.seal_id is not None:
                 continue
             left.moved_to = path
-            if from_path is not None and st.path_at(key) == from_path:
-                left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
-                item.ref.keys.append(key)
+            if from_path is not None and self._path_at(left) == from_path:
                 if left.node is None:
+                    left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
+                    item.ref.keys.append(key)
                     st.pending.pop(key, None)
+                else:
+                    left.last = None  # the rename leaves nothing there
             st.overlay.put_entry(left)
 
     def _add_lost(self, ino: int) -> None:
@@ -218,15 +328,15 @@ class Freezer:
                 node.layer.close()
         layer = node.layer
         seal_id = st.env.random_bytes(16)
+        known = self._known(entry, path) if entry is not None else Known(node.lost_seen, node.base, False)
         node.seal_id, node.sealed_gen = seal_id, node.gen
         node.first_write, node.last_seal = None, st.env.monotonic()
         node.interrupted = node.unflushed = False
         st.overlay.put_node(node)
         st.unshown.discard(node.id)
-        last = entry.last if entry is not None else node.base
-        ref = SealRef(seal_id, 0, path, op, layer.id if layer is not None else None, last, node.size)
+        ref = SealRef(seal_id, 0, path, op, layer.id if layer is not None else None, known.last, node.size)
         ref.node, ref.from_path = node.id, from_path
-        ref.moved_dir = node.id if op == MOVEDIR else None
+        ref.folder = node.id if node.kind == DIR else None
         ref.moved_from = entry.moved_from if entry is not None else None
         row = (
             op, path, from_path,
@@ -240,9 +350,9 @@ class Freezer:
             node.base,
             layer.id if layer is not None else None,
             layer.limit_below if layer is not None else None,
-            json_text(entry.seen if entry is not None else node.lost_seen),
-            last,
-            int(entry.resolved) if entry is not None else 0,
+            json_text(known.seen),
+            known.last,
+            int(known.resolved),
             json_text(ref.moved_from) if ref.moved_from is not None else None,
             None,
         )  # fmt: skip
@@ -256,18 +366,42 @@ class Freezer:
         if entry.seal_id is not None:
             return
         seal_id = st.env.random_bytes(16)
-        ref = SealRef(seal_id, 0, path, REMOVE, None, entry.last)
+        known = self._known(entry, path)
+        ref = SealRef(seal_id, 0, path, REMOVE, None, known.last)
         ref.keys.append(entry.key)
-        entry.seal_id, entry.sealed_gen = seal_id, entry.gen
-        st.overlay.put_entry(entry)
-        st.pending.pop(entry.key, None)
         nothing = (None,) * 13
         row = (
             REMOVE, path, None, *nothing[:1], "[]", *nothing[1:],
-            json_text(entry.seen), entry.last, int(entry.resolved), None, entry.moved_to,
+            json_text(known.seen), known.last, int(known.resolved), None, entry.moved_to,
         )  # fmt: skip
+        item = SealItem(ref, row, None)
+        self._take_over(item, entry, path)
+        entry.seal_id, entry.sealed_gen = seal_id, entry.gen
+        st.overlay.put_entry(entry)
+        st.pending.pop(entry.key, None)
         st.overlay.seals[seal_id] = ref
-        self.items.append(SealItem(ref, row, None))
+        self.items.append(item)
+
+    def _known(self, entry: Entry, path: str) -> "Known":
+        """What the row's seal says of the versions before: it takes over what gone folders left for this path. Which of
+        them is the older does not matter: those were removed here by the person, and this is what the person wants.
+        """
+        seen, last, resolved = entry.seen, entry.last, entry.resolved
+        for left in self._left_at(entry, path):
+            if last is None:
+                last = left.last
+            elif not set(left.seen).issubset(seen):
+                resolved = True  # to be published even if nothing else changed
+            seen, resolved = merge_seen(seen, left.seen), resolved or left.resolved
+        return Known(seen, last, resolved)
+
+    def _take_over(self, item: SealItem, entry: Entry, path: str) -> None:
+        """What gone folders left for this path goes with this seal."""
+        for left in self._left_at(entry, path):
+            left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
+            item.ref.keys.append(left.key)
+            self._st.overlay.put_entry(left)
+            self._st.pending.pop(left.key, None)
 
     def _dir_ids(self, dir_id: int) -> str:
         """The numbers of the folders down to and with `dir_id`, without the root, as JSON."""

@@ -1,5 +1,6 @@
 """Keepers: folders that shown has lost and that stay for what is below them here; rows of renumbered folders."""
 
+from fs.tree.gone import is_left
 from fs.tree.model import DIR, ROOT_ID, Entry, Invalidation, Node
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -72,47 +73,79 @@ def drop_settled(st: State) -> list[Invalidation]:
 
 def rehang(st: State, old_id: int, new_id: int) -> None:
     """The rows below a folder follow it to its new number. Where both have one of a name, that of the new number stands
-    there, and what was behind the other is published beside it.
+    there, and what was behind the other is published beside it; removals on their way stay.
     """
     folder = st.overlay.folder(old_id)
     for entry in list(folder.entries.values()) if folder is not None else ():
         other = st.overlay.entry(new_id, entry.name)
-        if other is not None:
+        if is_left(entry) and _is_done(st, entry):
+            continue  # there is nothing to hide, and what was moved there since shall show
+        if other is None:
+            _hang_up(st, entry, new_id)
+        else:
             _give_way(st, entry, other)
-            continue
-        waiting = st.pending.get(entry.key)
-        is_keeper = entry.key in st.keepers
-        is_gone_sibling = entry.key in st.siblings_gone
-        refs = [ref for ref in st.overlay.seals.values() if entry.key in ref.keys] if entry.seal_id is not None else []
-        old_key = entry.key
-        st.overlay.drop_entry(entry)
-        st.pending.pop(old_key, None)
-        st.keepers.discard(old_key)
-        st.siblings_gone.discard(old_key)
-        entry.parent = new_id
-        for ref in refs:
-            ref.keys = [entry.key if key == old_key else key for key in ref.keys]
-        if entry.moved_node is not None:
-            left = st.left_by.setdefault(entry.moved_node, set())
-            left.discard(old_key)
-            left.add(entry.key)
-        node = st.overlay.node(entry.node) if entry.node is not None else None
-        if node is not None:
-            node.key = entry.key
-        st.overlay.put_entry(entry)
-        if waiting is not None:
-            st.pending[entry.key] = waiting
-        if is_keeper:
-            st.keepers.add(entry.key)
-        if is_gone_sibling:
-            st.siblings_gone.add(entry.key)
-    st.overlay.set_attach(old_id, None)
+    if st.overlay.has_rows(old_id):  # removals on their way
+        st.overlay.set_attach(old_id, st.path_of(new_id))
+        st.gone.add(old_id)
+        st.gone.succeed(old_id, new_id)
+    else:
+        st.overlay.set_attach(old_id, None)
+        st.gone.discard(old_id)
     if st.overlay.has_rows(new_id) and st.overlay.node(new_id) is None:
         st.overlay.set_attach(new_id, st.path_of(new_id))
 
 
+def adopt(st: State, gone_id: int, new_id: int) -> None:
+    """A new folder stands at the path of a gone one: its whiteouts go there; those stay that are sealed as they are, or
+    whose name is taken, and follow it.
+    """
+    folder = st.overlay.folder(gone_id)
+    for entry in list(folder.entries.values()) if folder is not None else ():
+        is_sealed = entry.seal_id is not None and entry.gen == entry.sealed_gen
+        if is_left(entry) and not is_sealed and st.overlay.entry(new_id, entry.name) is None:
+            _hang_up(st, entry, new_id)
+    st.gone.succeed(gone_id, new_id)
+    st.detach_folder(gone_id)
+
+
+def _is_done(st: State, entry: Entry) -> bool:
+    """True if the row's present state was published, which is only to be noted."""
+    is_sealed = entry.seal_id is not None and entry.gen == entry.sealed_gen
+    return is_sealed and st.view.answer(entry.seal_id or b"") is not None
+
+
+def _hang_up(st: State, entry: Entry, parent: int) -> None:
+    """The row belongs to another folder from now on, under its name, which is free there."""
+    old_key = entry.key
+    waiting = st.pending.pop(old_key, None)
+    is_keeper, is_gone_sibling = old_key in st.keepers, old_key in st.siblings_gone
+    ref = st.overlay.seals.get(entry.seal_id) if entry.seal_id is not None else None
+    st.overlay.drop_entry(entry)
+    st.keepers.discard(old_key)
+    st.siblings_gone.discard(old_key)
+    entry.parent = parent
+    if ref is not None:
+        ref.keys = [entry.key if key == old_key else key for key in ref.keys]
+    if entry.moved_node is not None:
+        left = st.left_by.setdefault(entry.moved_node, set())
+        left.discard(old_key)
+        left.add(entry.key)
+    node = st.overlay.node(entry.node) if entry.node is not None else None
+    if node is not None:
+        node.key = entry.key
+    st.overlay.put_entry(entry)
+    if waiting is not None:
+        st.pending[entry.key] = waiting
+    if is_keeper:
+        st.keepers.add(entry.key)
+    if is_gone_sibling:
+        st.siblings_gone.add(entry.key)
+
+
 def _give_way(st: State, entry: Entry, other: Entry) -> None:
     """Nothing of `entry`, whose name `other` has taken, gets lost."""
+    if is_left(entry):
+        return  # it goes out with the other, or by itself, from where it is
     node = st.overlay.node(entry.node) if entry.node is not None else None
     path = st.path_at(other.key)
     for ref in st.overlay.seals.values():
@@ -120,9 +153,8 @@ def _give_way(st: State, entry: Entry, other: Entry) -> None:
             ref.keys.remove(entry.key)
     st.drop_entry(entry)
     if node is None:
-        other.add_seen(entry.seen)  # removed here by the user, whatever number the folder had then
-        st.put_entry(other)
-    elif node.kind == DIR:
+        return  # of a sibling
+    if node.kind == DIR:
         other_node = st.overlay.node(other.node) if other.node is not None else None
         node.key = None
         st.overlay.drop_node(node)
@@ -130,6 +162,7 @@ def _give_way(st: State, entry: Entry, other: Entry) -> None:
             rehang(st, node.id, other_node.id)
         elif st.overlay.has_rows(node.id):
             st.overlay.set_attach(node.id, path)
+            st.gone.add(node.id)
     else:
         node.key = None
         node.nameless = True

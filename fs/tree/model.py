@@ -242,7 +242,7 @@ class SealRef:
     moved_from: tuple[str, str] | None = None
     keys: list[Key] = field(default_factory=list)
     node: int | None = None
-    moved_dir: int | None = None  # of a movedir: the folder, even if it is removed here
+    folder: int | None = None  # of a put or movedir of a folder: its number, even if it is removed here
 
 
 def merge_seen(seen: tuple[str, ...], identities: Sequence[str]) -> tuple[str, ...]:

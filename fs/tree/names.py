@@ -213,16 +213,16 @@ def rmdir(st: State, parent: int, name: str) -> None:
     remember_place(st, ino)
     if isinstance(found, Entry):
         take_away(st, found)
+        st.forget_paths()  # what was renamed before is not: the paths of what was below it are those of before
     else:
         white_out(st, found)
-    st.forget_paths()
+        st.forget_path(ino)
     st.touch_dir(parent, st.env.now_ns())
 
 
 def remember_place(st: State, dir_id: int) -> None:
     """Whiteouts below a directory that goes away still have to know their paths, and who has it open what it was."""
-    if st.overlay.has_rows(dir_id):
-        st.overlay.set_attach(dir_id, st.path_of(dir_id))
+    st.gone.removed(dir_id)
     ino = st.inodes.number(dir_id)
     if ino in st.inodes.known:
         st.inodes.removed[ino] = attr(st, ino)._replace(nlink=0, ctime_ns=st.env.now_ns())
@@ -263,5 +263,8 @@ def leave(st: State, entry: Entry) -> None:
 
 def must_stay(st: State, entry: Entry) -> bool:
     """True if the removal of what is behind the row has something to hide or to publish."""
-    is_known = entry.last is not None or entry.seal_id is not None or entry.resolved or entry.moved_node is not None
-    return is_known or st.view.lookup(entry.parent, entry.name) is not None
+    if entry.last is not None or entry.seal_id is not None or entry.resolved or entry.moved_node is not None:
+        return True
+    if st.view.lookup(entry.parent, entry.name) is not None:
+        return True
+    return bool(st.gone) and bool(st.gone.whiteouts_at(st.path_of(entry.parent), entry.name))

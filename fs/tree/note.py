@@ -6,8 +6,10 @@ missing when the same answer is read again, and that is all there is to know.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 from fs.tree import keepers, siblings, whole
+from fs.tree.gone import hand_over
 from fs.tree.model import DIR, FILE, Entry, Invalidation, LocalTimes, Node, SealRef
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -74,6 +76,9 @@ class _Note:
         self._is_refused = answer.answer == "refused"
         self._is_queued = answer.answer == "queued"
         self._version = version_of(ref, answer)
+        self._seen: tuple[str, ...] = (
+            (self._version,) if self._version is not None else ()
+        )  # by all that share the seal
         node = st.overlay.node(ref.node) if ref.node is not None else None
         self._node = node if node is not None and node.seal_id == ref.seal_id else None
         self._is_node_as_sealed = self._node is not None and self._node.gen == self._node.sealed_gen
@@ -85,15 +90,20 @@ class _Note:
             self._settle_node(node)
         elif ref.layer is not None:  # nobody shows it any more, refused or not
             st.overlay.drop_file(ref.layer, remove=True)
-        for key in list(ref.keys):
-            entry = st.overlay.entry(*key)
-            if entry is not None and entry.seal_id == ref.seal_id:
-                found += self._settle_entry(entry)
+        held = [entry for key in ref.keys if (entry := st.overlay.entry(*key)) and entry.seal_id == ref.seal_id]
+        if ref.op != "movedir" and self._version is not None:
+            self._seen = tuple(dict.fromkeys([*(seen for entry in held for seen in entry.seen), self._version]))
+        for entry in held:
+            found += self._settle_entry(entry)
+        if ref.from_path is not None and self._is_queued:
+            hand_over(st, None, ref.from_path, st.view.dead_heads(ref.from_path))
         if node is not None and node.lost_path is not None and node.stored and node.key is None:
             self._settle_lost(node)
         if node is not None and self._is_queued:
             self._name_origin(node)
         st.overlay.drop_seal(ref.seal_id)
+        if ref.folder is not None:
+            st.forget_paths()
         return found
 
     # ---- the node
@@ -129,16 +139,26 @@ class _Note:
         st.noted_at[entry.key] = st.env.monotonic()
         if ref.op == "movedir" and entry.node != ref.node and entry.moved_to is not None:
             return self._settle_left(entry, is_as_sealed)
-        if self._is_queued and version is not None:
-            entry.add_seen([version])
+        if version is not None:
+            entry.add_seen(self._seen)
             entry.last = version
+            self._hand_over(entry, ref.path, self._seen)
         if entry.moved_from == ref.moved_from:
             entry.moved_from = None
         if not is_as_sealed:
             return self._stay(entry)
-        if ref.op == "movedir" and self._differs_from_shown(entry):
+        if ref.op == "movedir" and entry.node == ref.node and self._differs_from_shown(entry):
             return self._stay(entry)
         return self._drop(entry)
+
+    def _hand_over(self, entry: Entry, path: str, versions: Sequence[str]) -> None:
+        """What stands where the row was, when this was published, has seen it: the person knew of it."""
+        st = self._st
+        is_gone = bool(st.gone) and st.gone.path_of(entry.parent) is not None
+        if is_gone and entry.node is not None:
+            return  # a file whose folder was removed elsewhere: nobody here has removed it
+        if is_gone or st.path_at(entry.key) != path:
+            hand_over(st, entry, path, versions)
 
     def _differs_from_shown(self, entry: Entry) -> bool:
         """A renamed directory was published as shown had it: what was changed of itself goes out after that."""

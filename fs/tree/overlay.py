@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fs.tree.model import FILE, Entry, Folder, Key, LocalTimes, Node, SealRef
+from fs.tree.model import DIR, FILE, Entry, Folder, Key, LocalTimes, Node, SealRef
 from fs.tree.room import Room
 from fs.tree.rows import (
     ENTRY_COLUMNS,
@@ -85,10 +85,12 @@ class Overlay:
         self._attach = SmallTable("attach", ("dir_id", "path"), str, lambda path: (path,))
         self._owners = SmallTable("owner", ("id", "uid", "gid"), _owner, tuple)
         self._times = SmallTable("local_time", ("id", "mtime_ns", "ctime_ns", "version"), LocalTimes, tuple)
-        self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times)
+        self._gone = SmallTable("gone", ("dir_id", "parent", "name"), _place, tuple)
+        self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times, self._gone)
         self.attach = self._attach.rows
         self.owners = self._owners.rows
         self.times = self._times.rows
+        self.gone = self._gone.rows
         self._meta: dict[str, Any] = {}
         self._next: dict[str, int] = {}
         self._complete = False  # all rows are in memory
@@ -271,6 +273,10 @@ class Overlay:
     def set_times(self, row_id: int, times: LocalTimes | None) -> None:
         """Times of a shown row that only we know; None: shown knows better."""
         self._times.put(row_id, times)
+
+    def set_gone(self, dir_id: int, place: Key | None) -> None:
+        """Where a removed directory was (see the schema); None: no longer needed."""
+        self._gone.put(dir_id, place)
 
     def put_seal(self, row: tuple[Any, ...], ref: SealRef) -> None:
         """`row` in the order of SEAL_COLUMNS."""
@@ -461,12 +467,12 @@ class Overlay:
         self._next = {counter: int(self._meta[counter]) for counter in ("next_ino", "next_work")}
         for table in self._small:
             table.load(db)
-        for seal_id, number, path, op, layer, last, size, from_path, moved_from, node in db.execute(
-            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node FROM seal ORDER BY ord"
+        for seal_id, number, path, op, layer, last, size, from_path, moved_from, node, kind in db.execute(
+            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node, kind FROM seal ORDER BY ord"
         ):
             ref = SealRef(seal_id, number, path, op, layer, last, size or 0, from_path)
             ref.moved_from = decode_pair(moved_from) if moved_from else None
-            ref.moved_dir = node if op == "movedir" else None
+            ref.folder = node if kind == DIR else None
             self.seals[seal_id] = ref
         for parent, name, seal_id in db.execute("SELECT parent, name, seal_id FROM entry WHERE seal_id IS NOT NULL"):
             if seal_id in self.seals:
@@ -535,6 +541,10 @@ def remove_files(gone: list[str | int]) -> None:
 
 def _owner(uid: int, gid: int) -> tuple[int, int]:
     return uid, gid
+
+
+def _place(parent: int, name: str) -> Key:
+    return parent, name
 
 
 def _unused(nodes: Iterable[Node]) -> list[Node]:

@@ -43,6 +43,8 @@ def to_other_fleet_db(st: State) -> None:
         overlay.set_owner(row_id, None)
     for row_id in list(overlay.times):
         overlay.set_times(row_id, None)
+    for dir_id in list(overlay.gone):
+        overlay.set_gone(dir_id, None)
     _move_seals(st, numbers)
     st.forget_paths()
 
@@ -82,8 +84,8 @@ def _move_seals(st: State, numbers: dict[int, int]) -> None:
         ref.keys = [(numbers.get(parent, parent), name) for parent, name in ref.keys]
         if ref.node is not None:
             ref.node = numbers.get(ref.node, ref.node)
-        if ref.moved_dir is not None:
-            ref.moved_dir = numbers.get(ref.moved_dir, ref.moved_dir)
+        if ref.folder is not None:
+            ref.folder = numbers.get(ref.folder, ref.folder)
     rows = []
     for seal_id, node, dir_ids in st.overlay.seal_numbers():
         ids = [numbers.get(number, number) for number in _numbers.decode(dir_ids)]

@@ -99,6 +99,7 @@ def _recover_entries(st: State) -> None:
     for node in st.overlay.all_nodes():
         if node.id != 1 and st.overlay.entry_of(node) is None and node.lost_path is None:
             st.release_node(node)
+    st.gone.restore()
 
 
 def _remove_orphans(st: State, work_dir: Path) -> None:

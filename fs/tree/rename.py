@@ -8,6 +8,7 @@ shown has it elsewhere.
 import errno
 
 from fs.tree import siblings
+from fs.tree.gone import Places, folder_seals, is_at_or_below, path_behind
 from fs.tree.model import DIR, ROOT_ID, Entry, Node
 from fs.tree.names import (
     check_name,
@@ -23,6 +24,7 @@ from fs.tree.names import (
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
+from sync.core.paths import join_path
 from sync.state.rows import ShownRow
 
 Found = Entry | ShownRow
@@ -56,6 +58,7 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
     now_ns = st.env.now_ns()
     if kind == DIR:
         st.forget_paths()
+        _see_absent(st, ino)
     st.touch_dir(parent, now_ns)
     if new_parent != parent:
         st.touch_dir(new_parent, now_ns)
@@ -100,23 +103,60 @@ def _check_dir(
     becomes_local = st.is_local_name(new_parent, new_name, True)
     if becomes_local and not was_local:
         raise OSError(errno.EXDEV, "what is shared cannot move to a local-only name")
-    if isinstance(target, Entry) and _leads_back(st, target, ino):
+    if (isinstance(target, Entry) and _leads_back(st, target, ino)) or _crosses(st, ino, new_parent, new_name):
         raise OSError(errno.EXDEV, "directories cannot swap their names before the first move is published")
 
 
 def _leads_back(st: State, target: Entry, ino: int) -> bool:
-    """True if the directory that left `target` waits, maybe through others, for the name `ino` has in shown."""
-    origin = st.view.row(ino)
+    """True if the directory that left `target` waits, maybe through others, for the name the engine knows `ino` by."""
+    row = st.view.row(ino)
+    origins = {key for ref in st.overlay.seals.values() if ref.folder == ino for key in ref.keys}
+    if row is not None:
+        origins.add((row.parent, row.name))
     moved = target.moved_node
     for _ in range(len(st.left_by) + 1):
         node = st.overlay.node(moved) if moved is not None else None
         if node is None or node.key is None or node.kind != DIR:
             return False
-        if origin is not None and node.key == (origin.parent, origin.name):
+        if node.key in origins:
             return True
         entry = st.overlay.entry_of(node)
         moved = entry.moved_node if entry is not None else None
     return True
+
+
+def _crosses(st: State, ino: int, new_parent: int, new_name: str) -> bool:
+    """True if the directory would hang, or hold one that hangs, below a directory whose own move is not sealed and goes
+    to, or above, the place that the first one has still to leave: each move had to be published before the other.
+    """
+    waiting = [node_id for node_id in st.left_by if _is_move_open(st, node_id)]
+    if not waiting:
+        return False
+    seals, places = folder_seals(st), Places(st)
+    inside = [node_id for node_id in waiting if node_id != ino and places.is_in(node_id, ino)]
+    above = [(ino, join_path(st.path_of(new_parent), new_name))]
+    while new_parent != ROOT_ID:
+        if new_parent in waiting:
+            above.append((new_parent, st.path_of(new_parent)))
+        place = st.place_of(new_parent)
+        if place is None:
+            return False
+        new_parent = place[0]
+    for moved in (ino, *inside):
+        origin = path_behind(st, moved, seals)
+        if origin and any(folder != moved and is_at_or_below(origin, path) for folder, path in above):
+            return True
+    return False
+
+
+def _is_move_open(st: State, node_id: int) -> bool:
+    """True of a directory whose move is not sealed yet."""
+    node = st.overlay.node(node_id)
+    entry = st.overlay.entry_of(node) if node is not None and node.kind == DIR else None
+    if node is None or entry is None or entry.origin is None:
+        return False
+    ref = st.overlay.seals.get(node.seal_id) if node.seal_id is not None else None
+    return ref is None or ref.from_path is None or entry.key not in ref.keys
 
 
 def _move_sibling(st: State, row: ShownRow, target: Found | None, new_parent: int, new_name: str) -> None:
@@ -158,6 +198,31 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     if is_dir and was_local and not entry.local_only:
         st.forget_paths()
         _wake_below(st, node.id)
+
+
+def _see_absent(st: State, dir_id: int) -> None:
+    """What is new below the renamed directory has seen that its paths of now were absent, as it had of the old ones.
+
+    What shown has below it sees that when the rename is published.
+    """
+    dead = st.view.dead_heads_below(st.path_of(dir_id))
+    if not dead:
+        return
+    places = Places(st)
+    folders = [dir_id, *(other for other in st.overlay.attach if other != dir_id and places.is_in(other, dir_id))]
+    while folders:
+        parent = folders.pop()
+        folder = st.overlay.folder(parent)
+        for entry in list(folder.entries.values()) if folder is not None else ():
+            node = st.overlay.node(entry.node) if entry.node is not None else None
+            if node is None:
+                continue
+            if node.kind == DIR:
+                folders.append(node.id)
+            path = st.path_at(entry.key)
+            if entry.last is None and path in dead:
+                entry.add_seen(dead[path])
+                st.overlay.put_entry(entry)
 
 
 def _is_public(st: State, node: Node) -> bool:

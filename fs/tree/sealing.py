@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from fs.tree import keepers
 from fs.tree.freeze import Freezer, SealItem, unlayer
 from fs.tree.model import FILE, Ahead, Node
 from fs.tree.state import Pending, State
@@ -166,9 +167,26 @@ def finish(st: State, seal_round: SealRound) -> None:
                 left.moved_node = None
                 st.overlay.put_entry(left)
                 st.left_by.get(item.ref.node or 0, set()).discard(key)
+    if st.gone:
+        _adopt(st, seal_round)
     st.env.fault("tree.before_seal_commit")
     st.overlay.commit(full=True)
     st.env.fault("tree.after_seal_commit")
+
+
+def _adopt(st: State, seal_round: SealRound) -> None:
+    """What was removed with a folder, and did not go out, belongs to the new folder of that path from now on.
+
+    The engine is about to hang up there what it hides, and with that folder it will move.
+    """
+    for item in seal_round.items:
+        ref = item.ref
+        if ref.folder is None or ref.from_path is not None:
+            continue
+        if st.view.row(ref.folder) is None or st.view.path_of(ref.folder) == ref.path:
+            for dir_id in st.gone.at(ref.path):
+                if dir_id != ref.folder:
+                    keepers.adopt(st, dir_id, ref.folder)
 
 
 def abort(st: State, seal_round: SealRound) -> None:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from fs.tree.gone import GoneFolders
 from fs.tree.inodes import Inodes
 from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, LocalTimes, Node
 from fs.tree.overlay import Overlay
@@ -46,6 +47,7 @@ class State:
         self.keepers: set[Key] = set()
         self.unshown: set[int] = set()  # directories made here that no seal has named yet: nothing is shown in them
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
+        self.gone = GoneFolders(self)
         self.noted_at: dict[Pending, float] = {}
         self.named_rows: dict[int, ShownRow] | None = None  # while somebody was told ESTALE: see fs/tree/named.py
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
@@ -122,7 +124,7 @@ class State:
         if path is None:
             path = self._find_path(dir_id)
             if len(self._paths) >= PATHS_KEPT:
-                self.forget_paths()
+                self._paths = {ROOT_ID: ""}
             self._paths[dir_id] = path
         return path
 
@@ -132,6 +134,11 @@ class State:
     def forget_paths(self) -> None:
         """A directory was moved, made or lost."""
         self._paths = {ROOT_ID: ""}
+        self.gone.forget_paths()
+
+    def forget_path(self, dir_id: int) -> None:
+        """An empty directory was removed."""
+        self._paths.pop(dir_id, None)
 
     def _find_path(self, dir_id: int) -> str:
         key = self.place_of(dir_id)
@@ -231,6 +238,7 @@ class State:
         """Forget where a directory lies once nothing of ours is in it."""
         if dir_id in self.overlay.attach and not self.overlay.has_rows(dir_id) and self.overlay.node(dir_id) is None:
             self.overlay.set_attach(dir_id, None)
+            self.gone.discard(dir_id)
 
     def drop_entry(self, entry: Entry) -> None:
         """The row of a name goes; what becomes of its node is the caller's."""

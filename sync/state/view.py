@@ -52,6 +52,10 @@ _IDENTITY = "SELECT machine, seq, hash FROM version WHERE num = ?"
 _DEAD = (
     "SELECT v.machine, v.seq, v.hash FROM head AS h JOIN version AS v ON v.num = h.version WHERE h.path = ? AND h.dead"
 )
+_DEAD_BELOW = (
+    "SELECT h.path, v.machine, v.seq, v.hash FROM head AS h JOIN version AS v ON v.num = h.version"
+    " WHERE h.path > ? AND h.path < ? AND h.dead"
+)
 _FEED = "SELECT n, path, parent, name, id FROM feed WHERE n > ? ORDER BY n LIMIT ?"
 _TAKEN = "SELECT n, seal_id, answer, version, reason FROM taken"
 
@@ -230,6 +234,14 @@ class ShownView:
         with self._lock:
             rows = self._connection.execute(_DEAD, (path,)).fetchall()
             return sorted(identity_of(self._machines.id(machine), seq, digest) for machine, seq, digest in rows)
+
+    def dead_heads_below(self, path: str) -> dict[str, list[VersionId]]:
+        """Every path below a folder that has tombstones among its heads, with those."""
+        found: dict[str, list[VersionId]] = {}
+        with self._lock:
+            for below, machine, seq, digest in self._connection.execute(_DEAD_BELOW, (f"{path}/", f"{path}0")):
+                found.setdefault(below, []).append(identity_of(self._machines.id(machine), seq, digest))
+        return found
 
     def chunk_list(self, identity: str) -> tuple[list[ChunkId], list[int]]:
         """The chunks of a file and their sizes in bytes, in order.

@@ -96,6 +96,10 @@ class Transaction(Books):
 
     # ---- the tree
 
+    def derive(self) -> None:
+        """Bring shown up to date with what was inserted so far; FleetDb.view shows that from now on."""
+        self._derive()
+
     def move_dir(self, dir_id: int, old_path: str, new_path: str) -> None:
         """A shown directory was renamed here: its row and all below it keep their numbers.
 

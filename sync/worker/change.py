@@ -21,6 +21,7 @@ class Content(msgspec.Struct, frozen=True):
     chunk_sizes: list[int] = []
     chunk_pages: list[str] = []
     pages: list[tuple[ChunkId, bytes]] = []  # the bytes of chunk_pages where they were made here
+    requires: list[str] = []  # what a program must know to read it
 
     @staticmethod
     def of(manifest: Manifest) -> "Content":
@@ -31,6 +32,7 @@ class Content(msgspec.Struct, frozen=True):
             chunks=manifest.chunks,
             chunk_sizes=manifest.chunk_sizes,
             chunk_pages=manifest.chunk_pages,
+            requires=manifest.requires,
         )
 
 
@@ -81,6 +83,7 @@ class Change(msgspec.Struct, frozen=True):
     resolved: bool = False  # publish it even if nothing changed
     moved_from: PathVersion | None = None
     moved_to: str = ""
+    requires: Sequence[str] = ()  # of a folder or symlink that is renamed; a file's stand in its content
     seal_id: bytes | None = None
     place: NodePlace | None = None
     folder_rules: bool = False  # it comes from a plain folder, see decide.py
@@ -94,7 +97,8 @@ class Change(msgspec.Struct, frozen=True):
 class FolderMove(msgspec.Struct, frozen=True):
     """The rename of a shown directory: whatever shows under its NAME at that moment moves along, as one batch.
 
-    mode, mtime_ns, xattrs: of the folder, where its old name has no record. place: its number, which stays.
+    mode, mtime_ns, xattrs: of the folder, where its old name has no record. place: its number, which stays. seen: what
+    stood at the new name itself, and was removed or replaced.
     """
 
     old_path: str
@@ -104,6 +108,7 @@ class FolderMove(msgspec.Struct, frozen=True):
     xattrs: Mapping[str, str]
     place: NodePlace
     seal_id: bytes
+    seen: frozenset[VersionId] = frozenset()
 
 
 Batch = Sequence[Change] | FolderMove  # one transaction for every reader

@@ -31,9 +31,11 @@ from sync.worker.change import Answer, Batch, Change, Content, FolderMove, KeepS
 from sync.worker.context import Context
 from sync.worker.decide import Publish, Unchanged, decide, stands_beside
 from sync.worker.movedir import moved_changes, show_path
+from sync.worker.order import Held
 
 SEGMENT_RECORDS: Final = 20_000
 SEGMENT_BYTES: Final = 32 << 20  # of records; a sealed object holds 256 MiB at most
+_BEHIND: Final = "it comes behind a change that cannot be published"
 NO_CONTENT: Final = Content(0, "")  # of a folder, a symlink, a removal
 
 _Written = dict[str, tuple[Version, tuple[VersionId, ...]]]  # path -> its new version, and the heads against it
@@ -57,7 +59,8 @@ class _Refused(msgspec.Struct, frozen=True):
 class Committer:
     """One outbox transaction; `finish` queues what was added. Nothing added: nothing is queued."""
 
-    def __init__(self, context: Context, txn: Transaction) -> None:
+    def __init__(self, context: Context, txn: Transaction, refused: Held | None = None) -> None:
+        """refused: earlier changes of the mount that were refused; those that come behind them are, too."""
         self._context = context
         self._txn = txn
         self._db = context.db
@@ -66,6 +69,7 @@ class Committer:
         self._own_ids = context.db.own_ids
         self._now = int(context.env.now())
         self._first = self._next = context.db.next_seq
+        self._held = Held() if refused is None else refused.copy()
         self._lines: list[bytes] = []
         self._new_chunks: set[ChunkId] = set()
 
@@ -100,7 +104,10 @@ class Committer:
     # ---- batches
 
     def add_batch(self, batch: Batch) -> list[Answer]:
-        """One batch, answered in its order (a FolderMove: by one answer). MissingChunks: it cannot be published yet."""
+        """One batch, answered in its order (a FolderMove: by one answer), behind all that was added before.
+
+        MissingChunks: it cannot be published yet.
+        """
         if isinstance(batch, FolderMove):
             return [self._move_folder(batch)]
         answers: list[Answer] = []
@@ -111,7 +118,9 @@ class Committer:
     def _add_group(self, changes: Sequence[Change]) -> list[Answer]:
         """Changes of different paths; answers in their order."""
         self._txn.versions.load([change.path for change in changes])
-        decided = [self._decide(change) for change in changes]
+        return self._write_group([self._unless_held(change) for change in changes])
+
+    def _write_group(self, decided: Sequence[Publish | Unchanged | _Refused]) -> list[Answer]:
         publish = batch_order(
             [item for item in decided if isinstance(item, Publish)], lambda item: item.change.is_removal
         )
@@ -122,6 +131,16 @@ class Committer:
         for item in publish:
             versions[item.change.path] = self._write(item, batch, versions)
         return [self._answer(item, versions) for item in decided]
+
+    def _unless_held(self, change: Change) -> Publish | Unchanged | _Refused:
+        """Refused, too, if the change comes behind one of the mount's that was refused."""
+        if change.seal_id is not None and self._held.holds(change):
+            decided: Publish | Unchanged | _Refused = _Refused(change, _BEHIND)
+        else:
+            decided = self._decide(change)
+        if isinstance(decided, _Refused):
+            self._held.add(change)
+        return decided
 
     def _has_heads(self, path: str) -> bool:
         return bool(self._txn.versions.heads(path))
@@ -207,6 +226,7 @@ class Committer:
             mtime_ns=change.mtime_ns,
             target=change.target,
             xattrs=dict(change.xattrs),
+            requires=[*content.requires, *change.requires],
         )
         for page, data in content.pages:
             self._txn.add_page(page, data)
@@ -238,13 +258,21 @@ class Committer:
         self._txn.answer(seal_id, answer.outcome.value, version, answer.reason or None)
 
     def _move_folder(self, move: FolderMove) -> Answer:
+        """The whole of it or nothing: a thing below that cannot have its new path would be lost at the old one."""
+        self._txn.derive()
         try:
-            changes = moved_changes(self._db, move, self._txn.versions)
+            if self._held.holds(move):
+                raise BadInput(_BEHIND)
+            decided = [self._decide(change) for change in moved_changes(self._db, move, self._txn.versions)]
+            for item in decided:
+                if isinstance(item, _Refused):
+                    raise BadInput(f"{item.change.path}: {item.reason}")
             if move.place.node_id is not None:
                 self._txn.move_dir(move.place.node_id, move.old_path, move.new_path)
-            answers = self._add_group(changes)
+            answers = self._write_group(decided)
             answer = next(item for item in answers if item.path == move.new_path)
         except BadInput as error:
+            self._held.add(move)
             answer = Answer(move.new_path, Outcome.REFUSED, reason=error.message)
         self._take(move.seal_id, answer)
         return answer

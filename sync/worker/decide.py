@@ -1,14 +1,16 @@
 """Whether a change is published, and what it has seen: the rules of one path, against its heads of this moment.
 
 Seals bring what their entry had seen. To that come versions that this machine itself made of renames, of which the
-entry could not know the names: the entry hangs below the folder and has moved with it.
+entry could not know the names: the entry hangs below the folder and has moved with it. A removal that says where its
+thing went has not seen what came back from there.
 
 A plain folder brings the version of its last push or pull, or nothing, and three rules of its own: a live head that
 says the same already is enough; an absent NAME is seen as absent (its tombstones) unless somebody else removed what the
 folder still has; a folder is a change only if its mode or xattrs differ.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
@@ -95,12 +97,16 @@ def _seen(
     if change.sees_all:
         return tuple(heads)
     named = [version for identity in change.seen if (version := versions.find(identity)) is not None]
-    if change.seal_id is not None and heads:
-        named += _own_moves(heads, named, versions, machine_id)
+    renamed = heads
+    if change.moved_to:
+        known = {version.id for version in named}
+        renamed = [head for head in heads if not _came_back(head, change.moved_to, known, versions)]
+    if change.seal_id is not None and renamed:
+        named += _own_moves(renamed, named, versions, machine_id)
     is_absent = not any(head.is_live for head in heads)
     if change.folder_rules and is_absent and (not named or all(_machine_of(head) in own_ids for head in heads)):
         named += heads
-    return seen_at(change.path, named, heads)
+    return seen_at(change.path, named, renamed)
 
 
 def _own_moves(
@@ -123,17 +129,32 @@ def _own_moves(
 
 def _comes_from(head: Version, known: Collection[VersionId], versions: Versions) -> bool:
     """True if a chain of renames, the value unchanged, leads from one of `known` to head."""
+    return any(version.id in known for version in _moved_along(head, versions))
+
+
+def _came_back(head: Version, moved_to: str, known: Collection[VersionId], versions: Versions) -> bool:
+    """True if head is what a removal itself says that it moved away, to `moved_to`, back from there: that was later."""
+    if head.manifest.moved_from is None:
+        return False
+    for version in chain([head], _moved_along(head, versions)):
+        if version.id in known:
+            return False
+        if version.path == moved_to:
+            return True
+    return False
+
+
+def _moved_along(head: Version, versions: Versions) -> Iterator[Version]:
+    """The versions that renames, the value unchanged, have led from to head, the nearest first."""
     version: Version | None = head
     for _ in range(MOVES_MAX):
         origin = version.manifest.moved_from if version is not None else None
         if origin is None or not origin.version:
-            return False
+            return
         version = versions.find(origin.version)
         if version is None or version.manifest.value != head.manifest.value:
-            return False
-        if version.id in known:
-            return True
-    return False
+            return
+        yield version
 
 
 def _says_the_same(

@@ -76,6 +76,8 @@ def _rows_below(db: FleetDb, path: str) -> Iterable[tuple[str, ShownRow]]:
 
 def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
     seen, source = frozenset(item.seen), item.source
+    if item.path == move.new_path:
+        seen |= move.seen
     if source is None:
         return Change(
             item.path,
@@ -99,6 +101,7 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
         seen=seen,
         resolved=True,
         moved_from=item.moved_from,
+        requires=manifest.requires,
         place=place,
     )
 

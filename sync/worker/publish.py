@@ -25,6 +25,7 @@ from sync.worker.fork import repack, take_new_identity
 from sync.worker.journals import JournalReader
 from sync.worker.layers import LayerIngest
 from sync.worker.lost import note_damaged
+from sync.worker.order import Held
 from sync.worker.ownjournal import OwnJournal
 from sync.worker.threads import run_to_end
 
@@ -89,12 +90,17 @@ class Publisher:
                 self.context.problems.report(ProblemKind.PENDING, self.context.store.url, error.message)
 
     async def commit(
-        self, packed_as: str, packs: list[FinishedPack], batches: Sequence[Batch], note: Note | None
+        self,
+        packed_as: str,
+        packs: list[FinishedPack],
+        batches: Sequence[Batch],
+        note: Note | None,
+        refused: Held | None,
     ) -> Published:
         """The part behind the packs. packed_as: the machine_id whose packs they are. See Publication.commit."""
         async with self.context.journal_lock:
             await self._check_locked()
-            answers = await self._queue(packed_as, packs, batches, note)
+            answers = await self._queue(packed_as, packs, batches, note, refused)
             try:
                 await self._drain_locked()
             except (StoreAway, NoSpace, ReadOnly, NotAuthorised) as error:
@@ -103,7 +109,12 @@ class Publisher:
             return Published(answers, None)
 
     async def _queue(
-        self, packed_as: str, packs: list[FinishedPack], batches: Sequence[Batch], note: Note | None
+        self,
+        packed_as: str,
+        packs: list[FinishedPack],
+        batches: Sequence[Batch],
+        note: Note | None,
+        refused: Held | None,
     ) -> list[list[Answer]]:
         context = self.context
         while True:
@@ -112,16 +123,18 @@ class Publisher:
                 packs, packed_as = await self._pack_again(machine_id, packs, packed_as), machine_id
             context.env.fault("publish.before_outbox")
             try:
-                answers = await run_to_end(context.env, self._commit, packs, batches, note)
+                answers = await run_to_end(context.env, self._commit, packs, batches, note, refused)
             except MissingChunks as missing:
                 packs = [*packs, *await self._bring(machine_id, missing.chunks)]
                 continue
             context.env.fault("publish.after_outbox")
             return answers
 
-    def _commit(self, packs: Sequence[FinishedPack], batches: Sequence[Batch], note: Note | None) -> list[list[Answer]]:
+    def _commit(
+        self, packs: Sequence[FinishedPack], batches: Sequence[Batch], note: Note | None, refused: Held | None
+    ) -> list[list[Answer]]:
         with self.context.db.transaction(full=True) as txn:
-            committer = Committer(self.context, txn)
+            committer = Committer(self.context, txn, refused)
             committer.add_packs(packs)
             answers = [committer.add_batch(batch) for batch in batches]
             if note is not None:
@@ -244,17 +257,20 @@ class Publication:
         """Nothing of what was packed since the last commit is wanted any more."""
         await self._packs.take_back()
 
-    async def commit(self, batches: Sequence[Batch], note: Note | None = None) -> Published:
+    async def commit(
+        self, batches: Sequence[Batch], note: Note | None = None, *, refused: Held | None = None
+    ) -> Published:
         """Publish these batches with what was packed; afterwards a new run of packing begins.
 
-        Every change is answered, in order. note: writes more in the very transaction of the outbox. What is raised was
-        before the outbox, and nothing is queued; a store that fails behind it is told by `pending`.
+        Every change is answered, in order. note: writes more in the very transaction of the outbox. refused: see
+        Committer. What is raised was before the outbox, and nothing is queued; a store that fails behind it is told by
+        `pending`.
         """
         packs = await self._packs.finish()
         packed_as, writer = self._packed_as, self._packs
         self._packed_as, self._packs = self._publisher.new_packs()
         try:
-            return await self._publisher.commit(packed_as, packs, batches, note)
+            return await self._publisher.commit(packed_as, packs, batches, note, refused)
         except NoSpace:
             await writer.take_back()
             raise

@@ -1,4 +1,8 @@
-"""Publishes what the mount has sealed: replays tree.db's log of seals, round by round; no running mount is needed."""
+"""Publishes what the mount has sealed: replays tree.db's log of seals, round by round; no running mount is needed.
+
+A round goes out as a whole, in one transaction and, as a rule, one segment: a path that is used again is never absent
+in between, and a folder that moves is never in two halves.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -26,7 +30,7 @@ from sync.worker.change import (
 from sync.worker.content import check_size
 from sync.worker.context import Context, ProblemKind
 from sync.worker.large import LARGE, UNPUBLISHABLE, LargeFiles
-from sync.worker.order import Held
+from sync.worker.order import Held, in_order
 from sync.worker.publish import Publication, Publisher
 
 ANSWERS_MAX: Final = 1_000_000  # the engine prunes what the mount has noted
@@ -63,13 +67,20 @@ class SealWorker:
         """
         async with self._lock:
             # Answers before rows: a row whose answer the mount has noted in between is gone then, not published again.
-            seals = self._tree.seals(self._answered())
-            self._large.keep(seals)
-            answered, held = 0, Held()
+            answers = self._answers()
+            seals = self._tree.seals()
+            self._large.keep([seal for seal in seals if seal.seal_id not in answers])
+            answered, held, refused = 0, Held(), Held()
             for _, round_seals in groupby(seals, key=lambda seal: seal.round):
-                for step in _steps(list(round_seals)):
-                    if ready := self._ready(step, held):
-                        answered += await self._publish(ready)
+                waiting: list[Seal] = []
+                for seal in round_seals:
+                    if seal.seal_id not in answers:
+                        waiting.append(seal)
+                    elif answers[seal.seal_id] == Outcome.REFUSED.value:
+                        refused.add(seal)
+                packing = {seal.seal_id for seal in waiting if self._is_packing(seal)}
+                if ready := in_order(waiting, packing, held):
+                    answered += await self._publish(ready, held, refused)
             if self._reported:
                 await self._context.env.run_io(self._clear_settled)
             return answered
@@ -81,41 +92,42 @@ class SealWorker:
         async with self._packing:
             return await self._large.pack_next()
 
-    def _ready(self, step: Sequence[Seal], held: Held) -> list[Seal]:
-        """What can go out now; the others are held, and what must not go before them."""
-        waiting: set[bytes] = set()
-        for seal in sorted(step, key=lambda seal: seal.op == "remove"):  # those wait for what they were moved to
-            if held.holds(seal) or self._is_packing(seal):
-                held.add(seal)
-                waiting.add(seal.seal_id)
-        return [seal for seal in step if seal.seal_id not in waiting]
-
     def _is_packing(self, seal: Seal) -> bool:
         """True of a large file that is not packed yet. One that was removed meanwhile needs no packing."""
         return self._large.is_waiting(seal) and not self._tree.is_removed(seal.seal_id)
 
     def has_work(self) -> bool:
         """True if a seal waits for its answer, or if something was reported that may have been settled."""
-        return bool(self._reported or self._tree.seals(self._answered()))
+        return bool(self._reported or self._tree.seals(self._answers()))
 
-    def _answered(self) -> set[bytes]:
-        return {taken.seal_id for taken in self._context.db.view.taken_after(0, ANSWERS_MAX)}
+    def _answers(self) -> dict[bytes, str]:
+        return {taken.seal_id: taken.answer for taken in self._context.db.view.taken_after(0, ANSWERS_MAX)}
 
-    async def _publish(self, step: Sequence[Seal]) -> int:
-        """One batch: a folder's rename, or everything between two of them."""
-        if step[0].op == "movedir":
-            published = await self._publisher.publish([_folder_move(step[0])])
-            self._tell(published.answers[0])
-            return 1
+    async def _publish(self, seals: Sequence[Seal], held: Held, refused: Held) -> int:
+        """One round, or what can go out of it: the number of answers.
+
+        held: what has to wait, without an answer. refused: what was refused; those behind it are as well. Both grow.
+        """
+        count = 0
         async with self._publisher.begin() as publication:
-            refused: list[Seal] = []
             try:
-                changes = _changes(await publication.ingest_layers([self._change(seal) for seal in step]))
+                batches = [await publication.ingest_layers(self._batch(step)) for step in _steps(seals)]
             except (*_UNPUBLISHABLE, OSError):
-                changes, refused = await self._one_by_one(step, publication)
-            published = await publication.commit([changes])
-        self._tell(published.answers[0])
-        return len(published.answers[0]) + len(refused)
+                batches, count = await self._one_by_one(seals, publication, held)
+            if not batches:
+                return count
+            published = await publication.commit(batches, refused=refused)
+        for batch, answers in zip(batches, published.answers, strict=True):
+            self._tell(answers)
+            changes: Sequence[Change | FolderMove] = [batch] if isinstance(batch, FolderMove) else batch
+            for change, answer in zip(changes, answers, strict=True):
+                if answer.outcome is Outcome.REFUSED:
+                    refused.add(change)
+            count += len(answers)
+        return count
+
+    def _batch(self, step: Sequence[Seal]) -> Batch:
+        return _folder_move(step[0]) if step[0].op == "movedir" else [self._change(seal) for seal in step]
 
     def _tell(self, answers: Sequence[Answer]) -> None:
         """What could not be published, and what can be again."""
@@ -125,33 +137,50 @@ class SealWorker:
             else:
                 self._clear(answer.path)
 
-    async def _one_by_one(self, step: Sequence[Seal], publication: Publication) -> tuple[list[Change], list[Seal]]:
-        """(those that can be published, the overtaken ones that were refused). The others are reported.
+    async def _one_by_one(self, seals: Sequence[Seal], publication: Publication, held: Held) -> tuple[list[Batch], int]:
+        """(the batches of those that can be published, how many others were answered). The rest is reported.
 
-        What a removal has moved to a place that cannot be published stays where it was: nobody is to lose sight of it.
+        What was moved to a place that cannot be published stays where it was: nobody is to lose sight of it.
         """
-        ready: dict[bytes, Sequence[Change]] = {}
-        failed: list[tuple[Seal, TcfsError]] = []
-        for seal in step:
+        changes, failed = await self._try_each(seals, publication)
+        known = [seal for seal in seals if seal.op == "movedir" or seal.seal_id in changes or seal.seal_id in failed]
+        free = in_order(known, set(failed), held)
+        count = 0
+        for seal in known:
+            error = failed.get(seal.seal_id)
+            if error is not None:
+                is_settled = self._is_settled(seal, error)
+                count += is_settled
+                if not is_settled or isinstance(error, TooLarge):
+                    self._report(seal.path, error.message, error.hint or _HINT_CONTENT)
+            elif seal not in free:
+                self._report(seal.path, "it waits for what cannot be published", _HINT_CONTENT)
+        return [
+            _folder_move(step[0]) if step[0].op == "movedir" else [changes[seal.seal_id] for seal in step]
+            for step in _steps(free)
+        ], count
+
+    async def _try_each(
+        self, seals: Sequence[Seal], publication: Publication
+    ) -> tuple[dict[bytes, Change], dict[bytes, TcfsError]]:
+        """(changes with their contents, what fails), by seal_id. Neither: the mount has noted the seal meanwhile."""
+        changes: dict[bytes, Change] = {}
+        failed: dict[bytes, TcfsError] = {}
+        for seal in seals:
+            if seal.op == "movedir":
+                continue
             try:
-                ready[seal.seal_id] = _changes(await publication.ingest_layers([self._change(seal)]))
+                (changes[seal.seal_id],) = _changes(await publication.ingest_layers([self._change(seal)]))
             except FileNotFoundError:
                 if self._is_layer_lost(seal):
-                    failed.append((seal, NotFound(f"the local bytes of {seal.path} are gone: {self._layer(seal)}")))
+                    reason = f"the local bytes of {seal.path} are gone: {self._layer(seal)}"
+                    failed[seal.seal_id] = NotFound(reason)
             except OSError as broken:
                 reason = f"the local bytes of {seal.path} cannot be read: {self._layer(seal)}: {broken.strerror}"
-                failed.append((seal, TcfsError(reason)))
+                failed[seal.seal_id] = TcfsError(reason)
             except _UNPUBLISHABLE as broken:
-                failed.append((seal, broken))
-        refused = [seal for seal, error in failed if self._is_settled(seal, error)]
-        for seal, error in failed:
-            if seal not in refused or isinstance(error, TooLarge):
-                self._report(seal.path, error.message, error.hint or _HINT_CONTENT)
-        stuck = {seal.path for seal, _ in failed}
-        for seal in step:
-            if seal.op == "remove" and seal.moved_to in stuck and ready.pop(seal.seal_id, None) is not None:
-                self._report(seal.path, f"it went to {seal.moved_to}, which cannot be published", _HINT_CONTENT)
-        return [change for seal in step for change in ready.get(seal.seal_id, ())], refused
+                failed[seal.seal_id] = broken
+        return changes, failed
 
     def _is_settled(self, seal: Seal, error: TcfsError) -> bool:
         """Nobody needs the state that this seal froze any more, and what came after it cannot be sealed before its
@@ -236,12 +265,12 @@ class SealWorker:
     def _clear_settled(self) -> None:
         """What was reported and is not changed here any more: published since, renamed, removed, given up."""
         dirty = {item.path for item in self._tree.dirty(self._context.db.view.path_of)}
-        for path in self._reported - dirty - {seal.path for seal in self._tree.seals(self._answered())}:
+        for path in self._reported - dirty - {seal.path for seal in self._tree.seals(self._answers())}:
             self._clear(path)
 
 
 def _steps(seals: Sequence[Seal]) -> Iterator[list[Seal]]:
-    """Runs that go out as one batch each: what a folder's rename moves must be shown before it."""
+    """Runs that are one batch each: what a folder's rename moves must be shown before it."""
     run: list[Seal] = []
     for seal in seals:
         if seal.op == "movedir":
@@ -272,6 +301,7 @@ def _folder_move(seal: Seal) -> FolderMove:
         xattrs=seal.xattrs,
         place=_place(seal),
         seal_id=seal.seal_id,
+        seen=frozenset(seal.seen),
     )
 
 

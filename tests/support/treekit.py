@@ -314,7 +314,14 @@ class Machine:
         assert seal.from_path is not None
         place = NodePlace(seal.node, seal.dir_ids, seal.ctime_ns or 0, seal.uid, seal.gid)
         move = FolderMove(
-            seal.from_path, seal.path, seal.mode or 0, seal.mtime_ns or 0, seal.xattrs, place, seal.seal_id
+            seal.from_path,
+            seal.path,
+            seal.mode or 0,
+            seal.mtime_ns or 0,
+            seal.xattrs,
+            place,
+            seal.seal_id,
+            frozenset(seal.seen),
         )
         with self.db.transaction() as txn:
             changes = moved_changes(self.db, move, txn.versions)

@@ -1,0 +1,118 @@
+"""A person's commands on a machine, and what a plain file system would hold after them."""
+
+import errno
+from collections.abc import Callable, Iterator
+
+from treekit import Machine
+
+Files = dict[str, bytes | None]  # rel_path -> content; None: a directory
+
+
+class Shell:
+    """Runs commands on a machine and on `files`, which holds what they must show. `between`: after each system call."""
+
+    def __init__(self, machine: Machine, between: Callable[[], object] = lambda: None) -> None:
+        self.machine = machine
+        self.files: Files = {}
+        self.between = between
+
+    def run(self, script: str) -> None:
+        """Commands, one a line or with ';' between: mkdir, rmdir, echo TEXT FILE, mv [-T], rm, rm -rf."""
+        for line in script.replace(";", "\n").splitlines():
+            if words := line.split():
+                self._command(words)
+
+    def _command(self, words: list[str]) -> None:
+        match words:
+            case ["mkdir", path]:
+                self.mkdir(path)
+            case ["rmdir", path]:
+                self.rmdir(path)
+            case ["echo", text, path]:
+                self.write(path, text)
+            case ["rm", "-rf", path]:
+                self.remove_tree(path)
+            case ["rm", path]:
+                self.unlink(path)
+            case ["mv", "-T", old, new]:
+                self.move(old, new)
+            case ["mv", *olds, new]:
+                for old in self._glob(olds):
+                    self.move(old, f"{new}/{old.rpartition('/')[2]}" if self.is_dir(new) else new)
+            case _:
+                raise AssertionError(f"no such command: {words}")
+
+    def _glob(self, patterns: list[str]) -> Iterator[str]:
+        for pattern in patterns:
+            if pattern.endswith("/*"):
+                yield from sorted(f"{pattern[:-2]}/{name}" for name in self.names(pattern[:-2]))
+            else:
+                yield pattern
+
+    # ---- system calls
+
+    def mkdir(self, path: str) -> None:
+        self.machine.mkdir(path)
+        self.files[path] = None
+        self.between()
+
+    def rmdir(self, path: str) -> None:
+        self.machine.rmdir(path)
+        del self.files[path]
+        self.between()
+
+    def write(self, path: str, text: str) -> None:
+        self.machine.write(path, text.encode())
+        self.files[path] = text.encode()
+        self.between()
+
+    def unlink(self, path: str) -> None:
+        self.machine.unlink(path)
+        del self.files[path]
+        self.between()
+
+    def rename(self, old: str, new: str) -> None:
+        """OSError, with nothing changed, where the machine refuses it."""
+        self.machine.rename(old, new)
+        moved = {path: self.files.pop(path) for path in list(self.files) if path == old or path.startswith(f"{old}/")}
+        self.files.pop(new, None)
+        self.files |= {new + path[len(old) :]: content for path, content in moved.items()}
+        self.between()
+
+    def move(self, old: str, new: str) -> None:
+        """As mv: what the machine will not rename is copied."""
+        try:
+            self.rename(old, new)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            if self.is_dir(new):
+                self.rmdir(new)
+            self.copy(old, new)
+            self.remove_tree(old)
+
+    def copy(self, old: str, new: str) -> None:
+        content = self.files[old]
+        if content is not None:
+            self.write(new, content.decode())
+            return
+        self.mkdir(new)
+        for name in sorted(self.names(old)):
+            self.copy(f"{old}/{name}", f"{new}/{name}")
+
+    def remove_tree(self, path: str) -> None:
+        if not self.is_dir(path):
+            self.unlink(path)
+            return
+        for name in sorted(self.names(path)):
+            self.remove_tree(f"{path}/{name}")
+        self.rmdir(path)
+
+    # ---- what is there
+
+    def names(self, folder: str) -> list[str]:
+        prefix = f"{folder}/" if folder else ""
+        return [p[len(prefix) :] for p in self.files if p.startswith(prefix) and "/" not in p[len(prefix) :]]
+
+    def is_dir(self, path: str) -> bool:
+        return path in self.files and self.files[path] is None
