@@ -80,10 +80,10 @@ class Freezer:
                 del self._done[key]
             for key in late:
                 self.add(key)
-        for dir_id, path, left in self._behind:
-            self._freeze_in_front(dir_id, path, left)
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
             self._freeze_removal(path, entry)
+        for dir_id, path, left in self._behind:
+            self._freeze_in_front(dir_id, path, left)
         return self.items
 
     # ---- order
@@ -195,6 +195,9 @@ class Freezer:
         if self._apart is not None:
             found = [left for left in found if not self._places.is_in(left.parent, self._apart)]
         return found
+
+    def _free_at(self, entry: Entry, path: str) -> list[Entry]:
+        return [left for left in self._left_at(entry, path) if left.seal_id is None]
 
     def _dir_left(self, left: Entry, entry: Entry) -> bool:
         """True if no directory has still to leave the name of `left` before `entry` may have it."""
@@ -387,7 +390,7 @@ class Freezer:
         them is the older does not matter: those were removed here by the person, and this is what the person wants.
         """
         seen, last, resolved = entry.seen, entry.last, entry.resolved
-        for left in self._left_at(entry, path):
+        for left in self._free_at(entry, path):
             if last is None:
                 last = left.last
             elif not set(left.seen).issubset(seen):
@@ -397,7 +400,7 @@ class Freezer:
 
     def _take_over(self, item: SealItem, entry: Entry, path: str) -> None:
         """What gone folders left for this path goes with this seal."""
-        for left in self._left_at(entry, path):
+        for left in self._free_at(entry, path):
             left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
             item.ref.keys.append(left.key)
             self._st.overlay.put_entry(left)

@@ -202,13 +202,10 @@ def takes_over(entry: Entry) -> bool:
 
 
 def hand_over(st: "State", left: Entry | None, path: str, versions: Sequence[str]) -> None:
-    """`versions`, the last one last, were published at `path` by a row that is not there any more: what stands there
-    now has seen them.
-    """
+    """`versions` were published at `path` by a row that is not there any more: what stands there now has seen them."""
     entry = live_entry(st, path)
-    if entry is not None and entry is not left and versions and not entry.is_resolved_sibling:
+    if entry is not None and entry is not left and not entry.is_resolved_sibling:
         entry.add_seen(versions)
-        entry.last = entry.last or versions[-1]
         st.put_entry(entry)
 
 

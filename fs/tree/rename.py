@@ -8,6 +8,7 @@ shown has it elsewhere.
 import errno
 
 from fs.tree import siblings
+from fs.tree.depth import check_depth
 from fs.tree.gone import Places, folder_seals, is_at_or_below, path_behind
 from fs.tree.model import DIR, ROOT_ID, Entry, Node
 from fs.tree.names import (
@@ -32,7 +33,7 @@ Found = Entry | ShownRow
 
 def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *, noreplace: bool = False) -> None:
     """As rename(2): what stands at the new name is replaced. NotFound, AlreadyExists (noreplace), NotEmpty, ReadOnly
-    for a sibling at the new name; OSError EXDEV where only copying can do it.
+    for a sibling at the new name; OSError EXDEV where only copying can do it, ENAMETOOLONG also for what is below.
     """
     check_parent(st, new_parent)
     check_name(st, new_parent, new_name)
@@ -51,6 +52,7 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
     _check_target(st, source, kind, target_found, new_parent, new_name)
     if kind == DIR:
         _check_dir(st, ino, source, target, new_parent, new_name)
+        check_depth(st, ino, st.path_of(ino), join_path(st.path_of(new_parent), new_name))
     if isinstance(source, ShownRow) and source.sibling:
         _move_sibling(st, source, target, new_parent, new_name)
     else:
@@ -201,9 +203,9 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
 
 
 def _see_absent(st: State, dir_id: int) -> None:
-    """What is new below the renamed directory has seen that its paths of now were absent, as it had of the old ones.
+    """What is below the renamed directory has seen that its paths of now were absent, as it had of the old ones.
 
-    What shown has below it sees that when the rename is published.
+    What has no row of its own sees that when the rename is published.
     """
     dead = st.view.dead_heads_below(st.path_of(dir_id))
     if not dead:
@@ -220,7 +222,7 @@ def _see_absent(st: State, dir_id: int) -> None:
             if node.kind == DIR:
                 folders.append(node.id)
             path = st.path_at(entry.key)
-            if entry.last is None and path in dead:
+            if path in dead:
                 entry.add_seen(dead[path])
                 st.overlay.put_entry(entry)
 

@@ -56,6 +56,7 @@ _DEAD_BELOW = (
     "SELECT h.path, v.machine, v.seq, v.hash FROM head AS h JOIN version AS v ON v.num = h.version"
     " WHERE h.path > ? AND h.path < ? AND h.dead"
 )
+_LONGEST_BELOW = "SELECT max(length(CAST(path AS BLOB))) FROM head WHERE path > ? AND path < ? AND NOT dead"
 _FEED = "SELECT n, path, parent, name, id FROM feed WHERE n > ? ORDER BY n LIMIT ?"
 _TAKEN = "SELECT n, seal_id, answer, version, reason FROM taken"
 
@@ -242,6 +243,10 @@ class ShownView:
             for below, machine, seq, digest in self._connection.execute(_DEAD_BELOW, (f"{path}/", f"{path}0")):
                 found.setdefault(below, []).append(identity_of(self._machines.id(machine), seq, digest))
         return found
+
+    def longest_below(self, path: str) -> int:
+        """Bytes of the longest path below a folder that is not only tombstones; 0 if there is none."""
+        return int(self._one(_LONGEST_BELOW, f"{path}/", f"{path}0")[0] or 0)
 
     def chunk_list(self, identity: str) -> tuple[list[ChunkId], list[int]]:
         """The chunks of a file and their sizes in bytes, in order.

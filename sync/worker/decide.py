@@ -62,6 +62,8 @@ def decide(
         equal = _says_the_same(change, here, heads, last)
         if equal is not None:
             return Unchanged(change, equal.id)
+    if change.is_removal and any(version.is_live for version in seen if version in heads):
+        return Publish(change, seen)
     before = shown if shown is not None else state_of(last.manifest) if last is not None else None
     if compare_three(before, here, change.resolved) is Decision.UNCHANGED and not _overrides(change, last, heads):
         return Unchanged(change, last.id if last is not None else None)
