@@ -156,9 +156,15 @@ class _Note:
         st = self._st
         is_gone = bool(st.gone) and st.gone.path_of(entry.parent) is not None
         if is_gone and entry.node is not None:
-            return  # a file whose folder was removed elsewhere: nobody here has removed it
-        if is_gone or st.path_at(entry.key) != path:
+            return  # it is hidden by what others have done
+        if is_gone or self._path_of(entry) != path:
             hand_over(st, entry, path, versions)
+
+    def _path_of(self, entry: Entry) -> str | None:
+        try:
+            return self._st.path_at(entry.key)
+        except NotFound:
+            return None
 
     def _differs_from_shown(self, entry: Entry) -> bool:
         """A renamed directory was published as shown had it: what was changed of itself goes out after that."""
@@ -216,7 +222,7 @@ class _Note:
         st = self._st
         node.key = None
         if node.kind == DIR:
-            self._leave_dir(node, row)
+            self._leave_dir(entry, node, row if row is not None and row.kind == DIR else None)
         value = self._value(row)
         node.value, node.seen = value, entry.seen
         st.overlay.drop_node(node)
@@ -252,7 +258,7 @@ class _Note:
         except NotFound:
             return 0
 
-    def _leave_dir(self, node: Node, row: ShownRow | None) -> None:
+    def _leave_dir(self, entry: Entry, node: Node, row: ShownRow | None) -> None:
         """A directory without a row of its own: its times stay as they were, its rows below still find their path."""
         st = self._st
         if row is not None and (node.mtime_ns > row.mtime_ns or node.ctime_ns > row.ctime_ns):
@@ -263,6 +269,9 @@ class _Note:
             st.overlay.set_attach(row.id, st.view.path_of(row.id))
         elif not st.overlay.has_rows(node.id):
             st.overlay.set_attach(node.id, None)
+        elif row is None:  # something else has its name by now
+            st.overlay.set_attach(node.id, st.path_at(entry.key))
+            st.gone.add(node.id)
 
     def _keep_owner(self, node: Node, row: ShownRow) -> None:
         """What was nothing to publish shown does not know either: the owner, and when that was changed."""

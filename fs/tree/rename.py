@@ -128,26 +128,31 @@ def _leads_back(st: State, target: Entry, ino: int) -> bool:
 
 
 def _crosses(st: State, ino: int, new_parent: int, new_name: str) -> bool:
-    """True if the directory would hang, or hold one that hangs, below a directory whose own move is not sealed and goes
-    to, or above, the place that the first one has still to leave: each move had to be published before the other.
+    """True if the directory would hang, or hold one that hangs, below one that cannot come to its place before the
+    first has left that: each would have to be published before the other.
+
+    A renamed directory needs its place, and all below that, to be left; a new one just its place.
     """
     waiting = [node_id for node_id in st.left_by if _is_move_open(st, node_id)]
     if not waiting:
         return False
     seals, places = folder_seals(st), Places(st)
     inside = [node_id for node_id in waiting if node_id != ino and places.is_in(node_id, ino)]
-    above = [(ino, join_path(st.path_of(new_parent), new_name))]
+    new_path = join_path(st.path_of(new_parent), new_name)
+    above = [(ino, new_path, path_behind(st, ino, seals) is not None)]
     while new_parent != ROOT_ID:
-        if new_parent in waiting:
-            above.append((new_parent, st.path_of(new_parent)))
+        node = st.overlay.node(new_parent)
+        if node is not None and node.key is not None:
+            above.append((new_parent, st.path_of(new_parent), new_parent in waiting))
         place = st.place_of(new_parent)
         if place is None:
             return False
         new_parent = place[0]
     for moved in (ino, *inside):
         origin = path_behind(st, moved, seals)
-        if origin and any(folder != moved and is_at_or_below(origin, path) for folder, path in above):
-            return True
+        for folder, path, is_move in above if origin is not None else ():
+            if folder != moved and (is_at_or_below(origin or "", path) if is_move else origin == path):
+                return True
     return False
 
 
