@@ -2,7 +2,8 @@
 
 After everything has settled: all machines agree; a content that was written and never knowingly replaced or removed
 stands, under NAME or as a sibling; one that was knowingly replaced or removed stands nowhere; nothing is left dirty;
-every invariant holds.
+every invariant holds. Where a folder belongs to one machine alone, its person's last word stands, and there is no
+sibling: nobody else has said anything.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 from worldkit import World, WorldMachine
 
-from sync.core.errors import TcfsError
+from fs.tree.model import DIR
+from sync.core.errors import AlreadyExists, NotEmpty, NotFound, TcfsError
 from sync.env import Crash
 from sync.worker.large import LARGE
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.logs_trouble
 
 PATHS = ["a", "b", "d/x", "d/y", "e/x", "e/y"]
 DIRS = ["d", "e"]
+IN_THE_WAY = (AlreadyExists, NotEmpty, NotFound, FileExistsError, NotADirectoryError, IsADirectoryError)
 POINTS = ["publish.before_outbox", "publish.after_outbox", "publish.after_segment_put", "publish.after_head_put"]
 
 
@@ -37,12 +40,16 @@ class History:
         default_factory=set
     )  # said again by removing its sibling: it may stand after all
 
+    now: dict[str, str | None] = field(default_factory=dict)  # the last word of whoever said anything
+
     def write(self, path: str, text: str, over: str | None) -> None:
+        self.now[path] = text
         self.written.setdefault(path, set()).add(text)
         self.below[path, text] = self._closure(path, over)
         self.replaced.setdefault(path, set()).update(self.below[path, text])
 
     def remove(self, path: str, over: str | None) -> None:
+        self.now[path] = None
         self.replaced.setdefault(path, set()).update(self._closure(path, over))
 
     def _closure(self, path: str, text: str | None) -> set[str]:
@@ -60,7 +67,8 @@ class Schedule:
                     machine.mkdir(folder)
         self.world.settle()
         self.history = History()
-        self.paths = self.rnd.choice((PATHS, ["a"], ["a", "b"], ["a", "d/x"]))
+        self.paths = self.rnd.choice((PATHS, ["a"], ["a", "b"], ["a", "d/x"], PATHS[2:]))
+        self.is_owned = self.paths == PATHS[2:]  # d is the first machine's, e the second's
         self.serial = 0
         self.trace: list[str] = []
 
@@ -72,15 +80,129 @@ class Schedule:
 
     def path(self, m: WorldMachine) -> str:
         """A path whose folder is there."""
-        path = self.rnd.choice(self.paths)
+        path = self.rnd.choice([path for path in self.paths if self.may_change(m, path)] or ["own"])
         folder = path.rpartition("/")[0]
+        if folder and self.is_file(m, folder):
+            self.remove_file(m, folder)
         if folder and not m.exists(folder):
             m.mkdir(folder)
         return path
 
+    def may_change(self, m: WorldMachine, path: str) -> bool:
+        return not self.is_owned or dict(zip(DIRS, self.machines, strict=False)).get(path.partition("/")[0]) is m
+
+    def folder(self, m: WorldMachine) -> str | None:
+        """A folder that is there, to be taken away or replaced."""
+        found = [folder for folder in DIRS if self.may_change(m, folder) and m.exists(folder)]
+        return self.rnd.choice([folder for folder in found if not self.is_file(m, folder)] or [None])
+
+    def is_file(self, m: WorldMachine, path: str) -> bool:
+        return m.exists(path) and m.attr(path).kind != DIR
+
+    def text_at(self, m: WorldMachine, path: str) -> str | None:
+        folder = path.rpartition("/")[0]
+        is_there = (not folder or (m.exists(folder) and not self.is_file(m, folder))) and self.is_file(m, path)
+        return m.text(path) if is_there else None
+
+    def remove_file(self, m: WorldMachine, path: str) -> None:
+        over = m.text(path)
+        m.unlink(path)
+        self.history.remove(path, over)
+
+    def remove_tree(self, m: WorldMachine, folder: str) -> None:
+        """As rm -rf; siblings go with the rest."""
+        for path in [path for path in PATHS if path.startswith(f"{folder}/")]:
+            if m.exists(path):
+                self.remove_file(m, path)
+            while siblings := self.siblings(m, path):
+                self.remove_file_beside(m, path, siblings[0])
+        m.rmdir(folder)
+
+    def write_new(self, m: WorldMachine, path: str) -> None:
+        if m.exists(path) and not self.is_file(m, path):
+            return  # others have made a folder there
+        over, text = self.text_at(m, path), self.text()
+        m.write(path, text.encode())
+        self.history.write(path, text, over)
+
+    def maybe_publish(self, m: WorldMachine) -> None:
+        if self.rnd.random() < 0.3:
+            self.rnd.choice((m.seal, m.publish, m.step))()
+
+    # ---- folders whose paths are used again
+
+    def op_rebuild(self, m: WorldMachine) -> None:
+        folder = self.folder(m)
+        if folder is None:
+            return
+        self.maybe_publish(m)
+        self.remove_tree(m, folder)
+        self.maybe_publish(m)
+        if not m.exists(folder):
+            m.mkdir(folder)
+        for name in self.rnd.sample("xy", self.rnd.choice((1, 2))):
+            self.write_new(m, f"{folder}/{name}")
+
+    def op_replace(self, m: WorldMachine) -> None:
+        """Another folder, made before, takes the name."""
+        folder, other = self.folder(m), f"new-{m.name}"
+        if folder is None or m.exists(other):
+            return
+        m.mkdir(other)
+        texts = {name: self.text() for name in self.rnd.sample("xy", self.rnd.choice((1, 2)))}
+        for name, text in texts.items():
+            m.write(f"{other}/{name}", text.encode())
+        self.maybe_publish(m)
+        self.remove_tree(m, folder)
+        self.maybe_publish(m)
+        self.take_name(m, other, folder)
+        for name, text in texts.items():
+            self.history.write(f"{folder}/{name}", text, None)
+
+    def op_move_through(self, m: WorldMachine) -> None:
+        """What is in a folder goes to a new one, which takes its name: all is as before."""
+        folder, other = self.folder(m), f"new-{m.name}"
+        if folder is None or m.exists(other) or any(self.siblings(m, path) for path in PATHS):
+            return
+        m.mkdir(other)
+        self.maybe_publish(m)
+        texts = {name: m.text(f"{folder}/{name}") or "" for name in m.names(folder)}
+        for name, text in texts.items():
+            m.rename(f"{folder}/{name}", f"{other}/{name}")
+            self.history.kept.add((f"{folder}/{name}", text))
+        self.maybe_publish(m)
+        try:
+            m.rmdir(folder)
+            self.maybe_publish(m)
+            self.take_name(m, other, folder)
+        except IN_THE_WAY:
+            for name, text in texts.items():
+                self.history.remove(f"{folder}/{name}", text)
+            raise
+
+    def take_name(self, m: WorldMachine, other: str, folder: str) -> None:
+        try:
+            m.rename(other, folder)
+        except OSError as error:  # it has to wait for another move: mv would copy
+            assert error.errno == errno.EXDEV
+            m.mkdir(folder)
+            for name in m.names(other):
+                m.rename(f"{other}/{name}", f"{folder}/{name}")
+            m.rmdir(other)
+
+    def op_other_kind(self, m: WorldMachine) -> None:
+        """A file where a folder was; the next who needs the folder makes it again."""
+        folder = self.folder(m)
+        if folder is not None:
+            self.remove_tree(m, folder)
+            self.maybe_publish(m)
+            self.write_new(m, folder)
+
     def op_move_folder(self, m: WorldMachine) -> None:
         """What lies below moves as it is shown; it was written at its new place and removed from the old."""
         old, new = self.rnd.sample(DIRS, 2)
+        if self.is_owned or self.is_file(m, old) or self.is_file(m, new):
+            return
         if not m.exists(old) or (m.exists(new) and m.names(new)):
             return
         moved = {name: text for name in "xy" if (text := m.text(f"{old}/{name}")) is not None}
@@ -140,14 +262,17 @@ class Schedule:
     def op_remove_sibling(self, m: WorldMachine) -> None:
         path = self.path(m)
         for name in self.siblings(m, path)[:1]:
-            text, kept = m.text(name), m.text(path)
-            m.unlink(name)
-            self.history.remove(path, text)
-            if kept is not None and text is not None:
-                self.history.kept.add((path, kept))
-                self.history.below.setdefault((path, kept), set()).update(
-                    {text} | self.history.below.get((path, text), set())
-                )
+            self.remove_file_beside(m, path, name)
+
+    def remove_file_beside(self, m: WorldMachine, path: str, name: str) -> None:
+        text, kept = m.text(name), m.text(path)
+        m.unlink(name)
+        self.history.remove(path, text)
+        if kept is not None and text is not None:
+            self.history.kept.add((path, kept))
+            self.history.below.setdefault((path, kept), set()).update(
+                {text} | self.history.below.get((path, text), set())
+            )
 
     # ---- processes
 
@@ -177,7 +302,7 @@ class Schedule:
 
     def siblings(self, m: WorldMachine, path: str) -> list[str]:
         folder, _, name = path.rpartition("/")
-        if folder and not m.exists(folder):
+        if folder and (not m.exists(folder) or self.is_file(m, folder)):
             return []
         prefix = f"{folder}/" if folder else ""
         return [prefix + n for n in m.names(folder) if n.startswith(f"{name}.") and n.endswith(".conflict")]
@@ -185,7 +310,7 @@ class Schedule:
     def run(self, steps: int) -> None:
         weights = {
             "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2,
-            "remove_sibling": 3, "move_folder": 2,
+            "remove_sibling": 3, "move_folder": 2, "rebuild": 3, "replace": 3, "move_through": 2, "other_kind": 1,
             "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
         }  # fmt: skip
         names = list(weights)
@@ -193,12 +318,13 @@ class Schedule:
             machine = self.rnd.choice(self.machines)
             name = self.rnd.choices(names, [weights[n] for n in names])[0]
             self.trace.append(f"{machine.name} {name}")
-            getattr(self, f"op_{name}")(machine)
+            with contextlib.suppress(*IN_THE_WAY):
+                getattr(self, f"op_{name}")(machine)  # what others have made there meanwhile is in the way
 
     def verify(self) -> None:
         self.world.settle()
         self.world.verify()
-        for path in self.paths:
+        for path in dict.fromkeys([*self.paths, *DIRS]):
             written = self.history.written.get(path, set())
             replaced = set(self.history.replaced.get(path, set()))
             replaced -= {text for text in replaced if (path, text) in self.history.kept}
@@ -212,8 +338,13 @@ class Schedule:
                 assert not lost, f"lost on {machine.name} at {path}: {_short(lost)}"
                 assert not back, f"came back on {machine.name} at {path}: {_short(back)}"
 
+        for machine in self.machines if self.is_owned else ():
+            for path in PATHS[2:]:
+                assert machine.text(path) == self.history.now.get(path), f"{path} on {machine.name}"
+            assert not [name for name in machine.walk() if name.endswith(".conflict")], machine.name
+
     def found(self, machine: WorldMachine, path: str) -> set[str | None]:
-        return {machine.text(path), *(machine.text(n) for n in self.siblings(machine, path))} - {None}
+        return {self.text_at(machine, path), *(machine.text(name) for name in self.siblings(machine, path))} - {None}
 
     def close(self) -> None:
         self.world.close()

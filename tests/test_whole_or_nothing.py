@@ -1,0 +1,238 @@
+"""What belongs together goes out together, or stays: a rename with all that is below it, a thing and its old name."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_versions import Journal
+from worldkit import World, WorldMachine
+
+from fs.tree import rename
+from sync.core.manifest import Kind
+from sync.core.paths import PATH_MAX
+from sync.state.tree.reader import layer_path
+from sync.worker.context import ProblemKind
+
+pytestmark = pytest.mark.logs_trouble
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def yoga(world: World) -> WorldMachine:
+    return world.machine("yoga")
+
+
+@pytest.fixture
+def bates(world: World, yoga: WorldMachine) -> WorldMachine:
+    return world.machine("bates")
+
+
+def make_deep(machine: WorldMachine, top: str, length: int) -> str:
+    """A file with a path of `length` bytes below the folder `top`."""
+    path = top
+    while length - len(path) > 252:
+        path += "/" + "p" * 250
+        machine.mkdir(path)
+    path += "/" + "f" * (length - len(path) - 1)
+    machine.write(path, b"deep")
+    return path
+
+
+def refused(machine: WorldMachine) -> list[str]:
+    problems = machine.context.problems.current()
+    return [problem.subject for problem in problems if problem.kind is ProblemKind.REFUSED]
+
+
+# ---- renames of folders
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_folder_is_not_renamed_if_a_path_below_would_be_too_long(
+    world: World, yoga: WorldMachine, bates: WorldMachine, is_shared: bool
+) -> None:
+    yoga.mkdir("d")
+    deep = make_deep(yoga, "d", PATH_MAX - 10)
+    if is_shared:
+        world.settle()
+    with pytest.raises(OSError, match=os.strerror(errno.ENAMETOOLONG)) as raised:
+        yoga.rename("d", "d" * 12)
+    assert raised.value.errno == errno.ENAMETOOLONG
+    assert yoga.text(deep) == "deep"
+    yoga.rename("d", "e" * 11)
+    world.settle()
+    world.verify()
+    assert bates.text("e" * 11 + deep[1:]) == "deep"
+
+
+def test_a_folder_moved_deeper_with_one_moved_into_it(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.mkdir("d"), yoga.mkdir("below")
+    deep = make_deep(yoga, "d", PATH_MAX - 10)
+    world.settle()
+    yoga.rename("d", "below/d")
+    with pytest.raises(OSError, match=os.strerror(errno.ENAMETOOLONG)):
+        yoga.rename("below", "below-all-of-that")
+    world.settle()
+    world.verify()
+    assert bates.text(f"below/{deep}") == "deep"
+
+
+def test_a_rename_that_cannot_be_as_a_whole_is_none(
+    world: World, yoga: WorldMachine, bates: WorldMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has learned of a deep file that the mount had not seen when the folder was renamed."""
+    yoga.mkdir("d")
+    yoga.write("d/x", b"one")
+    world.settle()
+    monkeypatch.setattr(rename, "check_depth", lambda *place: None)
+    deep = make_deep(bates, "d", PATH_MAX)
+    bates.publish()
+    yoga.rename("d", "longer")
+    yoga.write("longer/new", b"two")
+    yoga.unlink("longer/x")
+    yoga.seal()
+    yoga.learn()
+    yoga.work()
+    assert refused(yoga) == ["longer", "longer/new", "longer/x"]
+    yoga.note(), bates.learn()
+    assert bates.text("d/x") == "one"
+    assert bates.text(deep) == "deep"
+    assert not bates.exists("longer")
+    assert sorted(yoga.names("longer")) == ["new", "p" * 250]
+    yoga.rename("longer", "e")
+    world.settle()
+    world.verify()
+    assert [machine.names("e") for machine in world.machines] == [["new", "p" * 250]] * 2
+    assert bates.text("e" + deep[1:]) == "deep"
+    assert not bates.exists("d")
+    assert refused(yoga) == []
+
+
+def test_what_came_behind_a_refused_rename_in_a_later_round(
+    world: World, yoga: WorldMachine, bates: WorldMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yoga.mkdir("d")
+    deep = make_deep(yoga, "d", PATH_MAX)
+    world.settle()
+    monkeypatch.setattr(rename, "check_depth", lambda *place: None)
+    yoga.rename("d", "longer")
+    yoga.seal()
+    yoga.work()
+    yoga.write("longer/new", b"two")
+    yoga.seal()
+    yoga.work()
+    assert refused(yoga) == ["longer", "longer/new"]
+    yoga.note(), yoga.feed(), bates.learn()
+    assert yoga.text("longer/new") == "two"
+    assert not bates.exists("longer")
+    yoga.rename("longer", "e")
+    world.settle()
+    world.verify()
+    assert bates.text("e/new") == "two"
+    assert bates.text("e" + deep[1:]) == "deep"
+
+
+# ---- contents that cannot be read
+
+
+def break_layer(machine: WorldMachine, path: str) -> Path:
+    """The sealed bytes of a file cannot be read any more; where they are now."""
+    (seal,) = [seal for seal in machine.tree_reader.seals() if seal.path == path and seal.layer is not None]
+    layer = layer_path(machine.paths.work_dir, seal.layer or 0)
+    kept = layer.with_suffix(".kept")
+    layer.rename(kept)
+    layer.mkdir()
+    return kept
+
+
+def mend(kept: Path) -> None:
+    layer = kept.with_suffix("")
+    layer.rmdir()
+    kept.rename(layer)
+
+
+def test_an_unreadable_file_keeps_its_old_name_elsewhere(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    """Also where the removal of that is sealed later, and that of the folder around it."""
+    yoga.mkdir("d")
+    yoga.write("d/f", b"one")
+    world.settle()
+    yoga.rename("d/f", "g")
+    yoga.patch("g", 0, b"two")
+    seal_round = yoga.tree.seal_begin(["g"])
+    seal_round.sync()
+    yoga.tree.seal_finish(seal_round)
+    yoga.rmdir("d")
+    yoga.seal()
+    kept = break_layer(yoga, "g")
+    yoga.work()
+    assert refused(yoga) == ["g"]
+    yoga.note(), yoga.feed(), bates.learn(), bates.feed()
+    assert yoga.names() == ["g"]
+    assert bates.text("d/f") == "one"
+    mend(kept)
+    world.settle()
+    world.verify()
+    assert [machine.walk() for machine in world.machines] == [{"g": b"two"}] * 2
+    assert refused(yoga) == []
+
+
+def test_a_folder_with_an_unreadable_file_in_it_keeps_its_name(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/kept", b"kept")
+    world.settle()
+    yoga.write("d/new", b"new")
+    yoga.seal()
+    kept = break_layer(yoga, "d/new")
+    yoga.rename("d", "e")
+    yoga.write("other", b"other")
+    yoga.seal()
+    yoga.work()
+    yoga.note(), yoga.feed(), bates.learn()
+    assert bates.text("d/kept") == "kept"
+    assert bates.text("other") == "other"
+    assert yoga.text("e/kept") == "kept"
+    mend(kept)
+    world.settle()
+    world.verify()
+    assert [machine.walk() for machine in world.machines] == [
+        {"e": None, "e/kept": b"kept", "e/new": b"new", "other": b"other"}
+    ] * 2
+
+
+# ---- what a version requires
+
+
+def test_a_rename_keeps_what_reading_requires(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    cole = Journal("cole")
+    lines = [
+        cole.write(path, content, requires=["magic"], **fields)
+        for path, content, fields in (
+            ("f", "", {}),
+            ("d/x", "", {}),
+            ("d/l", None, {"kind": Kind.SYMLINK, "target": "x"}),
+        )
+    ]
+    for machine in world.machines:
+        with machine.db.transaction() as txn:
+            for line, version in lines:
+                txn.insert_version(line, version)
+        machine.feed()
+    yoga.rename("f", "g")
+    yoga.rename("d", "e")
+    yoga.tree.setattr(yoga.ino("e/x"), mode=0o600)
+    world.settle()
+    world.verify()
+    for path in ("g", "e/x", "e/l"):
+        (head,) = bates.db.heads(path)
+        assert head.manifest.requires == ["magic"], path
