@@ -202,7 +202,7 @@ class Freezer:
     def _dir_left(self, left: Entry, entry: Entry) -> bool:
         """True if no directory has still to leave the name of `left` before `entry` may have it."""
         node = self._st.overlay.node(left.moved_node) if left.moved_node is not None else None
-        return node is None or node.kind != DIR or node.id == entry.node or self._left_ready(left)
+        return node is None or not self._must_leave(node) or node.id == entry.node or self._left_ready(left)
 
     def _clear(self, path: str, node: Node | None) -> bool:
         """Send off what was removed below `path`, which is to be absent (node None), a file, or a directory renamed to
@@ -242,9 +242,9 @@ class Freezer:
             self.items.insert(places[0], self.items.pop())
 
     def _force(self, left: Entry) -> bool:
-        """Emit a whiteout without the file that was moved away from there: the path is needed."""
+        """Emit a whiteout without what was moved away from there: the path is needed."""
         node = self._st.overlay.node(left.moved_node) if left.moved_node is not None else None
-        if left.key in self._forced or (node is not None and node.kind == DIR):
+        if left.key in self._forced or (node is not None and self._must_leave(node)):
             return False
         self._forced.add(left.key)
         self._done.pop(left.key, None)
@@ -259,9 +259,13 @@ class Freezer:
             entry.moved_node = None
             st.overlay.put_entry(entry)
             return True
-        if entry.node is not None and node.kind != DIR:
-            return True  # two files: neither needs the other's old name
+        if entry.node is not None and not self._must_leave(node):
+            return True  # neither needs the other's old name
         return self._emit(target)
+
+    def _must_leave(self, node: Node) -> bool:
+        """True of a directory that the engine knows: what takes its name comes behind its rename."""
+        return node.kind == DIR and (node.seal_id is not None or self._st.view.row(node.id) is not None)
 
     # ---- rows
 

@@ -118,7 +118,7 @@ def _leads_back(st: State, target: Entry, ino: int) -> bool:
     moved = target.moved_node
     for _ in range(len(st.left_by) + 1):
         node = st.overlay.node(moved) if moved is not None else None
-        if node is None or node.key is None or node.kind != DIR:
+        if node is None or node.key is None or node.kind != DIR or not _is_public(st, node):
             return False
         if node.key in origins:
             return True
