@@ -21,6 +21,7 @@ pytestmark = pytest.mark.logs_trouble
 
 FOLDERS, FILES = ("d", "e", "t"), ("x", "y")
 POINTS = ["publish.before_outbox", "publish.after_outbox", "publish.after_segment_put", "publish.after_head_put"]
+MOUNT_POINTS = ["tree.after_freeze", "tree.before_seal_commit", "tree.after_seal_commit", "note.before_commit"]
 DEPTH = 3
 
 
@@ -220,6 +221,7 @@ class OneWriter:
             "seal some": (3, self.seal_some),
             "crash engine": (1, self.crash_engine),
             "crash mount": (1, self.crash_mount),
+            "crash mount in between": (1, self.crash_in_between),
         }
         name = self.rnd.choices(list(steps), [weight for weight, _ in steps.values()])[0]
         self.say(f"    {name}")
@@ -243,6 +245,26 @@ class OneWriter:
             self.machine.release(file)
         self.machine.tree.commit()
         self.machine.crash_mount()
+
+    def crash_in_between(self) -> None:
+        """The mount dies while it seals, or takes note; what it had frozen may have been saved half."""
+        m, point, is_saved = self.machine, self.rnd.choice(MOUNT_POINTS), self.rnd.random() < 0.5
+        for file in list(m.files):
+            m.release(file)
+        m.tree.commit()
+
+        def die() -> None:
+            m._env.hooks.clear()
+            if is_saved:
+                m.tree.commit()
+            raise Crash(point)
+
+        m._env.hooks[point] = die
+        with contextlib.suppress(Crash):
+            m.seal()
+            m.note()
+        m._env.hooks.clear()
+        m.crash_mount()
 
     # ----
 
