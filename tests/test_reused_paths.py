@@ -157,3 +157,43 @@ def test_what_the_person_did_is_what_everybody_shows(world: World, sequence: str
     world.verify()
     assert yoga.walk() == shell.files
     assert bates.walk() == shell.files
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_renamed_folder_keeps_its_content_when_fleet_db_is_lost(world: World, is_new: bool, is_sealed: bool) -> None:
+    yoga, bates = world.machine("yoga"), world.machine("bates")
+    shell = Shell(yoga)
+    shell.run("mkdir d; echo 1 d/x; echo 1 d/y")
+    if is_new:
+        yoga.seal(), yoga.work()
+    else:
+        world.settle()
+    shell.run("mv d e; echo 2 e/y")
+    yoga.note()
+    if is_sealed:
+        yoga.seal()
+    yoga.tree.commit()
+    yoga.lose_fleet_db()
+    assert yoga.walk() == shell.files
+    world.settle()
+    world.verify()
+    assert [machine.walk() for machine in (yoga, bates)] == [shell.files] * 2
+
+
+def test_two_folders_of_one_path_when_fleet_db_is_lost(world: World) -> None:
+    """One that was removed, and the one that was made there, are the same for the new fleet.db."""
+    yoga, bates = world.machine("yoga"), world.machine("bates")
+    shell = Shell(yoga)
+    shell.run("mkdir d; echo 1 d/x; echo 1 d/y")
+    world.settle()
+    shell.run("rm -rf d; mkdir d; echo 2 d/x")
+    yoga.seal(), yoga.work()
+    shell.run("echo 3 d/x; echo 3 d/z; rm -rf d; mkdir d; echo 4 d/x")
+    yoga.tree.commit()
+    yoga.lose_fleet_db()
+    assert yoga.text("d/x") == "4"
+    world.settle()
+    world.verify()
+    for machine in (yoga, bates):  # what was published before the loss may be a conflict now
+        assert b"4" in [content for path, content in machine.walk().items() if path.startswith("d/x")]

@@ -10,6 +10,7 @@ import msgspec
 from fs.tree import keepers
 from fs.tree.model import DIR, ROOT_ID, Entry
 from fs.tree.state import State
+from sync.core.paths import join_path
 
 _numbers = msgspec.json.Decoder(list[int])
 
@@ -26,16 +27,22 @@ def to_other_fleet_db(st: State) -> None:
             numbers[dir_id] = row.id
         else:
             orphans[dir_id] = path
+    for entry in entries:  # renamed here, and not yet published
+        row = st.view.resolve_path(entry.origin) if entry.origin is not None and entry.node is not None else None
+        if row is not None and row.kind == DIR and row.id not in numbers.values():
+            numbers[entry.node or 0] = row.id
     for node in nodes:
         if node.id not in numbers and (node.id % 2 == 0 or st.view.row(node.id) is not None):
             numbers[node.id] = overlay.new_ino()
     for dir_id in orphans:
         numbers.setdefault(dir_id, overlay.new_ino())
     _move_nodes(st, numbers)
-    _move_entries(st, entries, numbers)
-    for dir_id, path in list(overlay.attach.items()):
+    attached = dict(overlay.attach)
+    for dir_id in attached:
         overlay.set_attach(dir_id, None)
+    for dir_id, path in attached.items():
         overlay.set_attach(numbers[dir_id], path)
+    _move_entries(st, entries, numbers)
     for dir_id in orphans:
         if overlay.node(numbers[dir_id]) is None:
             keepers.keep(st, numbers[dir_id])
@@ -70,18 +77,36 @@ def _move_nodes(st: State, numbers: dict[int, int]) -> None:
 def _move_entries(st: State, entries: list[Entry], numbers: dict[int, int]) -> None:
     for entry in entries:
         st.overlay.drop_entry(entry)
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: entry.node is None):
         entry.parent = numbers.get(entry.parent, entry.parent)
         if entry.node is not None:
             entry.node = numbers.get(entry.node, entry.node)
         if entry.moved_node is not None:
             entry.moved_node = numbers.get(entry.moved_node, entry.moved_node)
-        st.overlay.put_entry(entry)
+        other = st.overlay.entry(*entry.key)
+        if other is None:
+            st.overlay.put_entry(entry)
+        elif entry.node is None:  # two folders that were at one path one after the other are one now
+            other.add_seen(entry.seen)
+        else:
+            _lose_name(st, entry)
+
+
+def _lose_name(st: State, entry: Entry) -> None:
+    """Another file has the entry's name: what is behind it is published beside that."""
+    node = st.overlay.node(entry.node) if entry.node is not None else None
+    folder = st.overlay.attach.get(entry.parent)
+    if node is None or node.kind == DIR or folder is None:
+        return
+    node.key = None
+    node.nameless = True
+    node.lost_path, node.lost_seen = join_path(folder, entry.name), entry.seen
+    st.overlay.put_node(node)
 
 
 def _move_seals(st: State, numbers: dict[int, int]) -> None:
     for ref in st.overlay.seals.values():
-        ref.keys = [(numbers.get(parent, parent), name) for parent, name in ref.keys]
+        ref.keys = list(dict.fromkeys((numbers.get(parent, parent), name) for parent, name in ref.keys))
         if ref.node is not None:
             ref.node = numbers.get(ref.node, ref.node)
         if ref.folder is not None:
