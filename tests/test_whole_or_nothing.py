@@ -141,6 +141,32 @@ def test_what_came_behind_a_refused_rename_in_a_later_round(
     assert bates.text("e" + deep[1:]) == "deep"
 
 
+def test_a_path_that_is_used_again_is_never_absent_elsewhere(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    """What one round removes and renames to the same paths others learn at once."""
+    for name in ("old", "new"):
+        yoga.mkdir(name)
+        yoga.write(f"{name}/x", name.encode())
+        yoga.write(f"{name}/{name}", b"more")
+    world.settle()
+    yoga.unlink("old/x"), yoga.unlink("old/old"), yoga.rmdir("old")
+    yoga.rename("new", "old")
+    yoga.seal()
+    with yoga.away_at("publish.after_segment_put"):
+        yoga.work()
+    assert bates.text("old/x") == "old"
+    yoga.work()
+    seen = []
+    bates._env.hooks["fleet.after_commit"] = lambda: seen.append(bates.walk())
+    bates.learn()
+    expected = {"old": None, "old/new": b"more", "old/x": b"new"}
+    assert [tree for tree in seen if tree != expected] == []
+    assert bates.walk() == expected
+    world.settle()
+    world.verify()
+
+
 # ---- contents that cannot be read
 
 
