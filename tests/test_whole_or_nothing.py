@@ -158,11 +158,13 @@ def test_a_path_that_is_used_again_is_never_absent_elsewhere(
     assert bates.text("old/x") == "old"
     yoga.work()
     seen = []
-    bates._env.hooks["fleet.after_commit"] = lambda: seen.append(bates.walk())
+    bates._env.hooks["fleet.after_commit"] = lambda: seen.append(
+        sorted(bates.listing("old")) if "old" in bates.listing("") else []
+    )
     bates.learn()
-    expected = {"old": None, "old/new": b"more", "old/x": b"new"}
-    assert [tree for tree in seen if tree != expected] == []
-    assert bates.walk() == expected
+    assert [names for names in seen if names != ["new", "x"]] == []
+    assert seen
+    assert bates.walk() == {"old": None, "old/new": b"more", "old/x": b"new"}
     world.settle()
     world.verify()
 
