@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from sync.worker.xattrs import write_xattrs
 
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_SIZE: Final = 1 << 20
+HOLE: Final = bytes(64 << 10)  # zeros that are not written: as small as is worth a system call
 
 
 class TargetDir:
@@ -128,9 +129,11 @@ class TargetFile:
         self._descriptor = make_temp(folder.descriptor, temp)
 
     def write(self, data: bytes) -> None:
+        """Append. Blocks of zeros take no space on the disk: the holes of a sparse file stay holes."""
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        for start, end in _filled(data):
+            while start < end:
+                start += os.pwrite(self._descriptor, view[start:end], self._size + start)
         self._hasher.update(data)
         self._size += len(data)
 
@@ -154,6 +157,7 @@ class TargetFile:
         try:
             if self._size != size or (file_hash and self._hasher.hexdigest() != file_hash):
                 raise Integrity(f"{self._folder.path / self._name}: the content is not what its version says")
+            os.ftruncate(self._descriptor, size)  # it may end with a hole
             trouble = write_xattrs(self._descriptor, xattrs)
             os.fchmod(self._descriptor, mode)
             os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
@@ -172,6 +176,20 @@ class TargetFile:
             os.unlink(self._temp, dir_fd=self._folder.descriptor)
         finally:
             os.close(self._descriptor)
+
+
+def _filled(data: bytes) -> Iterator[tuple[int, int]]:
+    """The parts [start, end) of the bytes that must be written."""
+    start = end = 0
+    while end < len(data):
+        block = end + len(HOLE)
+        if data[end] == 0 and data[end:block] == HOLE:
+            if start < end:
+                yield start, end
+            start = block
+        end = block
+    if start < len(data):
+        yield start, len(data)
 
 
 def is_folder(found: os.stat_result) -> bool:

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sync.core.errors import Conflict, Integrity
 from sync.worker import naming
@@ -115,3 +118,28 @@ def test_a_symlink_is_no_folder(folder: TargetDir) -> None:
     inner, is_new = folder.enter("real")
     inner.close()
     assert not is_new
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 200_000), st.booleans()), min_size=1, max_size=8),
+    st.integers(1, 150_000),
+)
+def test_any_bytes_come_out_as_they_went_in(runs: list[tuple[int, bool]], step: int) -> None:
+    data = b"".join((b"\xa5" if filled else b"\0") * length for length, filled in runs)
+    with tempfile.TemporaryDirectory() as name:
+        folder = TargetDir.open(Path(name))
+        file = TargetFile(folder, "f", ".temp")
+        for start in range(0, len(data), step):
+            file.write(data[start : start + step])
+        digest = blake3(data).hexdigest()
+        file.finish(size=len(data), file_hash=digest, mode=0o600, mtime_ns=7, xattrs={}, before=None)
+        folder.close()
+        assert Path(name, "f").read_bytes() == data
+
+
+def test_holes_stay_holes(folder: TargetDir) -> None:
+    data = bytes(4 << 20) + b"end" + bytes(1 << 20)
+    found, _ = put(folder, data, size=len(data), file_hash=blake3(data).hexdigest())
+    about = (folder.path / "f").stat()
+    assert about.st_size == len(data) == found.size
+    assert about.st_blocks * 512 <= 256 << 10
