@@ -12,5 +12,7 @@ def command(app: App, path: str, timeout: float | None) -> int:
     """Return when what is dirty now, or PATH, is confirmed in the store."""
     data = app.call("wait", path=path, cwd=app.cwd if path else "/", timeout=timeout)
     for name in data["interrupted"]:
-        app.out.say(f"not waited for: {name} was being written when the mount died")
+        app.out.say(
+            f"not waited for: {name} (the mount died while it, or what was moved from there, was being written)"
+        )
     return finish(app, data, [])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fs.tree import keepers
 from fs.tree.freeze import Freezer, SealItem, unlayer
-from fs.tree.model import FILE, Ahead, Node
+from fs.tree.model import FILE, Ahead, Entry, Node
 from fs.tree.state import Pending, State
 from fs.work.durable import sync_path
 from sync.core.errors import NotFound
@@ -45,8 +45,9 @@ class SealDue(NamedTuple):
 class SealRound:
     """What one round has frozen. The lists name what it left out, by rel_path.
 
-    busy: open for writing; interrupted: the mount died while they were written; waiting: for an answer, or for
-    another of these; missing: asked for, and nothing of that name is here; unsaved: tree.db cannot hold them.
+    busy: open for writing; interrupted: the mount died while they were written, or while what had moved away from there
+    was; waiting: for an answer, or for another of these; missing: asked for, and nothing of that name is here; unsaved:
+    tree.db cannot hold them.
     """
 
     items: list[SealItem] = field(default_factory=list)
@@ -142,9 +143,10 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
         if node is not None:
             node.ahead = None
     if not only_due:
-        for key in chosen:
-            if key in st.pending:
-                _report(st, seal_round, key, include_busy)
+        left = [key for key in chosen if key in st.pending]
+        held = set() if include_busy else _held_by_interrupted(st, left)
+        for key in left:
+            _report(st, seal_round, key, include_busy, key in held)
     return seal_round
 
 
@@ -308,7 +310,27 @@ def _exists(st: State, path: str) -> bool:
     return True
 
 
-def _report(st: State, seal_round: SealRound, key: Pending, include_busy: bool) -> None:
+def _held_by_interrupted(st: State, keys: Sequence[Pending]) -> set[Pending]:
+    """Those of the removals that wait for an interrupted file: what moved away from there, or from below."""
+    removals = {key: entry for key in keys if not isinstance(key, int) and (entry := _removal(st, key))}
+    held: set[Pending] = {key for key, entry in removals.items() if _has_moved_interrupted(st, entry)}
+    if held:
+        paths = [_path(st, key) for key in held]
+        held |= {key for key in removals if any(is_below(path, _path(st, key)) for path in paths)}
+    return held
+
+
+def _removal(st: State, key: tuple[int, str]) -> Entry | None:
+    entry = st.overlay.entry(*key)
+    return entry if entry is not None and entry.node is None else None
+
+
+def _has_moved_interrupted(st: State, entry: Entry) -> bool:
+    node = st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
+    return node is not None and node.interrupted
+
+
+def _report(st: State, seal_round: SealRound, key: Pending, include_busy: bool, is_held: bool) -> None:
     entry = st.overlay.entry(*key) if not isinstance(key, int) else None
     node = st.overlay.node(key) if isinstance(key, int) else None
     if entry is not None and entry.node is not None:
@@ -317,7 +339,7 @@ def _report(st: State, seal_round: SealRound, key: Pending, include_busy: bool) 
         seal_round.unsaved.append(_path(st, key))
     elif node is not None and node.busy and not include_busy:
         seal_round.busy.append(_path(st, key))
-    elif node is not None and node.interrupted and not include_busy:
+    elif is_held or (node is not None and node.interrupted and not include_busy):
         seal_round.interrupted.append(_path(st, key))
     else:
         seal_round.waiting.append(_path(st, key))

@@ -85,6 +85,15 @@ def _refused(path: str, reason: str, next_step: str = "") -> Unsafe:
 
 def _of_dirty(item: Dirty, running: Running) -> Unsafe:
     match item.state:
+        case DirtyState.WRITING if item.removed:
+            state, when = (
+                ("writing", "is open for writing, or was when the mount last died")
+                if running.mount
+                else ("interrupted", "was being written when the mount died")
+            )
+            return Unsafe(
+                item.path, state, f"was moved, and what moved {when}", "close that file once more, or push it"
+            )
         case DirtyState.WRITING if running.mount:
             return Unsafe(item.path, "writing", "is open for writing, or was when the mount last died", "close it")
         case DirtyState.WRITING:

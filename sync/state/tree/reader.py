@@ -34,7 +34,7 @@ _SEAL_COLUMNS = (
 )
 _DIRTY = """
 SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed
-FROM entry AS e LEFT JOIN node AS n ON n.id = e.node
+FROM entry AS e LEFT JOIN node AS n ON n.id = COALESCE(e.node, e.moved_node)
 WHERE e.dirty = 1 AND e.local_only = 0"""
 
 _LOST = "SELECT lost_path, seal_id, gen, sealed_gen, unflushed FROM node WHERE lost_path IS NOT NULL"
@@ -76,7 +76,9 @@ class Seal(msgspec.Struct, frozen=True):
 class DirtyState(enum.StrEnum):
     """Why a path is not yet safe, as far as tree.db knows."""
 
-    WRITING = "writing"  # written since its last flush or fsync: open for writing, or interrupted if the mount has died
+    # Written since its last flush or fsync: open for writing, or interrupted if the mount has died. Of a removal: what
+    # moved away from there is so.
+    WRITING = "writing"
     UNSEALED = "unsealed"  # changed, waits for quiet or for the answer to an earlier seal
     SEALED = "sealed"  # frozen, waits for the engine or for its answer to be noted
 

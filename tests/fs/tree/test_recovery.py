@@ -5,6 +5,7 @@ from treekit import Fleet, Machine
 
 from fs.tree.tree import Tree
 from sync.env import FakeEnv
+from sync.state.tree.reader import DirtyState, TreeReader
 
 
 @pytest.fixture
@@ -135,6 +136,30 @@ def test_after_a_power_cut_what_was_not_synced_is_not_trusted(yoga: Machine) -> 
     yoga.tree.seal_abort(seal_round)
     yoga.restart(boot="boot-2")
     assert yoga.tree.seal_begin().interrupted == ["loose"]
+
+
+def test_a_removal_waits_for_the_interrupted_file_that_moved_away(yoga: Machine) -> None:
+    """Others keep the old name until they can have the new one; whoever waits for all the rest is told."""
+    yoga.mkdir("d")
+    yoga.write("d/old", b"content")
+    yoga.cycle()
+    yoga.rename("d/old", "new")
+    yoga.rmdir("d")
+    handle = yoga.open("new", write=True)
+    handle.write(0, b"C")
+    yoga.tree.commit()
+    yoga.restart()
+    seal_round = yoga.tree.seal_begin()
+    assert (sorted(seal_round.interrupted), seal_round.waiting, seal_round.items) == (["d", "d/old", "new"], [], [])
+    reader = TreeReader(yoga.env, yoga.paths.tree_db)
+    found = {item.path: item.state for item in reader.dirty(yoga.db.view.path_of)}
+    reader.close()
+    assert found["d/old"] is found["new"] is DirtyState.WRITING
+    again = yoga.open("new", write=True)
+    again.write(0, b"K")
+    yoga.release(again)
+    yoga.cycle()
+    assert yoga.tree.state.pending == {}
 
 
 def test_rows_of_work_files_that_belong_to_nothing_go(yoga: Machine) -> None:
