@@ -685,7 +685,7 @@ def test_power_cuts_while_files_are_written_and_published(tmp_path: Path) -> Non
                 name = path.name.removesuffix(".new")
                 assert path.read_bytes() in written[name], f"{path.name} was never like this"
             for name in interrupted:
-                (yoga.mountpoint / name).unlink()
+                (yoga.mountpoint / name).unlink(missing_ok=True)
             yoga.run("wait", "--timeout", "60")
             assert yoga.data("status")["safe"]
             poll(lambda: sorted(os.listdir(bates.mountpoint)) == sorted(os.listdir(yoga.mountpoint)), 10, "same names")
