@@ -5,8 +5,10 @@ mount means the file there. Of several meanings the first that exists counts, th
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
-from sync.core.errors import BadPath, NotFound
+from sync.core.errors import BadInput, BadPath, NotFound
 from sync.core.paths import parse_rel_path
 from sync.machines.mounts import InMount, resolve
 from sync.state.home import FleetConfig
@@ -20,6 +22,31 @@ def mountpoints(config: FleetConfig) -> set[str]:
 def local_place(config: FleetConfig, text: str, cwd: str) -> InMount | str:
     """Where a LOCAL leads: into the fleet's mount, or to an absolute path. Touches nothing below the mount."""
     return resolve(text, cwd, mountpoints(config))
+
+
+class Source(NamedTuple):
+    """What a push takes: an absolute path, and the name it gets in the fleet; '' = what is in that folder."""
+
+    place: str
+    name: str
+
+
+def push_source(config: FleetConfig, text: str, cwd: str) -> InMount | Source:
+    """What a LOCAL of a push means, as `cp -r` takes it: a symlink is itself, unless '/' follows; what ends in `.` or
+    `..` is what is in that folder. What leads into the mount is the file there.
+    """
+    if not text:
+        raise BadInput("a LOCAL is empty", hint="'.' is the working directory")
+    found = local_place(config, text, cwd)
+    if isinstance(found, InMount):
+        return found
+    folder, _, name = text.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        return Source(found, "")
+    if text.endswith("/"):
+        return Source(found, name)
+    above = local_place(config, folder or ("/" if text.startswith("/") else "."), cwd)
+    return above if isinstance(above, InMount) else Source(str(Path(above, name)), name)
 
 
 def remote_forms(config: FleetConfig, text: str) -> list[str]:

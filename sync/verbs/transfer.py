@@ -10,7 +10,7 @@ import msgspec
 
 from sync.core.errors import BadInput
 from sync.machines.mounts import InMount
-from sync.machines.places import find_place, local_place, meanings, mountpoints, remote_forms
+from sync.machines.places import find_place, local_place, meanings, mountpoints, push_source, remote_forms
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.content import files_below
 from sync.verbs.wait import publish_now
@@ -43,13 +43,19 @@ class PullArgs(msgspec.Struct, forbid_unknown_fields=True):
 async def push(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Conflicts and what was left out come with the result; StoreAway, NotFound and the like end it."""
     asked = parse_args(args, PushArgs)
-    places = [local_place(engine.config, path, asked.cwd) for path in asked.paths]
+    places = [push_source(engine.config, path, asked.cwd) for path in asked.paths]
     inside = [place.rel_path for place in places if isinstance(place, InMount)]
-    plain = [Path(place) for place in places if not isinstance(place, InMount)]
+    plain = [(Path(place.place), place.name) for place in places if not isinstance(place, InMount)]
+    if inside and asked.to:
+        raise BadInput(f"{inside[0]} is in the mount: it is published where it is", hint="leave out --to, or copy it")
     report = TransferReport()
     if plain:
         to = _folder(engine, asked.to)
-        totals = await engine.env.run_io(_count_local, plain, mountpoints(engine.config)) if asked.totals else {}
+        totals = (
+            await engine.env.run_io(_count_local, [path for path, _ in plain], mountpoints(engine.config))
+            if asked.totals
+            else {}
+        )
         report = await engine.pusher().run(plain, to, force=asked.force, progress=_told(progress, totals))
     if inside:
         published = await publish_now(engine, inside)

@@ -10,7 +10,7 @@ import msgspec
 from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
 from sync.core.ignore import Ignore
 from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
-from sync.core.paths import join_path, parse_rel_path
+from sync.core.paths import join_path, parents_of, parse_rel_path
 from sync.state.view import DIR
 from sync.state.writer import Transaction
 from sync.worker.change import Answer, Change, Content, KeepSource, Outcome
@@ -52,24 +52,27 @@ class Push:
 
     async def run(
         self,
-        locals_: Sequence[Path],
+        sources: Sequence[tuple[Path, str]],
         to: str = "",
         *,
         force: bool = False,
         progress: ProgressCallback | None = None,
     ) -> TransferReport:
-        """Publish local paths below the rel_path `to`, named as by `cp -r`: /a/b becomes to/b, `.` what is in it.
+        """Publish absolute local paths below the rel_path `to`, each under its name; '' = what is in that folder.
 
         The report's error() is the Conflict of what stands beside another version now, or of what could not be read.
-        StoreAway: nothing was queued, unless it says so. NotFound for a local path that is not there.
+        StoreAway: nothing was queued, unless it says so. NotFound for a local path that is not there, Conflict if `to`
+        is, or lies below, what is no folder in the fleet.
         """
         await self._learner.learn()
+        if to:
+            self._check_folder(parse_rel_path(to))
         ignore = Ignore(self._context.db.view.tcfsignore())
         run = _Run(self._context, self._publisher, force, progress)
         async with self._publisher.begin(verify=force) as publication:
-            for local in locals_:
-                place = await self._context.env.run_io(real_place, local)
-                remote = _remote_name(local, place, to)
+            for local, name in sources:
+                place = await self._context.env.run_io(_place, local, name)
+                remote = parse_rel_path(join_path(to, name)) if name else to
                 await run.push(publication, walk(place, remote, self._mountpoints, ignore), place)
             await run.commit(publication)
         if run.pending is not None:
@@ -78,6 +81,12 @@ class Push:
                 hint="it goes out as soon as the store is back",
             ) from run.pending
         return run.report
+
+    def _check_folder(self, to: str) -> None:
+        for folder in (*parents_of(to), to):
+            row = self._context.db.view.resolve_path(folder) if folder else None
+            if row is not None and row.kind != DIR:
+                raise Conflict(f"{folder} is no folder in the fleet", path=folder, hint="choose another --to")
 
 
 class _Run:
@@ -283,10 +292,9 @@ class _Run:
             )
 
 
-def _remote_name(local: Path, place: Path, to: str) -> str:
-    """Where `cp -r local to/` would put it. `.` and `..` stand for what is in them."""
-    if to:
-        parse_rel_path(to)
-    if local.name in ("", ".."):
-        return to
-    return parse_rel_path(join_path(to, place.name))
+def _place(local: Path, name: str) -> Path:
+    """The local path, symlinks above it resolved; NotFound if what is in it is wanted, and it is no folder."""
+    place = real_place(local)
+    if not name and not place.is_dir():
+        raise NotFound(f"{place}: no such folder", path=str(place))
+    return place

@@ -62,9 +62,12 @@ def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore)
     if remote:
         parse_rel_path(remote)
     top = _entry(str(root), remote, root.lstat()) if remote else None
+    if isinstance(top, Skipped):
+        yield Skipped(top.path, top.reason, is_error=True)  # it was asked for by its name
+        return
     if top is not None:
         yield top
-        if not isinstance(top, LocalEntry) or top.kind is not Kind.DIR:
+        if top.kind is not Kind.DIR:
             return
     stack = [(remote, _listing(str(root)))]
     while stack:

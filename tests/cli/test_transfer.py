@@ -87,6 +87,67 @@ def test_names_are_those_of_cp(fleet):
     assert os.readlink(bates.folder / "here/tree/link") == "b"
 
 
+def test_what_is_in_a_folder_goes_into_another(fleet):
+    yoga, _ = fleet
+    yoga.write("tree/sub/a", "a")
+    yoga.ok("push", "tree/.", "--to", "one")
+    yoga.ok("push", "tree/sub/..", "--to", "two")
+    assert yoga.ok("ls", "one") == yoga.ok("ls", "two") == "sub\n"
+    yoga.ok("push", ".")
+    assert yoga.ok("ls").split() == ["one", "tree", "two"]
+    done = yoga("push", "tree/sub/a/.")
+    assert (done.code, done.err.count("\n")) == (5, 1)
+
+
+def test_a_symlink_is_pushed_as_itself(fleet):
+    yoga, _ = fleet
+    yoga.write("tree/a", "a")
+    os.symlink("tree", yoga.folder / "to-tree")
+    os.symlink("gone", yoga.folder / "dangling")
+    yoga.ok("push", "to-tree", "dangling")
+    assert "to-tree -> tree" in yoga.ok("ls", "-l")
+    assert "dangling -> gone" in yoga.ok("ls", "-l")
+    yoga.ok("push", "to-tree/a")
+    assert yoga.ok("ls").split() == ["a", "dangling", "to-tree"]
+    yoga.ok("push", "to-tree/", "--to", "real")
+    assert yoga.ok("ls", "real/to-tree") == "a\n"
+
+
+def test_an_empty_name_is_not_the_working_directory(fleet):
+    yoga, _ = fleet
+    yoga.write("a", "a")
+    assert yoga("push", "").code == 64
+    assert yoga.ok("ls") == ""
+
+
+def test_nothing_goes_below_a_file(fleet):
+    yoga, _ = fleet
+    yoga.write("a", "a")
+    yoga.write("b", "b")
+    yoga.ok("push", "a", "--to", "d")
+    for to in ("d/a", "d/a/x"):
+        done = yoga("push", "b", "--to", to)
+        assert (done.code, done.err) == (6, "tcfs: d/a is no folder in the fleet (choose another --to)\n")
+    assert yoga.ok("ls", "d") == "a\n"
+
+
+def test_what_is_in_the_mount_goes_nowhere_else(fleet):
+    yoga, _ = fleet
+    config = next(yoga.home.glob("config/fleets/*/fleet.toml"))
+    config.write_text(config.read_text() + f'mountpoint = "{yoga.home}/fleet"\n')
+    done = yoga("push", str(yoga.home / "fleet" / "a"), "--to", "d")
+    assert (done.code, "a is in the mount" in done.err) == (64, True)
+
+
+def test_a_pipe_that_is_asked_for_is_an_error(fleet):
+    yoga, _ = fleet
+    yoga.write("d/a", "a")
+    os.mkfifo(yoga.folder / "d" / "pipe")
+    assert yoga("push", "d").code == 0
+    done = yoga("push", "d/pipe")
+    assert (done.code, "is a socket, pipe or device" in done.err) == (1, True)
+
+
 def test_attributes_that_cannot_be_had_are_a_warning(fleet, monkeypatch):
     yoga, _ = fleet
     path = yoga.write("f", "x")

@@ -136,7 +136,7 @@ class Machine:
         return file
 
     async def push(self, *paths: str, to: str = "", force: bool = False) -> TransferReport:
-        return await self.pusher.run([self.home / path for path in paths], to, force=force)
+        return await self.pusher.run([(self.home / path, Path(path).name) for path in paths], to, force=force)
 
     async def pull(self, remote: str, local: str, *, force: bool = False) -> TransferReport:
         return await self.puller.run(remote, self.home / local, force=force)

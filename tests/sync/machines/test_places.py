@@ -2,7 +2,7 @@ import pytest
 
 from sync.core.errors import BadPath, NotFound
 from sync.machines.mounts import InMount
-from sync.machines.places import find_place, local_place, meanings, remote_forms
+from sync.machines.places import Source, find_place, local_place, meanings, push_source, remote_forms
 from sync.state.home import FleetConfig
 
 FLEET_ID = "11111111-2222-4333-8444-555555555555"
@@ -61,3 +61,23 @@ def test_the_first_that_exists_counts():
 def test_local_places():
     assert local_place(CONFIG, "a", "/mnt/fleet") == InMount("/mnt/fleet", "a")
     assert local_place(CONFIG, "a", "/mnt") == "/mnt/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a", Source("/tmp/a", "a")),
+        ("d/a", Source("/tmp/d/a", "a")),
+        ("/a", Source("/a", "a")),
+        ("d/", Source("/tmp/d", "d")),
+        (".", Source("/tmp", "")),
+        ("d/.", Source("/tmp/d", "")),
+        ("d/./", Source("/tmp/d", "")),
+        ("..", Source("/", "")),
+        ("/", Source("/", "")),
+        ("/mnt/fleet/d", InMount("/mnt/fleet", "d")),
+        ("../mnt/fleet/d/..", InMount("/mnt/fleet", "")),
+    ],
+)
+def test_what_a_push_takes(text, expected):
+    assert push_source(CONFIG, text, "/tmp") == expected

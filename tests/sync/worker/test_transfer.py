@@ -371,17 +371,15 @@ def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
-def test_names_as_cp_gives_them(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_as_cp_gives_them(fleet: Fleet) -> None:
     yoga = fleet.machine("yoga")
     yoga.write("a/b/f", "x")
 
     async def go() -> None:
-        monkeypatch.chdir(yoga.home / "a")
-        await yoga.pusher.run([Path("b")])
-        await yoga.pusher.run([Path("b/f")], "to/here")
-        await yoga.pusher.run([Path()], "dot")
-        monkeypatch.chdir(yoga.home / "a/b")
-        await yoga.pusher.run([Path("..")], "up")
+        await yoga.pusher.run([(yoga.home / "a/b", "b")])
+        await yoga.pusher.run([(yoga.home / "a/b/f", "f")], "to/here")
+        await yoga.pusher.run([(yoga.home / "a", "")], "dot")
+        await yoga.pusher.run([(yoga.home / "a", "")], "up")
         files = [path for path, kind in yoga.shown().items() if kind != "dir"]
         assert files == ["b/f", "dot/b/f", "to/here/f", "up/b/f"]
         bates = fleet.machine("bates")
