@@ -132,12 +132,23 @@ async def call_daemon(
     args: dict[str, Any],
     progress: Callable[[dict[str, object]], None] | None = None,
 ) -> dict[str, Any]:
-    """A verb of a running engine only; NoDaemon if there is none."""
+    """A verb of a running engine only; NoDaemon if there is none, BadInput for names that are not valid UTF-8."""
     from sync.ipc.client import connected
     from sync.ipc.frames import Hello
 
+    _check_names(args)
     async with connected(env, fleet.socket_path, Hello(role="cli")) as client:
         return await client.call(verb, args, progress)
+
+
+def _check_names(args: dict[str, Any]) -> None:
+    """What is not valid UTF-8 in argv, or in the working directory's name, has lone surrogates here."""
+    from sync.core.errors import BadInput
+
+    for value in args.values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
+                raise BadInput(f"not valid UTF-8: {text!r}", hint="rename it: the fleet's names are UTF-8")
 
 
 def say_warnings(app: App, data: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from cli.render import plural, size_text
 
 
 @verb("hydrate")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 def command(app: App, paths: tuple[str, ...]) -> int:
     """Fetch the content of files, and of all below folders, into the cache."""
     data = app.call("hydrate", paths=list(paths), cwd=app.cwd)

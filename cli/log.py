@@ -7,7 +7,7 @@ from cli.render import size_text, table, time_text
 
 
 @verb("log")
-@click.argument("path", type=click.Path())
+@click.argument("path")
 def command(app: App, path: str) -> None:
     """List the known versions of PATH, the newest first; '*' marks those that nothing supersedes."""
     from sync.machines.places import find_place, meanings

@@ -6,7 +6,7 @@ from cli.app import App, verb
 
 
 @verb("mount")
-@click.argument("mountpoint", required=False, type=click.Path())
+@click.argument("mountpoint", required=False)
 def command(app: App, mountpoint: str | None) -> None:
     """Mount the fleet, and keep it mounted; returns when the mount answers."""
     from cli.processes import call_running, ensure_daemon, mountpoint_of

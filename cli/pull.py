@@ -8,7 +8,7 @@ from cli.render import plural, size_text
 
 @verb("pull")
 @click.argument("remote")
-@click.argument("local", default=".", type=click.Path())
+@click.argument("local", default=".")
 @click.option("--force", is_flag=True, help="Overwrite local files that differ.")
 def command(app: App, remote: str, local: str, force: bool) -> int:
     """Fetch REMOTE to LOCAL (default: here), as 'cp -r' would."""

@@ -7,7 +7,7 @@ from cli.render import plural, size_text
 
 
 @verb("push")
-@click.argument("paths", nargs=-1, required=True, metavar="LOCAL…", type=click.Path())
+@click.argument("paths", nargs=-1, required=True, metavar="LOCAL…")
 @click.option("--to", default="", metavar="DIR", help="The folder of the fleet they go into (default: its root).")
 @click.option("--force", is_flag=True, help="Supersede what stands there; put again what the store has lost.")
 def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:

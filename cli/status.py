@@ -11,7 +11,7 @@ ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases
 
 
 @verb("status")
-@click.argument("paths", nargs=-1, metavar="[PATH…]", type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[PATH…]")
 def command(app: App, paths: tuple[str, ...]) -> None:
     """Say what is not safe in the store yet, why, and what to do."""
     from sync.machines.places import find_place, meanings

@@ -6,7 +6,7 @@ from cli.app import App, verb
 
 
 @verb("up")
-@click.argument("mountpoint", required=False, type=click.Path())
+@click.argument("mountpoint", required=False)
 def command(app: App, mountpoint: str | None) -> None:
     """Create a fleet if there is none, start the daemon, mount the fleet; returns when the mount answers."""
     from cli.init import become_member, show_phrase

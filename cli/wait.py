@@ -6,7 +6,7 @@ from cli.app import App, finish, verb
 
 
 @verb("wait")
-@click.argument("path", default="", type=click.Path())
+@click.argument("path", default="")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Give up after so many seconds (exit 7).")
 def command(app: App, path: str, timeout: float | None) -> int:
     """Return when what is dirty now, or PATH, is confirmed in the store."""

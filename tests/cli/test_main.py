@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,35 @@ main.main([])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (7, "said\n")
+
+
+def test_names_that_are_not_utf_8(fleet):
+    yoga, _ = fleet
+    for args in (
+        ["push", "bad\udcff"],
+        ["pull", "f", "bad\udcff"],
+        ["wait", "bad\udcff"],
+        ["hydrate", "f", "bad\udcff"],
+    ):
+        done = yoga(*args)
+        assert (done.code, done.err.count("\n")) == (64, 1), args
+        assert "not valid UTF-8" in done.err
+
+
+def test_a_path_in_the_mount_is_not_touched(fleet, monkeypatch):
+    yoga, _ = fleet
+    config = next(yoga.home.glob("config/fleets/*/fleet.toml"))
+    config.write_text(config.read_text() + f'mountpoint = "{yoga.home}/fleet"\n')
+    path = f"{yoga.home}/fleet/f"
+    stat, touched = os.stat, []
+
+    def watch(place, *args, **kwargs):
+        touched.append(str(place))
+        return stat(place, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", watch)
+    for verb in ("status", "log", "wait", "hydrate", "dehydrate", "push"):
+        assert yoga(verb, path).code in (5, 7), verb
+    assert yoga("pull", "f", path).code in (5, 64)
+    assert touched
+    assert path not in touched
