@@ -49,7 +49,7 @@ def become_member(
     from sync.machines.identity import create_fleet, host_name, join_fleet
     from sync.state.home import MachineConfig
 
-    url = store or app.settings.store or str(app.home.default_store)
+    url = store if store is not None else app.settings.store or str(app.home.default_store)
     known = app.home.machine()
     wanted = name if name is not None or known is None else known.name
     env, home, host = app.env, app.home, host_name()

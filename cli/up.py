@@ -11,13 +11,18 @@ def command(app: App, mountpoint: str | None) -> None:
     """Create a fleet if there is none, start the daemon, mount the fleet; returns when the mount answers."""
     from cli.init import become_member, show_phrase
     from cli.processes import call_running, ensure_daemon, mountpoint_of
+    from sync.core.errors import AlreadyExists
     from sync.machines.fuse import why_no_fuse
 
     is_new = not app.home.fleets()
     if is_new:
-        created = become_member(app, None, app.settings.fleet, None, None)
-        app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
-        show_phrase(app, created)
+        try:
+            created = become_member(app, None, app.settings.fleet, None, None)
+        except AlreadyExists:  # by another 'tcfs up' in this moment
+            is_new = False
+        else:
+            app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
+            show_phrase(app, created)
     no_fuse = why_no_fuse()
     place = "" if no_fuse else mountpoint_of(app, mountpoint)
     ensure_daemon(app)

@@ -5,14 +5,25 @@ before anything else of the machine, and fleet.toml, which is what makes a fleet
 again, init goes on where it stopped.
 """
 
+import contextlib
 import re
 import socket
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sync.core.chunking import ChunkParams
 from sync.core.codec import NONCE_SIZE, ROOT_SIZE, Keys, new_root, phrase_from_root
-from sync.core.errors import AlreadyExists, BadConfig, BadFormat, BadInput, NotAuthorised, ObjectMissing, TcfsError
+from sync.core.errors import (
+    AlreadyExists,
+    BadConfig,
+    BadFormat,
+    BadInput,
+    NotAuthorised,
+    NotYet,
+    ObjectMissing,
+    TcfsError,
+)
 from sync.core.journal import (
     FLEET_FORMAT,
     FLEET_KEY,
@@ -27,13 +38,16 @@ from sync.core.journal import (
 )
 from sync.core.sealed import SEED_SIZE, SigningKey
 from sync.env import Env
+from sync.machines.lock import FileLock
 from sync.state.fleet import FleetDb
-from sync.state.home import FleetConfig, FleetPaths, Home, read_key_file
+from sync.state.home import FleetConfig, FleetPaths, Home, make_private_dir, read_key_file
 from sync.store.base import Store
 from sync.store.open import open_store, store_folder, store_url
 
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 FLEET_INFO = "fleet_info"  # key in fleet.db's meta
+ALONE_S = 10.0  # that another init gets to come to an end
+PAUSE_S = 0.05
 _HARMLESS = frozenset({"lost+found", ".tmp"})  # of a fresh file system; of an init that was stopped
 
 
@@ -56,6 +70,11 @@ async def create_fleet(
     """
     _check_name(fleet_name, "fleet")
     url = store_url(url)
+    async with _alone(env, home):
+        return await _create(env, home, url, fleet_name, machine_name, host)
+
+
+async def _create(env: Env, home: Home, url: str, fleet_name: str, machine_name: str | None, host: str) -> Joined:
     _check_not_joined(home, url, fleet_name)
     is_new = _is_new_store(store_folder(url))
     store = open_store(url, env, create_root=True)
@@ -79,13 +98,14 @@ async def join_fleet(
     NotAuthorised if `root` is not that fleet's key, StoreAway if there is no fleet or it cannot be reached.
     """
     url = store_url(url)
-    _check_not_joined(home, url, fleet_name)
-    store = open_store(url, env)
-    try:
-        info = await _fleet_info(store)
-        return await _join(env, home, store, info, root, machine_name, host, fleet_name or info.name)
-    finally:
-        await store.aclose()
+    async with _alone(env, home):
+        _check_not_joined(home, url, fleet_name)
+        store = open_store(url, env)
+        try:
+            info = await _fleet_info(store)
+            return await _join(env, home, store, info, root, machine_name, host, fleet_name or info.name)
+        finally:
+            await store.aclose()
 
 
 def host_name() -> str:
@@ -99,6 +119,20 @@ def host_machine_name(host: str) -> str:
 
 
 # ---- inside
+
+
+@contextlib.asynccontextmanager
+async def _alone(env: Env, home: Home) -> AsyncGenerator[None, None]:
+    """One init or up at a time; NotYet if another one does not come to an end within 10 s."""
+    until = env.monotonic() + ALONE_S
+    make_private_dir(home.config)
+    lock = FileLock(home.config / "init.lock")
+    while not lock.try_acquire():
+        if env.monotonic() >= until:
+            raise NotYet("another 'tcfs init' or 'tcfs up' is at work", hint="try again in a moment")
+        await env.sleep(PAUSE_S)
+    with lock:
+        yield
 
 
 def _check_name(name: str, what: str) -> None:

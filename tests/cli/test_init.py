@@ -55,6 +55,7 @@ def test_exit_codes(yoga, bates, tmp_path):
     assert bates("init", "--key-file", "x", "--phrase-stdin").code == 64
     assert bates("init", "--store", str(tmp_path / "none"), "--key-file", str(yoga.key_file)).code == 2
     assert bates("init", "--store", "s3://bucket").code == 64
+    assert bates("init", "--store", "").code == 64
     assert bates("init", "--store", store, "--key-file", str(tmp_path / "no.key")).code == 5
     assert bates("status").code == 5
 

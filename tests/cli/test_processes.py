@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.init import become_member
 from sync.machines import fuse
+from sync.machines.identity import host_machine_name, host_name
 from sync.machines.lock import is_held
 
 TCFSD = str(Path(sys.executable).parent / "tcfsd")
@@ -117,6 +119,22 @@ def test_up_makes_a_fleet_if_there_is_none(yoga, monkeypatch):
     finally:
         assert yoga("down").code == 0
         daemon.stop(signal.SIGKILL)
+
+
+def test_up_while_another_makes_the_fleet(yoga, monkeypatch):
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "there is no FUSE here")
+
+    def second(*args):
+        become_member(*args)
+        return become_member(*args)
+
+    monkeypatch.setattr("cli.init.become_member", second)
+    try:
+        up = yoga("up")
+        assert (up.code, "created" in up.err) == (0, False)
+        assert up.out == f"fleet default is not mounted, this machine is {host_machine_name(host_name())}\n"
+    finally:
+        assert yoga("down").code == 0
 
 
 def test_a_mount_point_that_holds_something_is_refused(fleet, daemon, monkeypatch):

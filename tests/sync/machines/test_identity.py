@@ -1,14 +1,16 @@
 import asyncio
+import contextlib
 import stat
 
 import pytest
 
 from sync.core.codec import Keys, phrase_from_root, root_from_phrase
-from sync.core.errors import AlreadyExists, BadConfig, BadInput, NotAuthorised, StoreAway, TcfsError
+from sync.core.errors import AlreadyExists, BadConfig, BadInput, NotAuthorised, NotYet, StoreAway, TcfsError
 from sync.core.journal import decode_fleet
-from sync.env import Crash, FakeEnv
+from sync.env import Crash, FakeEnv, RealEnv
 from sync.machines import identity
 from sync.machines.identity import create_fleet, host_machine_name, join_fleet
+from sync.machines.lock import FileLock
 from sync.state.fleet import FleetDb
 from sync.state.home import Home
 from sync.store.open import open_store
@@ -111,6 +113,31 @@ def test_init_again_says_so(tmp_path):
     assert caught.value.exit_code == 4
     with pytest.raises(AlreadyExists):
         join(tmp_path, "yoga", created.paths.read_key())
+
+
+def test_two_at_once_are_one_after_the_other(tmp_path):
+    async def both():
+        where = str(tmp_path / "store")
+        with contextlib.closing(RealEnv({})) as env:
+            new = [
+                create_fleet(env, home(tmp_path, "yoga"), where, fleet_name="default", machine_name=None, host="h")
+                for _ in range(2)
+            ]
+            return await asyncio.gather(*new, return_exceptions=True)
+
+    kinds = {type(result) for result in asyncio.run(both())}
+    assert kinds == {identity.Joined, AlreadyExists}
+    assert len(list((tmp_path / "store" / "machines").iterdir())) == 1
+
+
+def test_one_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "ALONE_S", 0.0)
+    (tmp_path / "yoga" / "config").mkdir(parents=True)
+    lock = FileLock(tmp_path / "yoga" / "config" / "init.lock")
+    assert lock.try_acquire()
+    with lock, pytest.raises(NotYet):
+        create(tmp_path)
+    create(tmp_path)
 
 
 def test_names_of_machines(tmp_path):
