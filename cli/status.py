@@ -58,6 +58,12 @@ def _lines(data: dict[str, Any]) -> list[str]:
     if data["conflicts"]:
         lines.append(f"{plural(data['conflicts'], 'conflict')}: see 'tcfs conflicts'")
     lines += [f"missing: journal of {hole['machine']} from {hole['first']}: {hole['reason']}" for hole in data["holes"]]
+    if data["lost"]:
+        first = data["lost"][0]
+        lines.append(
+            f"{plural(len(data['lost']), 'pack')} of the store cannot be read whole, the first: {first['object']} is "
+            f"{first['reason']}; 'tcfs fsck' names the files and what helps"
+        )
     problems = data["engine"]["problems"] if data["engine"] else []
     lines += [f"{problem['kind']}: {problem['message']}" for problem in problems if problem["kind"] != "hole"]
     return lines

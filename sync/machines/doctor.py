@@ -1,6 +1,8 @@
 """What may be wrong with this machine's tcfs: each finding with its remedy. Changes nothing."""
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from sync.machines import fuse
 from sync.machines.lock import is_held
 from sync.ours import VERSION, foreign_packages
 from sync.state.damage import find_damage
+from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
 from sync.store.open import open_store, store_folder
@@ -48,6 +51,7 @@ async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
     found.append(await _guarded("store", "bring its disk or network back", lambda: _store(env, paths)))
     found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
     problems: list[dict[str, str]] = engine["problems"] if engine else []
+    found += _content(env, paths, with_holes=engine is None)
     found += [
         Finding(problem["kind"], False, problem["message"], problem["hint"] or "'tcfs fsck' tells what depends on it")
         for problem in problems
@@ -116,6 +120,22 @@ def _databases(env: Env, paths: FleetPaths) -> Finding:
     if not paths.fleet_db.exists():
         return Finding("databases", False, f"{paths.fleet_db} is not there", "'tcfs up' builds it from the store")
     return Finding("databases", True, f"those in {paths.state_dir} can be read")
+
+
+def _content(env: Env, paths: FleetPaths, *, with_holes: bool) -> list[Finding]:
+    """What fleet.db knows to be missing from the store. with_holes: of journals too, which an engine tells itself."""
+    try:
+        with contextlib.closing(FleetDb(env, env.connect(paths.fleet_db, readonly=True))) as db:
+            lost, holes = db.lost_packs(), db.holes() if with_holes else []
+    except sqlite3.Error:
+        return []  # the databases have a finding of their own
+    found = [Finding("journal", False, hole.reason, "bring it back from a copy of the store") for hole in holes]
+    if lost:
+        key, is_missing = lost[0]
+        what = "missing" if is_missing else "damaged"
+        text = f"packs that cannot be read whole: {len(lost)}, the first: {key} is {what}"
+        found.append(Finding("content", False, text, "'tcfs fsck' names the files and what helps"))
+    return found
 
 
 async def _store(env: Env, paths: FleetPaths) -> Finding:

@@ -125,13 +125,14 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
     refused = {item["subject"]: (item["message"], item["hint"]) for item in problems if item["kind"] == "refused"}
     found = unsafe_now(state.db, state.tree, running, refused)
     chosen = [item for item in found if is_among(item.path, paths)]
+    lost = state.db.lost_packs()
     return {
         "fleet": state.config.name,
         "machine": state.view.machine_name,
         "store": state.config.store_url,
         "mountpoint": state.config.mountpoint,
         "running": {"engine": running.engine, "mount": running.mount},
-        "safe": not (chosen or mount_trouble),  # what the mount cannot commit, tree.db does not know
+        "safe": not (chosen or mount_trouble or lost),  # what the mount cannot commit, tree.db does not know
         "mount_trouble": mount_trouble,
         "disk_trouble": ballast.shortage(state.paths.ballast),
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
@@ -141,6 +142,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
             {"machine": hole.machine_id, "first": hole.first, "since": hole.since, "reason": hole.reason}
             for hole in state.db.holes()
         ],
+        "lost": [{"object": key, "reason": "missing" if is_missing else "damaged"} for key, is_missing in lost],
         "engine": engine,
     }
 

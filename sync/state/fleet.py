@@ -14,6 +14,7 @@ from sync.core.errors import AlreadyExists, NoSpace, NotYet
 from sync.core.heads import Heads
 from sync.core.journal import JournalHead
 from sync.core.manifest import ChunkId, RefilledRecord, Version, VersionId, decode_record
+from sync.core.packfile import pack_key
 from sync.core.show import Mode
 from sync.env import Env
 from sync.state.ballast import HINT, give_up, is_full
@@ -33,6 +34,13 @@ SELECT c.chunk_id, p.pack_id, m.machine_id, c.offset, c.length, c.raw_length, c.
 FROM chunk AS c JOIN pack AS p ON p.num = c.pack JOIN machine AS m ON m.num = p.machine
 WHERE c.chunk_id IN """
 _LYING = "SELECT c.chunk_id FROM chunk AS c JOIN pack AS p ON p.num = c.pack WHERE p.condemned = 0"
+_LOST = """
+SELECT m.machine_id, p.pack_id, p.lost FROM pack AS p JOIN machine AS m ON m.num = p.machine
+WHERE p.lost <> 0 AND p.condemned = 0 AND EXISTS (
+    SELECT 1 FROM chunk AS c WHERE c.pack = p.num AND NOT EXISTS (
+        SELECT 1 FROM chunk AS o JOIN pack AS q ON q.num = o.pack
+        WHERE o.chunk_id = c.chunk_id AND q.lost = 0 AND q.condemned = 0))
+ORDER BY p.num"""
 PACKS_SPANNED: Final = 32  # that neighbours looks into: each of them is a request
 # The +, and values instead of a join, keep SQLite from sorting all packs of the machine to find the next few.
 _PACKS_FROM = """
@@ -371,6 +379,12 @@ class FleetDb:
         sql = "SELECT p.lost FROM pack AS p JOIN machine AS m ON m.num = p.machine WHERE m.machine_id = ?"
         rows = self.query(f"{sql} AND p.pack_id = ?", machine_id, bytes.fromhex(pack_id))
         return int(rows[0][0]) if rows else None
+
+    def lost_packs(self) -> list[tuple[str, bool]]:
+        """(key of its object, whether it is missing) of each pack that was seen missing or damaged, if something lies
+        in no other.
+        """
+        return [(pack_key(machine, pack.hex()), lost == 1) for machine, pack, lost in self.query(_LOST)]
 
     def has_lost_packs(self) -> bool:
         return bool(self.query("SELECT 1 FROM pack WHERE lost <> 0 LIMIT 1"))

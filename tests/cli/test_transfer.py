@@ -205,12 +205,19 @@ def test_content_that_the_store_lost_is_put_again(fleet, tmp_path):
     for pack in (tmp_path / "store" / "packs").rglob("*"):
         if pack.is_file():
             pack.unlink()
+    assert yoga("status", "--json").json["data"]["lost"] == []
     assert bates("pull", "d").code == 8
+    status, doctor = bates("status"), bates("doctor", "--json").json["data"]["findings"]
+    assert "everything is in the store" not in status.out
+    assert "1 pack of the store cannot be read whole" in status.out and "is missing" in status.out
+    assert ["content"] == [one["subject"] for one in doctor if "packs that cannot be read" in one["message"]]
     told = yoga("fsck")
     assert told.code == 8 and "d/a cannot be read whole" in told.out and "tcfs push --force" in told.out
     assert yoga.ok("push", "d").endswith("2 unchanged, 1 put again: the store had lost them\n")
     bates.ok("pull", "d")
     assert bates.read("d/a") == "precious"
+    assert bates("status", "--json").json["data"]["safe"]
+    assert "cannot be read" not in bates("doctor").out
     assert "no file needs it" in yoga.ok("fsck")
     assert yoga("push", "--force", "d", "--json").json["data"]["restored"] == 0
 
