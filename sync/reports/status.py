@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sync.core.paths import is_below
+from sync.core.paths import is_below, join_path
 from sync.machines.lock import is_held
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
@@ -38,6 +38,11 @@ class Running(NamedTuple):
     engine: bool
     mount: bool
     store_trouble: str = ""
+    mountpoint: str = ""
+
+    def local(self, path: str) -> str:
+        """How a person names a path of the mount, wherever they are."""
+        return join_path(self.mountpoint, path)
 
 
 def unsafe_paths(
@@ -95,9 +100,10 @@ def _of_dirty(item: Dirty, running: Running) -> Unsafe:
                 item.path, state, f"was moved, and what moved {when}", "close that file once more, or push it"
             )
         case DirtyState.WRITING if running.mount:
-            return Unsafe(item.path, "writing", "is open for writing, or was when the mount last died", "close it")
+            step = f"close it, or 'tcfs push {running.local(item.path)}'"
+            return Unsafe(item.path, "writing", "is open for writing, or was when the mount last died", step)
         case DirtyState.WRITING:
-            step = f"look at it, then 'tcfs push {item.path}' or close it once more"
+            step = f"look at it, then 'tcfs push {running.local(item.path)}' or close it once more"
             return Unsafe(item.path, "interrupted", "was being written when the mount died", step)
         case DirtyState.UNSEALED:
             step = "nothing: it goes out by itself" if running.mount else "start the mount with 'tcfs up'"
@@ -119,6 +125,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         engine=engine is not None,
         mount=is_held(state.paths.mount_lock),
         store_trouble=str(engine.get("store_trouble", "")) if engine else "",
+        mountpoint=state.config.mountpoint,
     )
     mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
     problems = engine["problems"] if engine else []

@@ -112,7 +112,7 @@ async def down(engine: "Engine", args: dict[str, object], progress: Progress) ->
     await _settle(engine, DOWN_S, progress)
     mountpoint = await _take_away(engine, asked.force)
     await _settle(engine, LAST_S, progress)
-    running = Running(engine=True, mount=False, store_trouble=engine.store_trouble())
+    running = Running(engine=True, mount=False, store_trouble=engine.store_trouble(), mountpoint=mountpoint)
     left = unsafe_now(engine.context.db, engine.tree, running, engine.unpublishable())
     engine.stop.set()
     data: dict[str, object] = {
@@ -121,7 +121,9 @@ async def down(engine: "Engine", args: dict[str, object], progress: Progress) ->
     }
     if not left:
         return data
-    hint = "it stays on this machine and goes out after the next 'tcfs up'"
+    first = left[0]
+    goes = first.state in ("unsealed", "sealed", "queued")
+    hint = "it stays on this machine" + (" and goes out after the next 'tcfs up'" if goes else f": {first.next_step}")
     return with_error(data, NotYet(f"{len(left)} not in the store yet", path=left[0].path, hint=hint))
 
 

@@ -15,7 +15,7 @@ def one(state, *, seal_id=None, answers=(), queued=(), running=ALL):
 @pytest.mark.parametrize(
     ("state", "running", "expected", "next_step"),
     [
-        (DirtyState.WRITING, ALL, "writing", "close it"),
+        (DirtyState.WRITING, ALL, "writing", "close it, or 'tcfs push a'"),
         (DirtyState.WRITING, Running(engine=True, mount=False), "interrupted", "tcfs push a"),
         (DirtyState.UNSEALED, ALL, "unsealed", "by itself"),
         (DirtyState.UNSEALED, Running(engine=True, mount=False), "unsealed", "tcfs up"),
@@ -29,6 +29,12 @@ def test_every_state_has_a_reason_and_a_next_step(state, running, expected, next
     assert (found.path, found.state) == ("a", expected)
     assert found.reason
     assert next_step in found.next_step
+
+
+@pytest.mark.parametrize("mount", [True, False])
+def test_what_is_to_be_pushed_is_named_as_push_takes_it(mount):
+    found = one(DirtyState.WRITING, running=Running(True, mount, mountpoint="/mnt/fleet"))
+    assert "'tcfs push /mnt/fleet/a'" in found.next_step
 
 
 def test_a_store_that_is_away_is_the_reason():

@@ -176,7 +176,21 @@ def test_down_lists_what_stays(yoga, mounts, tmp_path, monkeypatch, caplog):
         data = await call(engine, "down")
         assert [("a", "sealed"), ("torn", "interrupted")] == [(one["path"], one["state"]) for one in data["left"]]
         assert data["error"]["code"] == "not-yet"
+        assert "goes out after the next 'tcfs up'" in data["error"]["hint"]
         assert engine.stop.is_set()
+
+    yoga.run(scenario)
+    tree.close()
+
+
+def test_down_does_not_promise_what_will_not_be(yoga, mounts):
+    tree = Tree(yoga)
+    tree.dirty("torn", unflushed=True)
+
+    async def scenario(engine):
+        data = await call(engine, "down")
+        assert "goes out after" not in data["error"]["hint"]
+        assert "tcfs push" in data["error"]["hint"]
 
     yoga.run(scenario)
     tree.close()
