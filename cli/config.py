@@ -17,8 +17,12 @@ def show(app: App, origin: bool) -> None:
     """Print every setting as it counts now: flag, TCFS_* variable, config.toml or default."""
     resolved = list(app.settings.resolved.values())
     data = {item.name: {"value": item.value, "origin": item.origin} if origin else item.value for item in resolved}
-    rows = [[item.name, str(item.value), *([item.origin] if origin else [])] for item in resolved]
+    rows = [[item.name, _text(item.value), *([item.origin] if origin else [])] for item in resolved]
     app.out.data(data, table(rows))
+
+
+def _text(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 command.add_command(show)

@@ -8,7 +8,11 @@ from cli.render import plural, size_text
 
 @verb("dehydrate")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-def command(app: App, paths: tuple[str, ...]) -> int:
-    """Free the local content of files that is verifiably in the store; they stay visible and come back when read."""
-    data = app.call("dehydrate", paths=list(paths), cwd=app.cwd)
+@click.option("--unpin", is_flag=True, help="Also what is pinned: it is not pinned any more then.")
+def command(app: App, paths: tuple[str, ...], unpin: bool) -> int:
+    """Free the local content of files that is verifiably in the store; they stay visible and come back when read.
+
+    PATH may be a quoted glob. What is pinned stays (exit 7).
+    """
+    data = app.call("dehydrate", paths=list(paths), cwd=app.cwd, unpin=unpin)
     return finish(app, data, [f"{plural(data['files'], 'file')} dehydrated, {size_text(data['bytes'])} freed"])

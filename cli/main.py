@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 # verb -> module: nothing is imported before it is needed, so that a short verb starts fast
 VERBS = {
+    "cache": "cli.cache",
     "config": "cli.config",
     "conflicts": "cli.conflicts",
+    "cp": "cli.cp",
     "dehydrate": "cli.dehydrate",
     "doctor": "cli.doctor",
     "down": "cli.down",
@@ -27,10 +29,13 @@ VERBS = {
     "log": "cli.log",
     "ls": "cli.ls",
     "mount": "cli.mount",
+    "pin": "cli.pin",
+    "policy": "cli.policy",
     "pull": "cli.pull",
     "push": "cli.push",
     "status": "cli.status",
     "unmount": "cli.unmount",
+    "unpin": "cli.unpin",
     "unsync": "cli.dehydrate",
     "up": "cli.up",
     "version": "cli.version",

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from cli.app import App, call_daemon, verb
-from cli.render import plural, table
+from cli.render import plural, size_text, table
 
 ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases speak alone
 
@@ -52,6 +52,7 @@ def _lines(data: dict[str, Any]) -> list[str]:
     elif data["unsafe"]:
         lines.append(f"{plural(len(data['unsafe']), 'path')} not in the store yet:")
         lines += table([["  " + item["path"], item["reason"], item["next"]] for item in data["unsafe"]])
+    lines += _pin_lines(data["engine"]["pins"]) if data["engine"] else []
     if data["local_only"]:
         lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
         lines += ["  " + path for path in data["local_only"]]
@@ -66,4 +67,18 @@ def _lines(data: dict[str, Any]) -> list[str]:
         )
     problems = data["engine"]["problems"] if data["engine"] else []
     lines += [f"{problem['kind']}: {problem['message']}" for problem in problems if problem["kind"] != "hole"]
+    return lines
+
+
+def _pin_lines(pins: dict[str, Any]) -> list[str]:
+    """What a pin still lacks; nothing where nothing is pinned."""
+    if not pins["paths"]:
+        return []
+    line = f"pinned: {plural(pins['files'], 'file')}, {size_text(pins['bytes'])}"
+    lines = [line + (f"; {pins['trouble']}" if pins["trouble"] else "")]
+    if pins["lacking_files"]:
+        missing = plural(pins["lacking_files"], "pinned file")
+        lines.append(f"{missing} not all here yet, {size_text(pins['lacking_bytes'])}:")
+        lines += ["  " + path for path in pins["lacking"]]
+        lines += ["  …"] if pins["lacking_files"] > len(pins["lacking"]) else []
     return lines

@@ -177,7 +177,7 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return _file_info(open_ops.open_file(self._volume, inode, flags))
+        return _file_info(open_ops.open_file(self._volume, inode, flags, ctx.pid))
 
     @_change
     async def create(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from fs.hydrate.readahead import FETCH_RUN
 from sync.core.errors import BadFormat, NoDaemon, TcfsError, TimedOut, Unsupported
 from sync.ipc import frames
 from sync.ipc.frames import Message
@@ -37,6 +38,7 @@ class Callbacks:
     feed_moved: Callable[[], None] = lambda: None
     taken_moved: Callable[[], None] = lambda: None
     content_moved: Callable[[frames.ContentMoved], None] = lambda moved: None
+    policy_moved: Callable[[], None] = lambda: None
     seal_now: Callable[[frames.SealNow], None] = lambda request: None
     connected: Callable[[frames.Hello], None] = lambda hello: None
 
@@ -141,6 +143,11 @@ class Client:
         """Ask for chunks that nobody waits for yet. Lost if there is no engine."""
         if indexes:
             self._send(frames.Fetch(self._take_id(), version, list(indexes), priority=1))
+
+    def prefetch_all(self, version: str, indexes: Sequence[int]) -> None:
+        """As prefetch, for many chunks: in runs, so that none of them is all there is."""
+        for start in range(0, len(indexes), FETCH_RUN):
+            self.prefetch(version, indexes[start : start + FETCH_RUN])
 
     def hint(self, message: Message) -> None:
         """Send, or forget if there is no engine or it does not listen."""
@@ -302,6 +309,8 @@ class Client:
                 self._callbacks.feed_moved()
             case frames.TakenMoved():
                 self._callbacks.taken_moved()
+            case frames.PolicyMoved():
+                self._callbacks.policy_moved()
             case frames.ContentMoved():
                 self._callbacks.content_moved(message)
             case frames.SealNow():

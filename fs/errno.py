@@ -41,6 +41,7 @@ TABLE: dict[type[errors.TcfsError], Outcome] = {
     errors.NoDaemon: Outcome(errno.ENETUNREACH, _WARN),
     errors.TimedOut: Outcome(errno.ETIMEDOUT, _WARN),
     errors.NotYet: Outcome(errno.EBUSY, _QUIET),
+    errors.Refused: Outcome(errno.EAGAIN, _QUIET),
     errors.Conflict: Outcome(errno.EBUSY, _QUIET),
     errors.Integrity: Outcome(errno.EIO, _ERROR),
     errors.ObjectMissing: Outcome(errno.EIO, _ERROR),

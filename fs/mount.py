@@ -29,6 +29,7 @@ from fs import loop, mountpoint, takeover
 from fs.adapter import Adapter
 from fs.client import Callbacks, Client
 from fs.hydrate.cache import CachedContent
+from fs.hydrate.callers import Callers
 from fs.hydrate.reader import VersionReader
 from fs.ops.volume import Volume
 from fs.tasks import Tasks
@@ -41,6 +42,7 @@ from sync.interpreter import calm_interpreter
 from sync.ipc import frames
 from sync.state.home import FleetConfig, FleetPaths, Home
 from sync.state.migrate import schema_version
+from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
 from sync.state.tree.database import tree_schema
 from sync.state.view import FLEET_PACKAGE, ShownView
@@ -61,6 +63,7 @@ class Options(NamedTuple):
     mountpoint: Path
     log_level: str
     sync_git: bool
+    no_hydrate: tuple[str, ...]
     daemon: tuple[str, ...] | None
 
     @classmethod
@@ -75,7 +78,8 @@ class Options(NamedTuple):
             raise BadConfig(f"fleet {config.name} has no absolute mount point", hint="run `tcfs up MOUNTPOINT`")
         tcfsd = str(Path(sys.executable).parent / "tcfsd")
         daemon = None if environ.get("TCFS_START_DAEMON") == "0" else (tcfsd,)
-        return cls(paths, config, Path(place), settings.log_level, settings.sync_git == "raw", daemon)
+        no_hydrate = settings.no_hydrate
+        return cls(paths, config, Path(place), settings.log_level, settings.sync_git == "raw", no_hydrate, daemon)
 
 
 def main() -> int:
@@ -116,6 +120,7 @@ def _serve(env: Env, options: Options) -> None:
             callbacks = Callbacks()
             client = Client(lambda: paths.socket_path, lambda: _hello(options, view), callbacks, daemon=options.daemon)
             volume = Volume(env, tree, reader, client, invalidations, view.epoch)
+            volume.callers = Callers(options.no_hydrate)
             tree.set_local_probe(reader.is_local)
             _mount(env, options, volume, callbacks)
         finally:
@@ -167,9 +172,11 @@ async def _run(
 ) -> None:
     """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
-    tasks = Tasks(volume, lambda: _stop(requests))
+    tasks = Tasks(volume, lambda: _stop(requests), PolicyFile(options.paths.policies_toml))
+    tasks.policy_moved()
     volume.on_change = tasks.changed
     callbacks.feed_moved = callbacks.taken_moved = tasks.look_soon
+    callbacks.policy_moved = tasks.policy_moved
     callbacks.content_moved = tasks.content_moved
     callbacks.seal_now = tasks.seal_now
     callbacks.connected = tasks.connected

@@ -18,6 +18,7 @@ from fs.tree.tree import SealRound, copy_layers, remove_files
 from sync.core.errors import NoSpace, TcfsError
 from sync.ipc import frames
 from sync.state.ballast import is_full
+from sync.state.policies import PolicyFile
 
 COMMIT_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
 SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
@@ -52,9 +53,10 @@ class Signal:
 class Tasks:
     """All background work of one volume."""
 
-    def __init__(self, volume: Volume, stop: Callable[[], None]) -> None:
+    def __init__(self, volume: Volume, stop: Callable[[], None], policies: PolicyFile) -> None:
         """stop: ends the mount, which is then started anew from outside."""
         self._volume = volume
+        self._policies = policies
         self._tree = volume.tree
         self._client = volume.client
         self._stop = stop
@@ -109,6 +111,13 @@ class Tasks:
         self._contents |= dict.fromkeys(values, kind)
         self._looking.set()
 
+    def policy_moved(self) -> None:
+        """policies.toml has changed. What it says counts from the next request on."""
+        try:
+            self._volume.policies = self._policies.read()
+        except TcfsError as error:
+            self._complain("policies", error)  # what it said before goes on to count
+
     def connected(self, hello: frames.Hello) -> None:
         """A new connection: whatever was said while there was none is said and read again."""
         if hello.fleet_epoch and hello.fleet_epoch != self._volume.fleet_epoch:
@@ -116,6 +125,7 @@ class Tasks:
             self._stop()
             return
         self._said_taken, self._said_trouble = (0, 0), ""
+        self._volume.refusals.tell_again()
         self._say_trouble()
         self._client.hint(frames.Sealed())
         self._looking.set()
@@ -294,6 +304,8 @@ class Tasks:
                 self._tell(self._tree.feed())
                 await trio.lowlevel.checkpoint()
             await self._tell_contents()
+            self.policy_moved()  # the hint may have been lost, or somebody has edited the file
+            self._say_refused()
             await self._looking.wait(LOOK_S)
             await self._give_way(looked)
 
@@ -337,6 +349,11 @@ class Tasks:
             self._said_trouble = self._tree.trouble
             self._client.hint(frames.MountTrouble(self._said_trouble))
 
+    def _say_refused(self) -> None:
+        if self._client.is_connected:
+            for refused in self._volume.refusals.take_untold():
+                self._client.hint(frames.Refused(*refused))
+
     async def _tell_kernel(self) -> None:
         """Deliver invalidations. What is held back for a request under way is tried again soon."""
         invalidations = self._volume.invalidations
@@ -349,8 +366,10 @@ class Tasks:
     async def _report_used(self) -> None:
         """Tell the engine which chunks were read: the LRU's input."""
         cached = self._volume.reader.cached
+        damaged = 0
         while True:
             await trio.sleep(USED_S)
             used = cached.take_used()
-            if used:
-                self._client.hint(frames.Used([bytes(chunk) for chunk in used]))
+            if used or cached.damaged != damaged:
+                damaged = cached.damaged
+                self._client.hint(frames.Used([bytes(chunk) for chunk in used], damaged))

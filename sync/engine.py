@@ -34,6 +34,7 @@ from sync.state.damage import is_broken
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths
 from sync.state.migrate import schema_version
+from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
 from sync.state.tree.database import tree_schema
 from sync.state.tree.reader import Dirty, TreeReader
@@ -45,8 +46,10 @@ from sync.verbs import Progress, find_verb
 from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
+from sync.worker.folder import FolderFetcher
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
+from sync.worker.pins import Pins
 from sync.worker.prune import Pruner
 from sync.worker.publish import Publisher
 from sync.worker.seals import SealWorker
@@ -61,6 +64,9 @@ TICK_S: Final = 1.0  # between two looks at tree.db, the outbox and the uses of 
 PACKS: Final = "packs"  # the area of the store that holds content
 REFUSED_S: Final = 8.0  # the longest pause between two attempts to publish into a store that takes nothing
 USED_MAX: Final = 100_000  # uses of chunks remembered between two ticks
+POLICY_S: Final = 2.0  # that the mount gets to take note of a policy
+TOLD_AT_ONCE: Final = 1000  # contents of one frame to the mount
+REFUSALS_MAX: Final = 200  # programs remembered that were refused content
 
 
 class EngineBusy(TcfsError):
@@ -108,6 +114,7 @@ async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: cont
     engine = Engine(env, paths, config, settings, context, events, meter)
     stack.callback(engine.tree.close)
     stack.push_async_callback(engine.fetcher.aclose)
+    stack.push_async_callback(engine.folders.aclose)
     return engine
 
 
@@ -163,6 +170,9 @@ class Engine:
         self.cache = ChunkCache(env, paths.cache_dir, quota, context.keys, self._needed_content)
         self.reader = chunk_reader(context)
         self.fetcher = Fetcher(context, self.cache, self.reader)
+        self.policies = PolicyFile(paths.policies_toml)
+        self.pins = Pins(context, self.cache, self.fetcher, PolicyFile(paths.policies_toml), quota)
+        self.folders = FolderFetcher(context, self.cache, self.fetcher, PolicyFile(paths.policies_toml))
         journals = JournalReader(context)
         self.publisher = Publisher(context, journals, self.reader, self.fetcher)
         self.learner = Learner(context, journals, self.publisher.check)
@@ -173,6 +183,8 @@ class Engine:
         self._tree_moved = asyncio.Event()
         self._packable = asyncio.Event()  # there may be large files to pack
         self._used: list[bytes] = []
+        self._refusals: dict[tuple[str, str], frames.Refused] = {}
+        self.damaged_in_mount = 0  # cache files that the mount has found wrong
         self._told = (0, 0)
         self._trouble: dict[str, TcfsError] = {}
         self._unlearned: set[str] = set()
@@ -202,6 +214,7 @@ class Engine:
                 self._pack_loop,
                 self._drain_loop,
                 self._cache_loop,
+                self._pin_loop,
                 self._end_if_damaged,
             )
         ]
@@ -317,11 +330,26 @@ class Engine:
             used, self._used = self._used, []
             if used:
                 await self.env.run_io(self.cache.used, used)
-            await self._attempt("cache", lambda: self.env.run_io(self.cache.evict, self._missing_room()))
+            await self._attempt("cache", self._keep_quota)
             if self.cache.evictions != evictions:
                 evictions = self.cache.evictions
                 self.server.hint(frames.ContentMoved([], dropped=True))
             await self.env.sleep(TICK_S)
+
+    async def _pin_loop(self) -> None:
+        """What is pinned comes by itself. A short verb is over before the first look."""
+        while True:
+            await self.env.sleep(TICK_S)
+            await self._attempt("pins", self._bring_pinned)
+
+    async def _bring_pinned(self) -> None:
+        came = await self.pins.run_once()
+        for start in range(0, len(came), TOLD_AT_ONCE):
+            self.server.hint(frames.ContentMoved(came[start : start + TOLD_AT_ONCE]))
+
+    async def _keep_quota(self) -> None:
+        await self.env.run_io(self.cache.recount_whole)
+        await self.env.run_io(self.cache.evict, self._missing_room())
 
     def _missing_room(self) -> int:
         """Bytes that the cache should give back to the disk of the state folder, if both are on one."""
@@ -403,6 +431,18 @@ class Engine:
         """True if live heads of different value stand at this path."""
         return len({head.manifest.value for head in self.context.db.heads(path) if head.is_live}) > 1
 
+    def refusals(self) -> list[frames.Refused]:
+        """Programs that were refused content since the mount's start, the last one first."""
+        return sorted(self._refusals.values(), key=lambda refused: (-refused.at, refused.program))
+
+    async def policies_moved(self) -> None:
+        """policies.toml was written: the mount knows it when this returns, if it answers, and the pins are followed."""
+        await self.pins.look_now()
+        if self.server.mount is not None:
+            self.server.hint(frames.PolicyMoved())
+            with contextlib.suppress(TcfsError):
+                await self.server.mount.ping(POLICY_S)
+
     def is_mount_wanted(self) -> bool:
         return self.keeper is not None and bool(self.keeper.state().wanted)
 
@@ -438,7 +478,8 @@ class Engine:
 
     async def fetch(self, request: frames.Fetch) -> dict[int, bytes]:
         priority = Priority.READ if request.priority == 0 else Priority.BACKGROUND
-        return await self.fetcher.fetch(request.version, request.indexes, priority)
+        inline = await self.fetcher.fetch(request.version, request.indexes, priority)
+        return inline if priority is Priority.READ else {}  # nobody would read them
 
     def bytes_fetched(self) -> int:
         packs = self.meter.statistics().get(PACKS)
@@ -451,12 +492,21 @@ class Engine:
         if durable:
             self.pruner.noted(taken_upto)
 
-    def used(self, chunks: list[bytes]) -> None:
-        self._used.extend(chunks[: max(0, USED_MAX - len(self._used))])
+    def fetch_folder(self, folder: int) -> None:
+        self.folders.ask(folder)
+
+    def used(self, message: frames.Used) -> None:
+        self._used.extend(message.chunks[: max(0, USED_MAX - len(self._used))])
+        self.damaged_in_mount = message.damaged
+
+    def refused(self, message: frames.Refused) -> None:
+        if len(self._refusals) < REFUSALS_MAX or (message.program, message.reason) in self._refusals:
+            self._refusals[message.program, message.reason] = message
 
     def mount_came(self, link: Link) -> None:
         self.log.info("mount process %d is connected, at %s", link.peer.pid, link.peer.mountpoint)
         self._told = (0, 0)
+        self._refusals.clear()  # it says them again
         self._tree_moved.set()
         self._tell_mount()
 
@@ -466,8 +516,8 @@ class Engine:
     # ---- inside
 
     def _needed_content(self) -> frozenset[str]:
-        """Chunks and contents that changed files still show: never evicted."""
-        needed: set[str] = set()
+        """Chunks and contents that are pinned, or that changed files still show: never evicted."""
+        needed = set(self.pins.protected())
         view = self.context.db.view
         for base in self.tree.bases():
             with contextlib.suppress(TcfsError):  # a version not known (any more) needs nothing

@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from fs.ops import consent
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.tree.model import FILE, Attr, Invalidation
 from fs.tree.tree import OpenFile
@@ -16,17 +17,20 @@ PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
-def open_file(volume: Volume, ino: int, flags: int) -> int:
+def open_file(volume: Volume, ino: int, flags: int, pid: int = 0) -> int:
     """A handle. Stale (ESTALE) if the inode shows another version than the kernel was told: it looks again."""
-    return opened(volume, ino, volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC)))
+    file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
+    return opened(volume, ino, file, pid)
 
 
-def opened(volume: Volume, ino: int, file: OpenFile) -> int:
-    """A handle for a file that the tree has opened."""
+def opened(volume: Volume, ino: int, file: OpenFile, pid: int = 0) -> int:
+    """A handle for a file that the tree has opened, for a process."""
     if file.writes:
         volume.changed()
     handle = volume.new_handle()
-    volume.handles[handle] = OpenHandle(ino, file)
+    volume.handles[handle] = OpenHandle(ino, file, pid)
+    if volume.policies.words:
+        consent.opened(volume, volume.handles[handle])
     return handle
 
 

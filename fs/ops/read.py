@@ -7,12 +7,15 @@ import trio
 
 from fs.hydrate.cache import Unchecked
 from fs.hydrate.plan import ChunkMap
+from fs.ops import consent
 from fs.ops.volume import OpenHandle, Volume
 from fs.tree.model import Invalidation
 from fs.work.stack import BasePiece, LocalPiece
 from sync.core.errors import Integrity
+from sync.ipc import frames
 
 ATTEMPTS = 4  # a chunk may be evicted between its fetch and the read; a cache that loses it again and again is broken
+SMALL_MAX = 256 * 1024  # bytes of files that are brought with their whole folder
 LOOKS = 16  # chunk files may be damaged, and the whole file too; more than that and somebody is writing to them
 
 
@@ -27,7 +30,7 @@ class _Wanted(NamedTuple):
 async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
     """Up to `size` bytes at `offset`; fewer only at the end of the file.
 
-    NoDaemon, StoreAway, TimedOut or Integrity if they are not local and cannot be brought.
+    NoDaemon, StoreAway, TimedOut or Integrity if they are not local and cannot be brought, Refused if they may not be.
     """
     open_handle = volume.handles[handle]
     inline: dict[int, bytes] = {}
@@ -44,6 +47,8 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
                 await _check(volume, found.unchecked)
                 continue
             fetches += 1
+            consent.require(volume, open_handle)
+            _bring_folder(volume, open_handle, found)
             inline |= await volume.client.fetch(found.version, found.indexes)
             volume.recent.forget()
         if not open_handle.has_fetched:
@@ -110,5 +115,16 @@ def _read_ahead(volume: Volume, open_handle: OpenHandle, offset: int, size: int)
     end = min(offset + size, chunks.size)
     first, last = chunks.index_at(offset), chunks.index_at(end - 1)
     ahead = open_handle.readahead.advance(offset, end - offset, first, last, len(chunks))
-    if ahead:
-        volume.client.prefetch(base, volume.reader.absent(base, ahead))
+    absent = volume.reader.absent(base, ahead) if ahead else []
+    if absent and consent.may_fetch(volume, open_handle):
+        volume.client.prefetch(base, absent)
+
+
+def _bring_folder(volume: Volume, open_handle: OpenHandle, wanted: _Wanted) -> None:
+    """A program that goes through a folder reading is spared the wait for each of its small files."""
+    chunks = volume.reader.chunks(wanted.version)
+    if chunks is None or len(chunks) != 1 or chunks.size > SMALL_MAX:
+        return
+    folder = volume.tree.parent_of(open_handle.ino)
+    if folder != open_handle.ino and volume.walks.note(open_handle.pid, folder, open_handle.ino):
+        volume.client.hint(frames.FetchFolder(folder))

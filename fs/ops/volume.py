@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 import trio
 
 from fs.client import Client
+from fs.hydrate.callers import Callers, Refusals
 from fs.hydrate.readahead import Readahead
 from fs.hydrate.reader import VersionReader
+from fs.hydrate.walk import Walks
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
 from fs.tree.kernel import Invalidations
 from fs.tree.tree import OpenFile, Tree
 from sync.core.paths import PART_MAX
+from sync.core.policy import Policies
 from sync.env import Env
 
 DISK_THREADS = 4  # looking at cached chunks, syncing files
@@ -25,6 +28,8 @@ class OpenHandle:
 
     ino: int
     file: OpenFile
+    pid: int = 0  # who opened it; 0: nobody knows
+    refused: str | None = None  # why nothing is fetched for it; '': it is. None: not asked yet
     has_fetched: bool = False
     readahead: Readahead = field(default_factory=Readahead)
 
@@ -48,7 +53,7 @@ class Volume:
     """One mounted fleet. All of it belongs to the thread of the request loop.
 
     fleet_epoch: of the fleet.db that is being shown. on_change: called after an operation that changed the tree.
-    checking: cached chunks, by file and offset, that are being looked at.
+    checking: cached chunks, by file and offset, that are being looked at. policies: as of a moment ago.
     """
 
     env: Env
@@ -62,6 +67,10 @@ class Volume:
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     last_handle: int = 0
     checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
+    policies: Policies = field(default_factory=Policies)
+    callers: Callers = field(default_factory=lambda: Callers(()))
+    refusals: Refusals = field(default_factory=Refusals)
+    walks: Walks = field(init=False)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
     recent: Recent = field(init=False)
     retries: Retries = field(init=False)
@@ -69,6 +78,7 @@ class Volume:
     def __post_init__(self) -> None:
         self.recent = Recent(lambda: self.tree.data_version)
         self.retries = Retries(self.env.monotonic)
+        self.walks = Walks(self.env.monotonic)
 
     def changed(self) -> None:
         """An operation has changed the tree."""

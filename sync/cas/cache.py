@@ -16,12 +16,14 @@ from typing import Final
 import msgspec
 
 from sync.core.codec import Buffer, Keys, chunk_id
+from sync.core.errors import TcfsError
 from sync.core.manifest import ChunkId
 from sync.env import Env
 
 DEFAULT_QUOTA: Final = 10 << 30  # bytes
 GRACE_NS: Final = 30 * 10**9  # what was written or used in this time is never evicted
 EVICT_AHEAD: Final = 16  # an eviction frees a 16th of the quota, so that not every write needs one
+RECOUNT_SHARE: Final = 20  # whole files are counted again for one part in so many of the time
 RETRY_AFTER: Final = 5.0  # seconds: how long a full cache that could free nothing stays as it is
 
 _BLOCK: Final = 4096
@@ -49,7 +51,8 @@ class _File(msgspec.Struct, frozen=True):
 class ChunkCache:
     """One fleet's cache below `root`. Thread-safe; blocks on the disk: call it in a thread where that matters.
 
-    protected(), asked once an eviction, names what must stay: chunk_ids and content_ids in hex.
+    protected(), asked once an eviction, names what must stay: chunk_ids and content_ids in hex. If it raises a
+    TcfsError nothing is evicted.
     """
 
     def __init__(
@@ -64,6 +67,9 @@ class ChunkCache:
         self._protected = protected
         self._lock = threading.Lock()
         self._used: int | None = None  # bytes; None: not scanned yet. An estimate between scans
+        self._whole_used = 0  # bytes of whole files in `used`, as of the last look
+        self._whole_changed_ns = -1
+        self._recount_at = float("-inf")  # monotonic
         self._writing: dict[str, int] = {}  # path -> bytes reserved for it
         self._retry_at = float("-inf")  # monotonic: until then a full cache is not searched again
         self.evictions = 0  # files that were evicted since the start
@@ -158,14 +164,32 @@ class ChunkCache:
         self.used([bytes.fromhex(content_id)])
         with self._lock:
             if self._used is not None:
-                self._used += _on_disk(_size(self.whole_path(content_id)))
+                size = _on_disk(_size(self.whole_path(content_id)))
+                self._used, self._whole_used = self._used + size, self._whole_used + size
+
+    def recount_whole(self) -> None:
+        """The mount moves whole files in by itself: what lies there now counts. One stat if it was quiet."""
+        try:
+            changed_ns = self._whole.stat().st_mtime_ns
+        except OSError:
+            changed_ns = 0
+        with self._lock:
+            if changed_ns == self._whole_changed_ns or self._env.monotonic() < self._recount_at:
+                return
+            began = self._env.monotonic()
+            before, now = self._whole_used, sum(_on_disk(file.size) for file in _files([self._whole]))
+            if self._used is not None:
+                self._used = max(0, self._used + now - before)
+            self._whole_changed_ns, self._whole_used = changed_ns, now
+            self._recount_at = began + RECOUNT_SHARE * (self._env.monotonic() - began)
 
     def usage(self) -> CacheUsage:
         """Counted anew, file by file."""
         chunks = list(_files(self._chunk_folders()))
         whole = list(_files([self._whole]))
         with self._lock:
-            self._used = sum(_on_disk(file.size) for file in (*chunks, *whole))
+            self._whole_used = sum(_on_disk(file.size) for file in whole)
+            self._used = sum(_on_disk(file.size) for file in chunks) + self._whole_used
             return CacheUsage(
                 used=self._used,
                 quota=self._quota,
@@ -198,7 +222,8 @@ class ChunkCache:
             return False
         with self._lock:
             if self._used is None:
-                self._used = sum(_on_disk(file.size) for file in self._scan())
+                self._whole_used = sum(_on_disk(file.size) for file in _files([self._whole]))
+                self._used = sum(_on_disk(file.size) for file in _files(self._chunk_folders())) + self._whole_used
             if self._used + size > self._quota:
                 if self._env.monotonic() < self._retry_at:
                     return False
@@ -217,8 +242,12 @@ class ChunkCache:
         found = [file for file in self._scan() if file.path.name.lstrip(".")[:_TEMP_NAME] not in unfinished]
         files = sorted(found, key=lambda file: file.used_ns)
         total = sum(_on_disk(file.size) for file in files) + sum(self._writing.values())
-        before = total
-        protected = frozenset(self._protected())
+        before, whole = total, sum(_on_disk(file.size) for file in files if file.path.parent == self._whole)
+        try:
+            protected = frozenset(self._protected())
+        except TcfsError as error:  # nobody knows what must stay: then all of it does
+            self._last_error, files = str(error), []
+            protected = frozenset()
         newest = self._env.now_ns() - GRACE_NS
         for file in files:
             if before - total >= free and total <= keep:
@@ -231,7 +260,8 @@ class ChunkCache:
                     continue
                 self.evictions += 1
                 total -= _on_disk(file.size)
-        self._used = total
+                whole -= _on_disk(file.size) if file.path.parent == self._whole else 0
+        self._used, self._whole_used = total, whole
         return before - total
 
     def _write(self, path: str, data: Buffer) -> None:
@@ -267,6 +297,8 @@ class ChunkCache:
         with self._lock:
             if self._used is not None:
                 self._used = max(0, self._used - _on_disk(size))
+                if path.parent == self._whole:
+                    self._whole_used = max(0, self._whole_used - _on_disk(size))
 
     def _scan(self) -> Iterator[_File]:
         yield from _files([*self._chunk_folders(), self._whole])

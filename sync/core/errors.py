@@ -17,6 +17,7 @@
     |   `-- NoDaemon
     |-- TimedOut                 it may still happen, but not within the deadline
     |-- NotYet                   refused until something that is pending is done (dirty data, a busy file)
+    |-- Refused                  what is not local is not fetched, for this program or by the policy of the path
     |-- Conflict                 another version stands against this one; nothing was overwritten
     |-- Integrity                an object is missing, cut or altered: never wrong bytes, always this
     |   `-- ObjectMissing
@@ -112,6 +113,11 @@ class TimedOut(TcfsError):
 
 class NotYet(TcfsError):
     code = "not-yet"
+    exit_code = 7
+
+
+class Refused(TcfsError):
+    code = "refused"
     exit_code = 7
 
 

@@ -7,7 +7,8 @@
 Fields that hold their default are left out. Unknown fields are skipped, an unknown name is BadFormat: a new message
 needs a new PROTOCOL. Both sides begin with Hello and say Bye before they close on purpose.
 
-Who sends what: the mount Fetch, Sealed, Noted, Used, MountTrouble, SealResult, Pong; a CLI Call; the engine all else.
+Who sends what: the mount Fetch, FetchFolder, Sealed, Noted, Used, Refused, MountTrouble, SealResult, Pong; a CLI Call;
+the engine all else.
 """
 
 import struct
@@ -16,7 +17,7 @@ import msgspec
 
 from sync.core.errors import BadFormat, TcfsError
 
-PROTOCOL = 2
+PROTOCOL = 3
 FRAME_MAX = 64 * 1024 * 1024  # bytes of one message
 _LENGTH = struct.Struct(">I")
 
@@ -87,10 +88,34 @@ class Noted(_Message, frozen=True, tag="noted"):
     durable: bool = False
 
 
+class FetchFolder(_Message, frozen=True, tag="fetch-folder"):
+    """Hint of the mount: a program reads the files of this folder (shown.id) one after the other."""
+
+    folder: int
+
+
 class Used(_Message, frozen=True, tag="used"):
-    """Chunks of the cache that were read since the last such frame: the LRU's input."""
+    """Chunks of the cache that were read since the last such frame: the LRU's input.
+
+    damaged: how many files of the cache the mount has found wrong since its start.
+    """
 
     chunks: list[bytes]
+    damaged: int = 0
+
+
+class Refused(_Message, frozen=True, tag="refused"):
+    """A program was refused content that is not local. The newest one counts, of each program and reason.
+
+    reason: 'no_hydrate' (the program is on that list) or 'never' (the policy of the path). count: since the mount's
+    start. path: the last one refused, at: when (unix s).
+    """
+
+    program: str
+    reason: str
+    count: int
+    path: str
+    at: int
 
 
 class MountTrouble(_Message, frozen=True, tag="mount-trouble"):
@@ -109,6 +134,10 @@ class TakenMoved(_Message, frozen=True, tag="taken-moved"):
     """Hint of the engine: there are answers to seals up to n."""
 
     n: int
+
+
+class PolicyMoved(_Message, frozen=True, tag="policy-moved"):
+    """Hint of the engine: policies.toml has changed."""
 
 
 class ContentMoved(_Message, frozen=True, tag="content-moved"):
@@ -178,10 +207,13 @@ Message = (
     | Failed
     | Sealed
     | Noted
+    | FetchFolder
     | Used
+    | Refused
     | MountTrouble
     | FeedMoved
     | TakenMoved
+    | PolicyMoved
     | ContentMoved
     | SealNow
     | SealResult

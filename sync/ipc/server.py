@@ -38,7 +38,9 @@ class Service(Protocol):
 
     def sealed(self) -> None: ...
     def noted(self, taken_upto: int, durable: bool) -> None: ...
-    def used(self, chunks: list[bytes]) -> None: ...
+    def fetch_folder(self, folder: int) -> None: ...
+    def used(self, message: frames.Used) -> None: ...
+    def refused(self, message: frames.Refused) -> None: ...
     def mount_came(self, link: "Link") -> None: ...
     def mount_went(self, link: "Link") -> None: ...
 
@@ -54,6 +56,7 @@ class Link:
         self._next_id = 1
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
+        self._slots_ahead = asyncio.Semaphore(FETCHES_MAX)  # of those nobody waits for, so that a reader finds a slot
         self._calls = _Tasks()
 
     def send(self, message: Message) -> None:
@@ -140,7 +143,11 @@ class Link:
             case frames.Noted():
                 service.noted(message.taken_upto, message.durable)
             case frames.Used():
-                service.used(message.chunks)
+                service.used(message)
+            case frames.FetchFolder():
+                service.fetch_folder(message.folder)
+            case frames.Refused():
+                service.refused(message)
             case frames.MountTrouble():
                 self.trouble = message.message
             case frames.SealResult() | frames.Pong() | frames.Failed():
@@ -151,7 +158,7 @@ class Link:
     async def _fetch(self, message: frames.Fetch, service: Service) -> None:
         beat = asyncio.create_task(self._beat(message.id, service))
         try:
-            async with self._slots:
+            async with self._slots if message.priority == 0 else self._slots_ahead:
                 await self._answer(message.id, self._fetched(message, service))
         finally:
             beat.cancel()

@@ -1,6 +1,7 @@
 """What may be wrong with this machine's tcfs: each finding with its remedy. Changes nothing."""
 
 import contextlib
+import datetime
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -52,6 +53,7 @@ async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
     found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
     problems: list[dict[str, str]] = engine["problems"] if engine else []
     found += _content(env, paths, with_holes=engine is None)
+    found += _pins(engine) + _refusals(engine) if engine else []
     found += [
         Finding(problem["kind"], False, problem["message"], problem["hint"] or "'tcfs fsck' tells what depends on it")
         for problem in problems
@@ -111,6 +113,29 @@ def _mount(paths: FleetPaths, engine: dict[str, Any] | None) -> Finding:
         return Finding("mount", False, str(engine["mount"]["trouble"]), "then 'tcfs up'")
     state = "runs, but is not connected" if is_held(paths.mount_lock) else "does not run"
     return Finding("mount", False, f"{state}; it belongs at {mountpoint}", "'tcfs up'")
+
+
+def _pins(engine: dict[str, Any]) -> list[Finding]:
+    pins = engine["pins"]
+    if not pins["paths"]:
+        return []
+    if pins["trouble"]:
+        lacks = f"{pins['lacking_files']} pinned files are not all here: " if pins["lacking_files"] else ""
+        return [Finding("pins", False, lacks + pins["trouble"], "raise cache_quota, or 'tcfs unpin' something")]
+    if pins["lacking_files"]:
+        return [Finding("pins", True, f"{pins['lacking_files']} of {pins['files']} pinned files are still to come")]
+    return [Finding("pins", True, f"all {pins['files']} pinned files are here")]
+
+
+def _refusals(engine: dict[str, Any]) -> list[Finding]:
+    """Who was refused what is not local: that is what was asked for, so nothing is wrong."""
+    found = []
+    for item in engine["refusals"]:
+        when = datetime.datetime.fromtimestamp(item["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        why = "it is among no_hydrate" if item["reason"] == "no_hydrate" else "the policy there is 'never'"
+        text = f"{item['program']} was refused what is not local {item['count']} times, last at {when}: {item['path']}"
+        found.append(Finding("refused", True, f"{text} ({why})"))
+    return found
 
 
 def _databases(env: Env, paths: FleetPaths) -> Finding:

@@ -167,6 +167,7 @@ class FleetPaths:
         self.fleet_id = fleet_id
         self.config_dir = home.config / "fleets" / fleet_id
         self.fleet_toml = self.config_dir / "fleet.toml"
+        self.policies_toml = self.config_dir / "policies.toml"
         self.key_file = self.config_dir / "fleet.key"
         self.signing_key_file = self.config_dir / "machine.key"
         self.state_dir = home.state / short

@@ -15,6 +15,13 @@ import msgspec
 from sync.core.errors import BadConfig, BadInput
 from sync.state.home import Home
 
+# Programs that look into every file by themselves: indexers, thumbnailers, updatedb.
+NO_HYDRATE = (
+    "tracker-miner-*", "tracker-extract*", "localsearch*", "baloo_file*", "baloorunner", "akonadi_indexing*",
+    "recollindex", "zeitgeist-fts", "tumblerd", "*-thumbnailer", "*thumbnailer", "thumbnail.so", "updatedb*",
+    "plocate-build", "mlocate*",
+)  # fmt: skip
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -41,6 +48,17 @@ def _text(value: object) -> str:
     return value
 
 
+def _programs(value: object) -> tuple[str, ...]:
+    """Names with * and ?: a list, or a text with commas between; the word `default` stands for the shipped ones."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{value!r} is not a list of names of programs")
+    found: list[str] = []
+    for name in (name.strip() for name in names):
+        found += NO_HYDRATE if name == "default" else [name] if name else []
+    return tuple(dict.fromkeys(found))
+
+
 class Setting(msgspec.Struct, frozen=True):
     """One row of the table. parse raises ValueError for what it does not take."""
 
@@ -62,6 +80,12 @@ SETTINGS = (
         "cache_quota", parse_size, 0, "bytes the cache may take; 0 = 10 GiB or 10 % of the disk, whichever is less"
     ),
     Setting("sync_git", _one_of("off", "raw"), "off", "raw: .git folders are synced file by file; off: they stay here"),
+    Setting(
+        "no_hydrate",
+        _programs,
+        NO_HYDRATE,
+        "programs that get EAGAIN for what is not local, instead of fetching it; 'default' = the shipped list",
+    ),
     Setting("log_level", _one_of("debug", "info", "warning", "error"), "info", "least level that is logged"),
 )
 
@@ -123,6 +147,11 @@ class Settings:
     @property
     def sync_git(self) -> str:
         return str(self.resolved["sync_git"].value)
+
+    @property
+    def no_hydrate(self) -> tuple[str, ...]:
+        """Names of programs, with * and ?."""
+        return tuple(self.resolved["no_hydrate"].value)
 
     @property
     def log_level(self) -> str:

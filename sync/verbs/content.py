@@ -1,6 +1,6 @@
 """hydrate and dehydrate: content into the cache, and out of it again."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -9,11 +9,12 @@ from sync.cas.index import ChunkPlace
 from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, TcfsError, Unsupported
 from sync.core.manifest import ChunkId
 from sync.core.paths import join_path
+from sync.core.policy import Policies, Policy
 from sync.ipc.frames import ContentMoved
-from sync.machines.places import find_place, meanings
 from sync.reports.status import is_among
 from sync.state.rows import DIR, FILE, ShownRow
 from sync.verbs import Progress, described, parse_args, with_error
+from sync.verbs.places import places_of
 from sync.worker.fetch import Priority
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ class PathsArgs(msgspec.Struct, forbid_unknown_fields=True):
     cwd: str
 
 
+class DehydrateArgs(PathsArgs, forbid_unknown_fields=True):
+    """unpin: first unpin what of these places is pinned."""
+
+    unpin: bool = False
+
+
 class ShownFile(msgspec.Struct, frozen=True):
     """size in bytes; value: the token of its content, shown.value."""
 
@@ -42,7 +49,8 @@ class ShownFile(msgspec.Struct, frozen=True):
 
 async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Bring all content of these files, and of all below folders, into the cache. Files that fail are named."""
-    files = [file for place in await _places(engine, args) for file in files_below(engine, place)]
+    asked = parse_args(args, PathsArgs)
+    files = [file for place in await places_of(engine, asked.paths, asked.cwd) for file in files_below(engine, place)]
     total = sum(file.size for file in files)
     failures: list[TcfsError] = []
     done = moved = 0
@@ -85,9 +93,14 @@ async def _hydrate_one(engine: "Engine", file: ShownFile) -> int:
 async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Free the content of these files that is verifiably in the store; NotYet names the first that is not.
 
-    Refused files keep theirs; all others lose it.
+    Refused files keep theirs, and so do pinned ones; all others lose it, but for what pinned ones share with them.
     """
-    places = await _places(engine, args)
+    asked = parse_args(args, DehydrateArgs)
+    places = await places_of(engine, asked.paths, asked.cwd)
+    if asked.unpin:
+        await _unpin(engine, places)
+    policies = engine.policies.read()
+    protected = await engine.env.run(engine.pins.protected)
     unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
     packs: dict[str, bool] = {}
     freed: list[ShownFile] = []
@@ -97,10 +110,11 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         for path in sorted(unsafe)
         if is_among(path, places)
     ]
-    files = [file for place in places for file in files_below(engine, place) if file.path not in unsafe]
+    files, pins = _unpinned(engine, policies, places, unsafe)
+    refused += [NotYet("is pinned", path=pin, hint="'tcfs unpin' it, or 'tcfs dehydrate --unpin'") for pin in pins]
     for done, file in enumerate(files, 1):
         try:
-            freed_bytes += await _dehydrate_one(engine, file, packs)
+            freed_bytes += await _dehydrate_one(engine, file, packs, protected)
             freed.append(file)
         except (Integrity, NotYet) as error:
             refused.append(NotYet(f"kept: {error.message}", path=file.path, hint="'tcfs fsck' tells more"))
@@ -118,15 +132,41 @@ def _tell_mount(engine: "Engine", files: list[ShownFile], *, dropped: bool) -> N
         engine.server.hint(ContentMoved(values, dropped))
 
 
-async def _dehydrate_one(engine: "Engine", file: ShownFile, packs: dict[str, bool]) -> int:
+async def _unpin(engine: "Engine", places: list[str]) -> None:
+    policies = before = engine.policies.read()
+    for place in places:
+        if policies.is_pinned(place) or any(word is Policy.ALWAYS for _, word in policies.below(place)):
+            policies = policies.unpinned(place)
+    if policies != before:
+        await engine.env.run_io(engine.policies.write, policies)
+        await engine.policies_moved()
+
+
+def _unpinned(
+    engine: "Engine", policies: Policies, places: list[str], unsafe: set[str]
+) -> tuple[list[ShownFile], list[str]]:
+    """The files of these places that are in the store and not pinned; and the pins that cover the others."""
+    files: list[ShownFile] = []
+    pins: set[str] = set()
+    for place in places:
+        for file in files_below(engine, place):
+            if policies.words and policies.is_pinned(file.path):
+                pins.add(policies.source(file.path) or "/")
+            elif file.path not in unsafe:
+                files.append(file)
+    return files, sorted(pins)
+
+
+async def _dehydrate_one(engine: "Engine", file: ShownFile, packs: dict[str, bool], protected: Collection[str]) -> int:
     """Bytes freed. `packs` remembers which packs the store was seen to hold whole."""
     manifest = engine.context.db.view.manifest(file.version)
-    ids, _ = await engine.fetcher.chunk_list(file.version)
-    await _check_stored(engine, ids, packs)
+    all_ids, _ = await engine.fetcher.chunk_list(file.version)
+    await _check_stored(engine, all_ids, packs)
+    ids = [chunk for chunk in all_ids if chunk.hex() not in protected] if protected else all_ids
     sizes = [path.stat().st_size for chunk in ids if (path := engine.cache.path(chunk)).exists()]
     for chunk in ids:
         engine.cache.drop(chunk)
-    if engine.cache.has_whole(manifest.content_id):
+    if manifest.content_id not in protected and engine.cache.has_whole(manifest.content_id):
         sizes = [file.size]
         engine.cache.drop_whole(manifest.content_id)
     return sum(sizes)
@@ -150,17 +190,6 @@ async def _is_whole(engine: "Engine", place: ChunkPlace) -> bool:
         return found.size == engine.context.db.pack_size(place.machine_id, place.pack_id)
     except ObjectMissing:
         return False
-
-
-async def _places(engine: "Engine", args: dict[str, object]) -> list[str]:
-    """The places that are meant; a file that is only in the mount yet is one too."""
-    asked = parse_args(args, PathsArgs)
-    only_here = [item.path for item in await engine.dirty()]
-
-    def exists(path: str) -> bool:
-        return engine.is_shown(path) or any(is_among(item, [path]) for item in only_here)
-
-    return [find_place(meanings(engine.config, path, asked.cwd), path, exists) for path in asked.paths]
 
 
 def files_below(engine: "Engine", place: str) -> Iterator[ShownFile]:

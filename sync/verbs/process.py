@@ -60,6 +60,11 @@ async def engine(engine: "Engine", args: dict[str, object], progress: Progress) 
             }
             for problem in engine.context.problems.current()
         ],
+        "pins": msgspec.to_builtins(engine.pins.state),
+        "refusals": [
+            {"program": r.program, "reason": r.reason, "count": r.count, "path": r.path, "at": r.at}
+            for r in engine.refusals()
+        ],
         "store": {area: msgspec.to_builtins(usage) for area, usage in areas.items()},
     }
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import Final
@@ -39,6 +39,15 @@ class Priority(IntEnum):
     BACKGROUND = 1
 
 
+class _Load:
+    """A load under way, of chunks in flight. urgent: somebody waits for one of them, so it queues no longer."""
+
+    __slots__ = ("urgent",)
+
+    def __init__(self) -> None:
+        self.urgent = asyncio.Event()
+
+
 class Fetcher:
     """Chunks of versions, into the cache or inline. A fetch goes on when the one who asked has gone."""
 
@@ -48,6 +57,7 @@ class Fetcher:
         self.reader = reader
         self._flights: dict[ChunkId, _Flight] = {}
         self._loads: set[asyncio.Task[None]] = set()
+        self._queued: dict[ChunkId, _Load] = {}  # those in flight whose load waits for its turn
         self._background = asyncio.Semaphore(BACKGROUND_LOADS)
         self._lists: LRUCache[str, tuple[list[ChunkId], list[int]]] = LRUCache(
             LISTS_KEPT, lambda found: min(1 + len(found[0]), LISTS_KEPT)
@@ -91,6 +101,10 @@ class Fetcher:
         neighbours = len(ids) == 1 and sizes[0] <= NEIGHBOUR_MAX
         inline = await self._bring(wanted, priority, neighbours)
         return {index: inline[ids[index]] for index in indexes if ids[index] in inline}
+
+    async def bring(self, ids: Sequence[ChunkId], priority: Priority) -> set[ChunkId]:
+        """Have these chunks in the cache; those that it could not take. Keep the number small. Errors as of fetch."""
+        return set(await self._bring(dict.fromkeys(ids), priority, False))
 
     async def chunk_list(self, version: str) -> tuple[list[ChunkId], list[int]]:
         """(ids, sizes in bytes) of all chunks, not to be changed; pages of a long list are fetched once and kept in
@@ -160,6 +174,9 @@ class Fetcher:
             if claimed:
                 self._take_off(claimed, self._neighbours(claimed) if neighbours else [], priority)
                 waiting |= {chunk: self._flights[chunk] for chunk in claimed}
+            if priority is Priority.READ:
+                for load in {self._queued[chunk] for chunk in waiting if chunk in self._queued}:
+                    load.urgent.set()
             # shield: the flight belongs to all who wait for it.
             brought = {chunk: await asyncio.shield(flight) for chunk, flight in waiting.items()}
             inline |= {chunk: data for chunk, data in brought.items() if data}
@@ -172,20 +189,28 @@ class Fetcher:
             flight: _Flight = loop.create_future()
             flight.add_done_callback(_retrieve)
             self._flights[chunk] = flight
-        task = asyncio.ensure_future(self._load(claimed, extra, priority))
+        load = None
+        if priority is not Priority.READ:
+            load = _Load()
+            self._queued |= dict.fromkeys((*claimed, *extra), load)
+        task = asyncio.ensure_future(self._load(claimed, extra, load))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
-    async def _load(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], priority: Priority) -> None:
-        """Bring chunks that are in flight; settles their futures: b'' where the cache took it, else the bytes; None for
-        one that came along unasked and failed: whoever wants it asks for it by itself.
+    async def _load(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], queued: _Load | None) -> None:
+        """Bring chunks that are in flight, when it is the turn of what nobody waits for (queued).
+
+        Settles their futures: b'' where the cache took it, else the bytes; None for one that came along unasked and
+        failed: whoever wants it asks for it by itself.
         """
         error: Exception | None = None
         try:
-            if priority is Priority.READ:
+            if queued is None:
                 await self._read_into_cache([*claimed, *extra])
             else:
-                async with self._background:
+                async with self._turn(queued):
+                    for chunk in (*claimed, *extra):
+                        del self._queued[chunk]
                     await self._read_into_cache([*claimed, *extra])
         except Exception as failure:
             error = failure
@@ -196,7 +221,22 @@ class Fetcher:
                 if error is not None and not self._flights[chunk].done():
                     self._flights[chunk].set_exception(error)
             for chunk in (*claimed, *extra):
+                self._queued.pop(chunk, None)
                 self._flights.pop(chunk).cancel()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, load: _Load) -> AsyncIterator[None]:
+        """Few loads that nobody waits for run at a time; one that somebody begins to wait for goes at once."""
+        turn = asyncio.ensure_future(self._background.acquire())
+        urgent = asyncio.ensure_future(load.urgent.wait())
+        try:
+            await asyncio.wait({turn, urgent}, return_when=asyncio.FIRST_COMPLETED)
+            yield
+        finally:
+            urgent.cancel()
+            turn.cancel()
+            if turn.done() and not turn.cancelled():
+                self._background.release()
 
     async def _read_into_cache(self, ids: Sequence[ChunkId]) -> None:
         async with reading_ranges(self.reader, ids) as ranges:

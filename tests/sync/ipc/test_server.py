@@ -69,8 +69,14 @@ class FakeService:
     def noted(self, taken_upto, durable):
         self.log.append(("noted", taken_upto, durable))
 
-    def used(self, chunks):
-        self.log.append(("used", chunks))
+    def used(self, message):
+        self.log.append(("used", message.chunks))
+
+    def fetch_folder(self, folder):
+        self.log.append(("folder", folder))
+
+    def refused(self, message):
+        self.log.append(("refused", message.program))
 
     def mount_came(self, link):
         self.log.append(("came", link.peer.mountpoint))

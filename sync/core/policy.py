@@ -1,0 +1,76 @@
+"""When content comes here: one word a path, inherited by what is below, the most specific one counts. Pure.
+
+A word belongs to a path, not to what stands there: a file that is renamed has the policy of its new place.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from sync.core.paths import is_below, parents_of
+
+
+class Policy(StrEnum):
+    """What brings the content of a file here, besides `tcfs hydrate`."""
+
+    ON_READ = "on-read"  # a read brings what it needs (and what follows)
+    ON_OPEN = "on-open"  # to open it brings all of it
+    NEVER = "never"  # nothing: a read of what is not local is refused
+    ALWAYS = "always"  # it is brought by itself, also each new version, and never evicted: a pin
+
+
+DEFAULT = Policy.ON_READ
+
+
+class Policies(msgspec.Struct, frozen=True):
+    """words: rel_path ('' = the root) -> its own word."""
+
+    words: Mapping[str, Policy] = {}
+
+    def source(self, path: str) -> str | None:
+        """The path whose word counts for `path`: itself or the nearest folder above; None if none has one."""
+        if not self.words:
+            return None
+        return next((place for place in (path, *parents_of(path), "") if place in self.words), None)
+
+    def of(self, path: str) -> Policy:
+        source = self.source(path)
+        return DEFAULT if source is None else self.words[source]
+
+    def is_pinned(self, path: str) -> bool:
+        return self.of(path) is Policy.ALWAYS
+
+    def pins(self) -> list[str]:
+        """The paths that have the word `always` themselves, sorted."""
+        return sorted(path for path, word in self.words.items() if word is Policy.ALWAYS)
+
+    def uses(self, policy: Policy) -> bool:
+        """True if any path has that word."""
+        return policy in self.words.values()
+
+    def below(self, path: str) -> Iterator[tuple[str, Policy]]:
+        """What has a word of its own at this path or below it."""
+        return ((place, word) for place, word in self.words.items() if place == path or is_below(place, path))
+
+    def with_word(self, path: str, word: Policy | None) -> "Policies":
+        """None: the path has the policy of the folder above."""
+        words = {place: old for place, old in self.words.items() if place != path}
+        return Policies(words if word is None else {**words, path: word})
+
+    def pinned(self, path: str) -> "Policies":
+        """The path and all below it are pinned, whatever words there were."""
+        return self._without_below(path).with_word(path, Policy.ALWAYS)
+
+    def unpinned(self, path: str) -> "Policies":
+        """Neither the path nor anything below it is pinned. Where a folder above is, the path gets the default word."""
+        words = {place: word for place, word in self.words.items() if place not in self._pins_below(path)}
+        freed = Policies(words)
+        return freed.with_word(path, DEFAULT) if freed.is_pinned(path) else freed
+
+    def _pins_below(self, path: str) -> set[str]:
+        return {place for place, word in self.below(path) if word is Policy.ALWAYS}
+
+    def _without_below(self, path: str) -> "Policies":
+        gone = {place for place, _ in self.below(path)}
+        return Policies({place: word for place, word in self.words.items() if place not in gone})

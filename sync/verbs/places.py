@@ -1,0 +1,62 @@
+"""Which places of the fleet the PATHs of a verb mean: each of them one place, or a glob over what is shown."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from sync.core.errors import NotFound
+from sync.core.globs import is_glob, path_matches
+from sync.core.paths import is_below
+from sync.machines.places import find_place, meanings
+from sync.reports.status import is_among
+from sync.state.globs import expand
+
+if TYPE_CHECKING:
+    from sync.engine import Engine
+
+
+async def places_of(
+    engine: "Engine", paths: Sequence[str], cwd: str, *, literal: bool = False, also: Collection[str] = ()
+) -> list[str]:
+    """Without those that lie below another one. A file that is only in the mount yet is a place too, and what `also`
+    names. A PATH that exists as it is written is no glob; literal: none is. NotFound for one that means nothing.
+    """
+    only_here = [item.path for item in await engine.dirty()]
+
+    def exists(path: str) -> bool:
+        return path in also or engine.is_shown(path) or any(is_among(item, [path]) for item in only_here)
+
+    found: list[str] = []
+    for text in paths:
+        forms = meanings(engine.config, text, cwd)
+        try:
+            found.append(find_place(forms, text, exists))
+        except NotFound:
+            if literal or not is_glob(text):
+                raise
+            found += await _matching(engine, forms, text, only_here)
+    return outermost(found)
+
+
+async def _matching(engine: "Engine", globs: Sequence[str], text: str, only_here: Sequence[str]) -> list[str]:
+    for glob in globs:
+        shown = await engine.env.run(expand, engine.context.db.view, glob)
+        here = [path for path in only_here if path_matches(glob, path)]
+        if shown or here:
+            return [*shown, *here]
+    raise NotFound(f"nothing in the fleet matches: {text}", hint="see 'tcfs ls'")
+
+
+def outermost(places: Sequence[str]) -> list[str]:
+    """Each place once, in the order of the first; those below another one are left out."""
+    chosen = set(places)
+    if "" in chosen:
+        return [""]
+    return [
+        place for place in dict.fromkeys(places) if not any(is_below(place, other) for other in _above(place, chosen))
+    ]
+
+
+def _above(place: str, chosen: set[str]) -> list[str]:
+    parts = place.split("/")
+    above = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return [folder for folder in above if folder in chosen]

@@ -1,0 +1,31 @@
+import pytest
+
+from sync.core.globs import is_glob, path_matches
+
+
+@pytest.mark.parametrize(
+    "glob, path, matches",
+    [
+        ("*.txt", "a.txt", True),
+        ("*.txt", "d/a.txt", False),
+        ("*.txt", ".a.txt", False),
+        (".*.txt", ".a.txt", True),
+        ("d/*", "d/a", True),
+        ("d/*", "d/a/b", False),
+        ("d/**", "d/a/b", True),
+        ("d/**", "d", True),
+        ("**/a", "a", True),
+        ("**/a", "x/y/a", True),
+        ("**/a", "x/.y/a", False),
+        ("d/[ab]?", "d/b1", True),
+        ("d/[!ab]", "d/a", False),
+        ("a", "a", True),
+        ("D*", "d", False),
+    ],
+)
+def test_as_a_shell_matches(glob: str, path: str, matches: bool) -> None:
+    assert path_matches(glob, path) is matches
+
+
+def test_what_is_a_glob() -> None:
+    assert [is_glob(text) for text in ("a", "a*", "a?", "[a]", "a]")] == [False, True, True, True, False]
