@@ -120,12 +120,10 @@ def _named(engine: "Engine", source: str, target: str, is_folder: bool) -> str:
 def _items(engine: "Engine", source: str, path: str, recursive: bool) -> Iterator[_Item]:
     view = engine.context.db.view
     row = view.resolve_path(source)
-    if row is None or not source:
-        raise (
-            BadInput("the root of the fleet cannot be copied into itself")
-            if not source
-            else NotFound(f"no such file in the fleet: {source}", path=source)
-        )
+    if not source:
+        raise BadInput("the root of the fleet cannot be copied into itself")
+    if row is None:
+        raise NotFound(f"no such file in the fleet: {source}", path=source)
     if row.kind == DIR and not recursive:
         raise BadInput(f"{source} is a folder", path=source, hint="copy it with -r")
     if path == source or is_below(path, source):

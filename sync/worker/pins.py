@@ -5,6 +5,7 @@ only: policies.toml and `shown` say all of it.
 """
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -112,11 +113,16 @@ class Pins:
             return []
         came: list[int] = []
         trouble, pause = "", 0.0
-        for batch in _batches(lacking):
+        batches = deque(_batches(lacking))
+        while batches:
+            batch = batches.popleft()
             try:
                 came += await self._bring(batch)
             except Integrity as error:
-                trouble, pause = f"{error.path}: {error.message}", RETRY_LATER_S
+                if len(batch) > 1:  # one of them is damaged, and the others are not to wait for it
+                    batches.extendleft([each] for each in reversed(batch))
+                else:
+                    trouble, pause = f"{error.path}: {error.message}", RETRY_LATER_S
             except TcfsError as error:
                 trouble, pause = error.message, RETRY_LATER_S if isinstance(error, NoSpace) else RETRY_S
                 break
@@ -265,24 +271,9 @@ class Pins:
                 if await self._fetcher.bring(ids[start : start + step], Priority.BACKGROUND):
                     raise NoSpace("the cache has no room for all that is pinned")
         except Integrity as error:
-            if len(batch) > 1:
-                return await self._bring_one_by_one(batch)
             raise Integrity(error.message, path=batch[0][0], hint=error.hint) from error
         await self._context.env.run(self._look_again, batch)
         return [file.value for _, file in batch]
-
-    async def _bring_one_by_one(self, batch: Sequence[tuple[str, PinnedFile]]) -> list[int]:
-        """One of them is damaged, and the others are not to wait for it."""
-        came: list[int] = []
-        damage: Integrity | None = None
-        for each in batch:
-            try:
-                came += await self._bring([each])
-            except Integrity as error:
-                damage = error
-        if damage is not None and not came:
-            raise damage
-        return came
 
     def _look_again(self, batch: Sequence[tuple[str, PinnedFile]]) -> None:
         with self._lock:

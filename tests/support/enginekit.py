@@ -62,7 +62,7 @@ class Machine:
 
 async def call(engine: Engine, verb: str, **args: Any) -> dict[str, Any]:
     """A verb, with a cwd that is none of anybody's."""
-    if verb in ("push", "pull", "hydrate", "dehydrate", "wait"):
+    if verb not in ("engine", "mount", "unmount", "down", "fsck"):
         args.setdefault("cwd", "/")
     return await engine.call(verb, args, lambda data: None)
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import random
 import shutil
 import threading
 from pathlib import Path
@@ -230,3 +231,67 @@ def test_many_threads_stay_within_the_quota(env: FakeEnv, tmp_path: Path) -> Non
 
 def test_default_quota_of_a_folder_to_be(tmp_path: Path) -> None:
     assert 0 < default_quota(tmp_path / "not" / "yet") <= DEFAULT_QUOTA
+
+
+def on_disk(root: Path) -> int:
+    found = 0
+    for file in root.rglob("*"):
+        try:
+            found += -(-file.stat().st_size // PAGE) * PAGE if file.is_file() else 0
+        except FileNotFoundError:
+            continue  # renamed, or evicted, just now
+    return found
+
+
+def test_the_quota_holds_while_many_write_at_once(env: FakeEnv, tmp_path: Path) -> None:
+    """Room is reserved before anything is written, so at no moment there is more; what cannot be taken is said."""
+    quota = 40
+    cache = cache_at(env, tmp_path, pages=quota)
+    chunks = [random.Random(number).randbytes(PAGE) for number in range(400)]
+    taken: list[bool] = []
+    seen: list[int] = []
+    done = threading.Event()
+
+    def write(part: int) -> None:
+        for data in chunks[part::8]:
+            taken.append(cache.put(chunk_id(KEYS, data), data))
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(on_disk(tmp_path))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(3):
+        writers = [threading.Thread(target=write, args=(part,)) for part in range(8)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        later(env)  # what is there may go now
+    done.set()
+    watcher.join()
+    assert max(seen) <= quota * PAGE
+    assert cache.usage().used <= quota * PAGE
+    assert taken.count(True) >= quota and cache.evictions > 0 and taken.count(False) > 0
+
+
+def test_whole_files_that_the_mount_moves_in_count(env: FakeEnv, tmp_path: Path) -> None:
+    cache = cache_at(env, tmp_path, pages=10)
+    fill(cache, pages(1, 4))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / ("a" * 64)).write_bytes(pages(2, 5))
+    cache.recount_whole()
+    later(env)
+    fill(cache, pages(3, 4))  # makes room: together they would be 13 pages
+    assert cache.usage().used <= 10 * PAGE
+    (tmp_path / "whole" / ("b" * 64)).write_bytes(pages(4, 9))
+    os.utime(tmp_path / "whole" / ("b" * 64), ns=(env.now_ns(), env.now_ns()))
+    later(env)
+    cache.recount_whole()
+    assert cache.evict(0) > 0
+    assert cache.usage().used <= 10 * PAGE
+    used = cache.usage().used
+    cache.recount_whole()
+    cache.recount_whole()
+    assert cache._used == used

@@ -1,12 +1,14 @@
 """Fetching: cache first, single flight, neighbours, progress, what the cache cannot take."""
 
 import asyncio
+import random
 
 import pytest
 from workerkit import Fleet, Machine, run
 
 from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
 from sync.core.manifest import VersionId
+from sync.worker.fetch import BACKGROUND_LOADS, Priority
 
 
 async def two(fleet: Fleet, files: dict[str, bytes]) -> tuple[Machine, Machine]:
@@ -122,5 +124,73 @@ def test_a_whole_file_is_a_base_too(fleet: Fleet) -> None:
         place.write_bytes(b"wrong")
         assert await bates.fetcher.base_bytes(version(bates, "d/f"), [0]) == {0: b"hello"}
         assert bates.reader.statistics().requests == 1
+
+    run(go(), fleet.clock)
+
+
+def held(fleet: Fleet) -> tuple[asyncio.Event, list[str]]:
+    """From now on the store holds back what it delivers until the event is set; and which packs were asked for."""
+    gate = asyncio.Event()
+    asked: list[str] = []
+    original = fleet.memory.get
+
+    async def slow(key: str, start: int = 0, length: int | None = None) -> bytes:
+        asked.append(key)
+        await gate.wait()
+        return await original(key, start, length)
+
+    fleet.memory.get = slow  # type: ignore[method-assign]
+    return gate, asked
+
+
+async def one_pack_each(fleet: Fleet, count: int) -> Machine:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    for number in range(count):
+        yoga.write(f"d/{number}", random.Random(number).randbytes(500_000))
+        await yoga.push("d")
+    await bates.learner.poll()
+    return bates
+
+
+def test_who_waits_goes_before_all_that_nobody_waits_for(fleet: Fleet) -> None:
+    """Also when the chunk is one that a load in the queue would bring; and each is asked for once."""
+
+    async def go() -> None:
+        count = 8
+        bates = await one_pack_each(fleet, count)
+        lists = [(await bates.fetcher.chunk_list(version(bates, f"d/{n}")))[0] for n in range(count)]
+        gate, asked = held(fleet)
+        ahead = [asyncio.ensure_future(bates.fetcher.bring(ids, Priority.BACKGROUND)) for ids in lists]
+        await bates.env.sleep(0.1)
+        began = len(asked)
+        assert began <= BACKGROUND_LOADS * 4  # requests of a load
+        waiting = asyncio.ensure_future(bates.fetcher.fetch(version(bates, f"d/{count - 1}"), [0]))
+        await bates.env.sleep(0.1)
+        assert len(asked) > began
+        gate.set()
+        await waiting
+        await asyncio.gather(*ahead)
+        wanted = sum(len(ids) for ids in lists)
+        assert bates.cache.usage().chunks == wanted
+        assert bates.reader.statistics().requests == len(asked) <= wanted
+
+    run(go(), fleet.clock)
+
+
+def test_the_place_of_a_load_that_went_before_its_turn_is_free_again(fleet: Fleet) -> None:
+    async def go() -> None:
+        bates = await one_pack_each(fleet, 6)
+        lists = [(await bates.fetcher.chunk_list(version(bates, f"d/{n}")))[0] for n in range(6)]
+        for _ in range(3):
+            for ids in lists:
+                for chunk in ids:
+                    bates.cache.drop(chunk)
+            ahead = [asyncio.ensure_future(bates.fetcher.bring(ids, Priority.BACKGROUND)) for ids in lists]
+            await asyncio.sleep(0)
+            await asyncio.gather(*(bates.fetcher.bring(ids, Priority.READ) for ids in lists))
+            await asyncio.gather(*ahead)
+        await bates.env.sleep(1)
+        assert bates.fetcher._background._value == BACKGROUND_LOADS
+        assert not bates.fetcher._queued and not bates.fetcher._flights
 
     run(go(), fleet.clock)
