@@ -15,7 +15,7 @@ def command(app: App, path: str | None, word: str | None) -> int:
     \b
     on-read   a read brings what it needs (the default)
     on-open   to open a file brings all of it
-    never     only 'tcfs hydrate' does; programs get EAGAIN for what is not local
+    never     only 'tcfs hydrate' does; programs get ENODATA for what is not local
     always    it is kept here: 'tcfs pin'
     inherit   as the folder above
 

@@ -42,6 +42,8 @@ TABLE: dict[type[errors.TcfsError], Outcome] = {
     errors.TimedOut: Outcome(errno.ETIMEDOUT, _WARN),
     errors.NotYet: Outcome(errno.EBUSY, _QUIET),
     errors.Refused: Outcome(errno.EAGAIN, _QUIET),
+    # Not EAGAIN, which is for indexers: other programs may try again for ever, or take it for an empty file.
+    errors.NeverFetched: Outcome(errno.ENODATA, _QUIET),
     errors.Conflict: Outcome(errno.EBUSY, _QUIET),
     errors.Integrity: Outcome(errno.EIO, _ERROR),
     errors.ObjectMissing: Outcome(errno.EIO, _ERROR),

@@ -4,15 +4,18 @@ Decided once an open file, when something would have to be fetched for the first
 """
 
 from fs.ops.volume import OpenHandle, Volume
-from sync.core.errors import NotFound, Refused, Stale
+from sync.core.errors import NeverFetched, NotFound, Refused, Stale
 from sync.core.policy import DEFAULT, Policy
 from sync.ipc import frames
 
+_NEVER = "the policy of its path is 'never'"
+
 
 def require(volume: Volume, handle: OpenHandle) -> None:
-    """Refused (EAGAIN) unless what is missing of this file may be fetched."""
+    """Refused (EAGAIN), or NeverFetched (ENODATA), unless what is missing of this file may be fetched."""
     if not may_fetch(volume, handle):
-        raise Refused(f"not fetched: {handle.refused}", hint="'tcfs hydrate' brings it")
+        kind = NeverFetched if handle.refused == _NEVER else Refused
+        raise kind(f"not fetched: {handle.refused}", hint="'tcfs hydrate' brings it")
 
 
 def may_fetch(volume: Volume, handle: OpenHandle) -> bool:
@@ -50,7 +53,7 @@ def _reason(volume: Volume, handle: OpenHandle) -> str:
         return f"{program} is among no_hydrate"
     if policy_of(volume, handle.ino) is Policy.NEVER:
         _note(volume, handle, volume.callers.name(handle.pid), "never")
-        return "the policy of its path is 'never'"
+        return _NEVER
     return ""
 
 

@@ -17,7 +17,8 @@
     |   `-- NoDaemon
     |-- TimedOut                 it may still happen, but not within the deadline
     |-- NotYet                   refused until something that is pending is done (dirty data, a busy file)
-    |-- Refused                  what is not local is not fetched, for this program or by the policy of the path
+    |-- Refused                  what is not local is not fetched for this program
+    |   `-- NeverFetched         nor for any: the policy of the path says so
     |-- Conflict                 another version stands against this one; nothing was overwritten
     |-- Integrity                an object is missing, cut or altered: never wrong bytes, always this
     |   `-- ObjectMissing
@@ -119,6 +120,10 @@ class NotYet(TcfsError):
 class Refused(TcfsError):
     code = "refused"
     exit_code = 7
+
+
+class NeverFetched(Refused):
+    code = "never-fetched"
 
 
 class Conflict(TcfsError):

@@ -12,7 +12,7 @@ from fs.ops import open as open_ops
 from fs.ops import read as read_ops
 from fs.ops import write as write_ops
 from fs.ops.volume import Volume
-from sync.core.errors import Refused
+from sync.core.errors import NeverFetched, Refused
 from sync.core.policy import Policies, Policy
 from sync.ipc import frames
 
@@ -50,7 +50,7 @@ def read(volume: Volume, handle: int, offset: int = 0, size: int = 100) -> bytes
 def test_never_fetches_nothing_but_reads_what_is_here(volume: Volume, shown: Machine, client: Any) -> None:
     volume.policies = Policies({"d": Policy.NEVER})
     handle = opened(volume, shown, "d/a", os.O_RDWR)
-    with pytest.raises(Refused):
+    with pytest.raises(NeverFetched):
         read(volume, handle)
     assert client.fetched == [] and client.ahead == []
     write_ops.write(volume, handle, 0, b"MINE")
