@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sync.core.paths import is_below, join_path
+from sync.core.paths import is_below, join_path, parents_of
 from sync.machines.lock import is_held
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
@@ -143,7 +143,9 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "mount_trouble": mount_trouble,
         "disk_trouble": ballast.shortage(state.paths.ballast),
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
-        "local_only": [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
+        "local_only": topmost(
+            [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
+        ),
         "conflicts": len(contested_paths(state.db)),
         "holes": [
             {"machine": hole.machine_id, "first": hole.first, "since": hole.since, "reason": hole.reason}
@@ -157,3 +159,9 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
 def is_among(path: str, chosen: list[str]) -> bool:
     """True if path is one of these or below one; everything is among no choice at all."""
     return not chosen or any(path == folder or is_below(path, folder) for folder in chosen)
+
+
+def topmost(paths: list[str]) -> list[str]:
+    """Those of the paths that lie below no other of them."""
+    known = set(paths)
+    return [path for path in paths if known.isdisjoint(parents_of(path))]

@@ -17,7 +17,7 @@ TAIL: Final = 64 << 10  # bytes: holds the index of most packs
 PAGE: Final = 200
 
 _NAMED = """
-SELECT p.num, p.pack_id, p.size, p.condemned FROM pack AS p JOIN machine AS m ON m.num = p.machine
+SELECT p.num, p.pack_id, p.size, p.condemned, p.lost FROM pack AS p JOIN machine AS m ON m.num = p.machine
 WHERE m.machine_id = ? AND p.pack_id > ? ORDER BY p.pack_id LIMIT ?"""
 _CHUNKS = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk WHERE pack = ? ORDER BY offset"
 _TOTAL = "SELECT count(*), coalesce(sum(size), 0) FROM pack WHERE condemned = 0"
@@ -32,6 +32,7 @@ class _Pack(NamedTuple):
     pack_id: bytes
     size: int
     condemned: int
+    lost: int
 
 
 async def check_packs(check: Check) -> None:
@@ -146,8 +147,8 @@ class _MachinePacks:
         if is_cut:
             self._damage.say(pack.number, key, f"{key} has {info.size} bytes, not {pack.size}")
         try:
-            # An index that is damaged is a reason to look at the chunks too.
-            if self._reads_all or is_cut or not await self._read_index(pack, key):
+            # An index that is damaged is a reason to look at the chunks too; so is what was found damaged before.
+            if self._reads_all or is_cut or pack.lost == DAMAGED or not await self._read_index(pack, key):
                 await self._read(pack, key)
         except UNREADABLE as error:
             self._damage.packs.add(pack.number)

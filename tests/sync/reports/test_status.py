@@ -1,6 +1,6 @@
 import pytest
 
-from sync.reports.status import Running, is_among, unsafe_paths
+from sync.reports.status import Running, is_among, topmost, unsafe_paths
 from sync.state.tree.reader import Dirty, DirtyState
 
 ALL = Running(engine=True, mount=True)
@@ -76,3 +76,12 @@ def test_among():
     assert is_among("d", ["d"])
     assert not is_among("da", ["d"])
     assert is_among("x", [""])
+
+
+def test_a_folder_that_stays_here_is_one_line():
+    assert topmost(["a/.git", "a/.git-x", "a/.git/HEAD", "a/.git/refs/heads", "b.swp"]) == [
+        "a/.git",
+        "a/.git-x",
+        "b.swp",
+    ]
+    assert topmost(["a/.git/HEAD"]) == ["a/.git/HEAD"]

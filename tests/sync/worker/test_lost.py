@@ -7,6 +7,7 @@ from workerkit import Fleet, Machine, Mount, run
 from sync.core.errors import Integrity
 from sync.worker import content as content_module
 from sync.worker.fsck import Finding, Severity, fsck
+from sync.worker.fsck import packs as packs_module
 from sync.worker.lost import DAMAGED, MISSING
 from sync.worker.restore import restore
 
@@ -139,6 +140,21 @@ def test_only_fsck_finds_that_a_damaged_one_is_whole(fleet: Fleet, yoga: Machine
         assert lost(bates) == [DAMAGED]
         assert await look(bates) == []
         assert lost(bates) == [0]
+
+    run(go(), fleet.clock)
+
+
+def test_what_was_damaged_is_read_whole_however_large_the_store(
+    fleet: Fleet, yoga: Machine, bates: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        before = lose(fleet, "zeros")
+        await look(yoga)
+        assert lost(yoga) == [DAMAGED]
+        monkeypatch.setattr(packs_module, "FULL_MAX", 0)
+        fleet.memory.objects.update(before)
+        await look(yoga)
+        assert lost(yoga) == [0]
 
     run(go(), fleet.clock)
 
