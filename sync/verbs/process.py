@@ -114,9 +114,10 @@ async def unmount(engine: "Engine", args: dict[str, object], progress: Progress)
 async def down(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Let what is dirty come into the store (30 s at most), unmount, end the daemon; NotYet lists what stays."""
     asked = parse_args(args, DownArgs)
-    await _settle(engine, DOWN_S, progress)
+    is_settled = await _settle(engine, DOWN_S, progress)
     mountpoint = await _take_away(engine, asked.force)
-    await _settle(engine, LAST_S, progress)
+    if is_settled:
+        await _settle(engine, LAST_S, progress)
     running = Running(engine=True, mount=False, store_trouble=engine.store_trouble(), mountpoint=mountpoint)
     left = unsafe_now(engine.context.db, engine.tree, running, engine.unpublishable())
     engine.stop.set()
@@ -132,8 +133,8 @@ async def down(engine: "Engine", args: dict[str, object], progress: Progress) ->
     return with_error(data, NotYet(f"{len(left)} not in the store yet", path=left[0].path, hint=hint))
 
 
-async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
-    """Have the mount seal what it can, and wait for it to arrive; what has not by then is listed later."""
+async def _settle(engine: "Engine", seconds: float, progress: Progress) -> bool:
+    """Have the mount seal what it can, and wait for it to arrive; False: not all has."""
     link = engine.server.mount
     busy: list[str] = []
     try:
@@ -147,7 +148,8 @@ async def _settle(engine: "Engine", seconds: float, progress: Progress) -> None:
             goal = await Goal.of(engine, [], without=busy)
             await goal.reached(progress)
     except (TimeoutError, TcfsError):
-        return  # what is left is listed by `down`
+        return False
+    return True
 
 
 async def _take_away(engine: "Engine", force: bool) -> str:

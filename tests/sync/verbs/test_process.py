@@ -183,6 +183,21 @@ def test_down_lists_what_stays(yoga, mounts, tmp_path, monkeypatch, caplog):
     tree.close()
 
 
+def test_down_waits_once_for_a_store_that_is_away(yoga, mounts, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("sync.verbs.process.DOWN_S", 0.2)
+    tree = Tree(yoga)
+    tree.put("a", b"1")
+    (tmp_path / "store").rename(tmp_path / "gone")
+
+    async def scenario(engine):
+        async with asyncio.timeout(5):
+            data = await call(engine, "down")
+        assert ["a"] == [one["path"] for one in data["left"]]
+
+    yoga.run(scenario)
+    tree.close()
+
+
 def test_down_does_not_promise_what_will_not_be(yoga, mounts):
     tree = Tree(yoga)
     tree.dirty("torn", unflushed=True)
