@@ -52,7 +52,7 @@ def _lines(data: dict[str, Any]) -> list[str]:
     elif data["unsafe"]:
         lines.append(f"{plural(len(data['unsafe']), 'path')} not in the store yet:")
         lines += table([["  " + item["path"], item["reason"], item["next"]] for item in data["unsafe"]])
-    lines += _pin_lines(data["engine"]["pins"]) if data["engine"] else []
+    lines += _pin_lines(data["engine"].get("pins", [])) if data["engine"] else []
     if data["local_only"]:
         lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
         lines += ["  " + path for path in data["local_only"]]

@@ -142,3 +142,13 @@ def test_a_path_in_the_mount_is_not_touched(fleet, monkeypatch):
     assert yoga("pull", "f", path).code in (5, 64)
     assert touched
     assert path not in touched
+
+
+def test_status_with_a_daemon_that_an_older_program_left_running(fleet, monkeypatch):
+    yoga, _ = fleet
+
+    async def older(app):
+        return {"pid": 1, "store_trouble": "", "mount": {"trouble": ""}, "problems": [], "store": {}}
+
+    monkeypatch.setattr("cli.status._ask", older)
+    assert "everything is in the store" in yoga.ok("status")
