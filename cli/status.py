@@ -52,7 +52,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
     elif data["unsafe"]:
         lines.append(f"{plural(len(data['unsafe']), 'path')} not in the store yet:")
         lines += table([["  " + item["path"], item["reason"], item["next"]] for item in data["unsafe"]])
-    lines += _pin_lines(data["engine"].get("pins", [])) if data["engine"] else []
+    pins = data["engine"].get("pins") if data["engine"] else None  # a daemon of an older program tells of none
+    lines += _pin_lines(pins) if pins else []
     if data["local_only"]:
         lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
         lines += ["  " + path for path in data["local_only"]]
