@@ -119,6 +119,30 @@ def test_its_folder_is_renamed_while_it_waits(world: World, yoga: WorldMachine, 
     assert bates.read("e/big") == BIG
 
 
+def test_its_folder_is_renamed_and_it_is_removed(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    """What waited for it goes out as soon as it is given up: nothing of it is refused."""
+    yoga.mkdir("d")
+    world.settle()
+    yoga.write("d/big", BIG)
+    yoga.seal()
+    run_once(yoga)
+    yoga.rename("d", "e")
+    yoga.write("e/new", b"new")
+    yoga.seal()
+    run_once(yoga)
+    yoga.unlink("e/big")
+    yoga.tree.commit()
+    with yoga.crash_at("publish.before_outbox"):
+        run_once(yoga)
+    run_once(yoga)
+    assert [taken.answer for taken in yoga.db.view.taken_after(1, 10)] == ["refused", "queued", "queued"]
+    assert yoga.context.problems.current() == ()
+    bates.learn()
+    assert bates.walk() == {"e": None, "e/new": b"new"}
+    world.settle()
+    world.verify()
+
+
 def test_a_moved_one_stays_in_sight(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
     """The old name goes with the new one, not before it."""
     yoga.write("a", b"small")

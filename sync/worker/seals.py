@@ -76,7 +76,7 @@ class SealWorker:
                 for seal in round_seals:
                     if seal.seal_id not in answers:
                         waiting.append(seal)
-                    elif answers[seal.seal_id] == Outcome.REFUSED.value:
+                    elif answers[seal.seal_id] == Outcome.REFUSED.value and not self._is_given_up(seal):
                         refused.add(seal)
                 packing = {seal.seal_id for seal in waiting if self._is_packing(seal)}
                 if ready := in_order(waiting, packing, held):
@@ -95,6 +95,10 @@ class SealWorker:
     def _is_packing(self, seal: Seal) -> bool:
         """True of a large file that is not packed yet. One that was removed meanwhile needs no packing."""
         return self._large.is_waiting(seal) and not self._tree.is_removed(seal.seal_id)
+
+    def _is_given_up(self, seal: Seal) -> bool:
+        """True if what is put was removed since. Whatever became of it, nothing has to wait for it."""
+        return seal.op == "put" and self._tree.is_removed(seal.seal_id)
 
     def has_work(self) -> bool:
         """True if a seal waits for its answer, or if something was reported that may have been settled."""
@@ -144,16 +148,21 @@ class SealWorker:
         """
         changes, failed = await self._try_each(seals, publication)
         known = [seal for seal in seals if seal.op == "movedir" or seal.seal_id in changes or seal.seal_id in failed]
-        free = in_order(known, set(failed), held)
         count = 0
         for seal in known:
             error = failed.get(seal.seal_id)
-            if error is not None:
-                is_settled = self._is_settled(seal, error)
-                count += is_settled
-                if not is_settled or isinstance(error, TooLarge):
-                    self._report(seal.path, error.message, error.hint or _HINT_CONTENT)
-            elif seal not in free:
+            if error is None:
+                continue
+            is_settled = self._is_settled(seal, error)
+            count += is_settled
+            if not is_settled or isinstance(error, TooLarge):
+                self._report(seal.path, error.message, error.hint or _HINT_CONTENT)
+            elif self._is_given_up(seal):
+                del failed[seal.seal_id]
+        known = [seal for seal in known if seal.op == "movedir" or seal.seal_id in changes or seal.seal_id in failed]
+        free = in_order(known, set(failed), held)
+        for seal in known:
+            if seal.seal_id not in failed and seal not in free:
                 self._report(seal.path, "it waits for what cannot be published", _HINT_CONTENT)
         return [
             _folder_move(step[0]) if step[0].op == "movedir" else [changes[seal.seal_id] for seal in step]
