@@ -97,8 +97,8 @@ class Change(msgspec.Struct, frozen=True):
 class FolderMove(msgspec.Struct, frozen=True):
     """The rename of a shown directory: whatever shows under its NAME at that moment moves along, as one batch.
 
-    mode, mtime_ns, xattrs: of the folder, where its old name has no record. place: its number, which stays. seen: what
-    stood at the new name itself, and was removed or replaced.
+    mtime_ns: of the folder; mode, xattrs, too, where its old name has no record. place: its number, which stays. seen:
+    what stood at the new name itself, and was removed or replaced.
     """
 
     old_path: str

@@ -95,7 +95,7 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
         manifest.kind,
         source=Content.of(manifest) if manifest.kind is Kind.FILE else None,
         mode=source.mode,
-        mtime_ns=source.mtime_ns,
+        mtime_ns=source.mtime_ns if item.path != move.new_path else move.mtime_ns,
         xattrs=source.xattrs,
         target=manifest.target,
         seen=seen,

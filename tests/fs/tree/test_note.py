@@ -240,6 +240,18 @@ def test_a_directory_keeps_its_times_over_restarts(yoga: Machine, bates: Machine
         yoga.check()
 
 
+def test_times_that_were_set_go_along_with_a_rename(yoga: Machine, bates: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/a", b"")
+    yoga.cycle()
+    yoga.rename("d", "e")
+    yoga.tree.setattr(yoga.ino("e"), mtime_ns=1000)
+    yoga.cycle()
+    assert yoga.attr("e").mtime_ns == 1000
+    bates.learn()
+    assert bates.attr("e").mtime_ns == 1000
+
+
 def test_times_that_were_set_elsewhere_later_win(yoga: Machine, bates: Machine) -> None:
     bates.mkdir("d")
     bates.cycle()
