@@ -146,21 +146,35 @@ class Freezer:
 
     def _dir_ready(self, dir_id: int) -> bool:
         """True if the engine will know the folder at its present path when it comes to this round's next row."""
-        ready = self._ready_dirs.get(dir_id)
-        if ready is None:
-            place = self._places.place_of(dir_id) if self._st.gone else self._st.place_of(dir_id)
-            if dir_id in self._removed_behind:
-                ready = False  # what was in it is found where the engine puts it, when that is noted
-            elif place is None or isinstance(place, str):
-                ready = True  # gone from shown; its remembered path is all there is
-            elif not place[1]:
-                ready = self._dir_ready(place[0])
-            else:
-                entry = self._st.overlay.entry(*place)
-                ready = self._dir_ready(place[0])
-                if ready and entry is not None and entry.node == dir_id:
-                    ready = self._emit(entry)
-            self._ready_dirs[dir_id] = ready
+        if dir_id not in self._ready_dirs:
+            for above in self._undecided(dir_id):
+                self._ready_dirs[above] = self._is_dir_ready(above)
+        return self._ready_dirs[dir_id]
+
+    def _undecided(self, dir_id: int) -> list[int]:
+        """The folder and those above it, the topmost first: each asks for the one above, and they may be thousands."""
+        found: list[int] = []
+        while dir_id not in self._ready_dirs and len(found) < gone.DEPTH_MAX:
+            found.append(dir_id)
+            place = self._place_of(dir_id)
+            if place is None or isinstance(place, str):
+                break
+            dir_id = place[0]
+        return found[::-1]
+
+    def _place_of(self, dir_id: int) -> Key | str | None:
+        return self._places.place_of(dir_id) if self._st.gone else self._st.place_of(dir_id)
+
+    def _is_dir_ready(self, dir_id: int) -> bool:
+        place = self._place_of(dir_id)
+        if dir_id in self._removed_behind:
+            return False  # what was in it is found where the engine puts it, when that is noted
+        if place is None or isinstance(place, str):
+            return True  # gone from shown; its remembered path is all there is
+        ready = self._dir_ready(place[0])
+        entry = self._st.overlay.entry(*place) if place[1] else None
+        if ready and entry is not None and entry.node == dir_id:
+            ready = self._emit(entry)
         return ready
 
     def _is_removed(self, ref: SealRef) -> bool:
@@ -400,7 +414,12 @@ class Freezer:
             elif not set(left.seen).issubset(seen):
                 resolved = True  # to be published even if nothing else changed
             seen, resolved = merge_seen(seen, left.seen), resolved or left.resolved
-        return Known(seen, last, resolved)
+        return Known(seen, last, resolved or (last is not None and self._is_made_anew(entry)))
+
+    def _is_made_anew(self, entry: Entry) -> bool:
+        """True of a folder whose number the engine has to take over: somebody may be in it."""
+        node = self._st.overlay.node(entry.node) if entry.node is not None else None
+        return node is not None and node.kind == DIR and self._st.view.row(node.id) is None
 
     def _take_over(self, item: SealItem, entry: Entry, path: str) -> None:
         """What gone folders left for this path goes with this seal."""

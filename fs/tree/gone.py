@@ -6,18 +6,18 @@ together do they know what the person had seen there. So they go out together, a
 whiteout that is on its way already is waited for, and hands its version over when that is noted.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fs.tree.model import DIR, ROOT_ID, Entry, Key, SealRef
 from sync.core.errors import NotFound
-from sync.core.paths import is_below, join_path, split_path
+from sync.core.paths import PATH_MAX, is_below, join_path, split_path
 
 if TYPE_CHECKING:
     from fs.tree.state import State
 
-DEPTH_MAX: Final = 500  # of folders; what goes on longer is a circle of what crashes have left
+DEPTH_MAX: Final = PATH_MAX  # of folders; what goes on longer is a circle of what crashes have left
 
 
 class GoneFolders:
@@ -36,22 +36,44 @@ class GoneFolders:
 
     # ---- what happens to folders
 
-    def add(self, dir_id: int, place: Key | None = None) -> None:
-        """The folder may be gone, and may have rows. place: where it was, if it is removed just now."""
+    def add(self, dir_id: int, place: Key | None = None, path: str | None = None) -> None:
+        """The folder may be gone, and may have rows. place: where it was, if it is removed just now. path: what that is
+        for certain.
+        """
         self._maybe.add(dir_id)
         if place is not None:
             self._st.overlay.set_gone(dir_id, place)
             self._above.add(place[0])
-        self._changed(dir_id)
+        if path is None or self._ids is None or dir_id in self._paths:
+            self._changed(dir_id)
+            return
+        self._paths[dir_id] = path
+        if path not in self._ids:
+            self._ids[path] = []
+            insort(self._sorted, path)
+        self._ids[path].append(dir_id)
 
-    def removed(self, dir_id: int) -> None:
-        """The folder is about to be removed."""
+    def removed(self, dir_id: int) -> bool:
+        """The folder is about to be removed. True if the engine has it elsewhere: then that is where it was."""
         st = self._st
+        path, place = st.path_of(dir_id), st.place_of(dir_id)
+        is_elsewhere = self._is_elsewhere(dir_id, path)
         if st.overlay.has_rows(dir_id):
-            st.overlay.set_attach(dir_id, st.path_of(dir_id))
-            self.add(dir_id, st.place_of(dir_id))
+            st.overlay.set_attach(dir_id, path)
+            self.add(dir_id, place, None if is_elsewhere else path)
         elif dir_id in self._above:
-            self.add(dir_id, st.place_of(dir_id))
+            self.add(dir_id, place)
+        return is_elsewhere
+
+    def _is_elsewhere(self, dir_id: int, path: str) -> bool:
+        st = self._st
+        node = st.overlay.node(dir_id)
+        if node is not None and node.seal_id is not None:
+            return True
+        try:
+            return st.view.path_of(dir_id) != path
+        except NotFound:
+            return False
 
     def succeed(self, dir_id: int, new_id: int) -> None:
         """What the engine still has in a gone folder is found, and moves, with another one from now on."""
@@ -59,9 +81,12 @@ class GoneFolders:
 
     def discard(self, dir_id: int) -> None:
         """It has no rows any more."""
-        if dir_id in self._maybe:
-            self._maybe.discard(dir_id)
-            self._changed(dir_id)
+        if dir_id not in self._maybe:
+            return
+        self._maybe.discard(dir_id)
+        path = self._paths.pop(dir_id, None)
+        if path is not None and self._ids is not None and dir_id in self._ids.get(path, ()):
+            self._ids[path].remove(dir_id)
 
     def forget_paths(self) -> None:
         """Folders were moved, or changed in shown."""
@@ -80,6 +105,10 @@ class GoneFolders:
         self._ids = None
 
     # ---- what is to be known
+
+    def has(self, dir_id: int) -> bool:
+        """True of a gone folder that has rows. Costs the depth of the folder, however many others are gone."""
+        return dir_id in self._maybe and self._st.overlay.has_rows(dir_id) and not is_reachable(self._st, dir_id)
 
     def path_of(self, dir_id: int) -> str | None:
         """Where a gone folder was, as a rel_path of now; None of any other folder."""

@@ -210,22 +210,27 @@ def rmdir(st: State, parent: int, name: str) -> None:
     ino = node.id if node is not None else found.id if isinstance(found, ShownRow) else ROOT_ID
     if not is_empty(st, ino):
         raise NotEmpty(f"directory not empty: {name!r}")
-    remember_place(st, ino)
+    is_elsewhere = remember_place(st, ino)
     if isinstance(found, Entry):
         take_away(st, found)
-        st.forget_paths()  # what was renamed before is not: the paths of what was below it are those of before
     else:
         white_out(st, found)
+    if is_elsewhere and isinstance(found, Entry):
+        st.forget_paths()  # what was renamed before is not: the paths of what was below it are those of before
+    else:
         st.forget_path(ino)
     st.touch_dir(parent, st.env.now_ns())
 
 
-def remember_place(st: State, dir_id: int) -> None:
-    """Whiteouts below a directory that goes away still have to know their paths, and who has it open what it was."""
-    st.gone.removed(dir_id)
+def remember_place(st: State, dir_id: int) -> bool:
+    """Whiteouts below a directory that goes away still have to know their paths, and who has it open what it was. True
+    if the engine has it elsewhere.
+    """
+    is_elsewhere = st.gone.removed(dir_id)
     ino = st.inodes.number(dir_id)
     if ino in st.inodes.known:
         st.inodes.removed[ino] = attr(st, ino)._replace(nlink=0, ctime_ns=st.env.now_ns())
+    return is_elsewhere
 
 
 def white_out(st: State, row: ShownRow) -> Entry:

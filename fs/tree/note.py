@@ -52,11 +52,15 @@ def note(st: State, limit: int) -> list[Invalidation]:
     if not answers:
         return []
     found: list[Invalidation] = []
+    is_moved = False
     with st.view.snapshot():  # one moment for all, and one lock instead of ten an answer
         for answer in answers:
             ref = st.overlay.seals.get(answer.seal_id)
             if ref is not None:
                 found += _Note(st, ref, answer).apply()
+                is_moved |= ref.folder is not None
+        if is_moved:
+            st.forget_paths()  # once: to find all of them again takes long where many folders are gone
         st.overlay.set_meta("taken_upto", answers[-1].n)
         siblings.drop_settled(st)
         found += keepers.drop_settled(st)
@@ -102,8 +106,6 @@ class _Note:
         if node is not None and self._is_queued:
             self._name_origin(node)
         st.overlay.drop_seal(ref.seal_id)
-        if ref.folder is not None:
-            st.forget_paths()
         return found
 
     # ---- the node
@@ -154,7 +156,7 @@ class _Note:
     def _hand_over(self, entry: Entry, path: str, versions: Sequence[str]) -> None:
         """What stands where the row was, when this was published, has seen it: the person knew of it."""
         st = self._st
-        is_gone = bool(st.gone) and st.gone.path_of(entry.parent) is not None
+        is_gone = st.gone.has(entry.parent)
         if is_gone and entry.node is not None:
             return  # it is hidden by what others have done
         if is_gone or self._path_of(entry) != path:
@@ -202,8 +204,6 @@ class _Note:
         if node is not None and node.kind == DIR and row is None and st.overlay.has_rows(node.id):
             return self._keep(entry)
         st.drop_entry(entry)
-        if self._ref.op == "movedir" or (node is not None and node.kind == DIR):
-            st.forget_paths()
         if node is None:
             gone = [Invalidation(entry.parent, entry.name, row.id, "entry")] if row is not None else []
             return gone

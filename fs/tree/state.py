@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from fs.tree.gone import GoneFolders
+from fs.tree.gone import DEPTH_MAX, GoneFolders
 from fs.tree.inodes import Inodes
 from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, LocalTimes, Node
 from fs.tree.overlay import Overlay
@@ -121,12 +121,7 @@ class State:
     def path_of(self, dir_id: int) -> str:
         """The rel_path of a directory as it stands here ('' is the root). NotFound if nothing leads there."""
         path = self._paths.get(dir_id)
-        if path is None:
-            path = self._find_path(dir_id)
-            if len(self._paths) >= PATHS_KEPT:
-                self._paths = {ROOT_ID: ""}
-            self._paths[dir_id] = path
-        return path
+        return path if path is not None else self._find_path(dir_id)
 
     def path_at(self, key: Key) -> str:
         return join_path(self.path_of(key[0]), key[1])
@@ -141,13 +136,28 @@ class State:
         self._paths.pop(dir_id, None)
 
     def _find_path(self, dir_id: int) -> str:
-        key = self.place_of(dir_id)
-        if key is not None:
-            return self.path_at(key)
-        path = self.overlay.attach.get(dir_id)
-        if path is None:
-            raise NotFound(f"no directory has the number {dir_id}")
+        unknown: list[tuple[int, str]] = []  # no recursion: a path has up to 2048 parts
+        path = None
+        while path is None:
+            key = self.place_of(dir_id) if len(unknown) <= DEPTH_MAX else None
+            if key is not None:
+                unknown.append((dir_id, key[1]))
+                dir_id = key[0]
+                path = self._paths.get(dir_id)
+                continue
+            path = self.overlay.attach.get(dir_id)
+            if path is None:
+                raise NotFound(f"no directory has the number {dir_id}")
+            self._keep_path(dir_id, path)
+        for below, name in reversed(unknown):
+            path = join_path(path, name)
+            self._keep_path(below, path)
         return path
+
+    def _keep_path(self, dir_id: int, path: str) -> None:
+        if len(self._paths) >= PATHS_KEPT:
+            self._paths = {ROOT_ID: ""}
+        self._paths[dir_id] = path
 
     def place_of(self, dir_id: int) -> Key | None:
         """The folder and name of a directory; None if neither layer has it."""

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 import msgspec
 
 from sync.core.manifest import Version, VersionId
-from sync.core.paths import join_path, split_path
+from sync.core.paths import join_path, parents_of, split_path
 from sync.state.rows import DIR, IMPLIED_DIR_MODE, ROOT_ID, NodePlace, ShownRow
 from sync.state.shown_table import ShownTable
 
@@ -91,13 +91,17 @@ class Folders:
         found = self._dirs.get(path)
         if found is not None:
             return found
-        folder, name = split_path(path)
-        parent = self.dir_id(folder)
-        row = self.table.at(parent, name) if parent is not None else None
-        if row is None or row.kind != DIR:
-            return None
-        self._dirs[path] = row.id
-        return row.id
+        unknown: list[str] = []  # no recursion: a path has up to 2048 parts
+        while found is None:
+            unknown.append(path)
+            path = split_path(path)[0]
+            found = self._dirs.get(path)
+        for below in reversed(unknown):
+            row = self.table.at(found, split_path(below)[1])
+            if row is None or row.kind != DIR:
+                return None
+            found = self._dirs[below] = row.id
+        return found
 
     def set_dir(self, path: str, row_id: int | None) -> None:
         """What stands at a path is this directory now, or none."""
@@ -115,6 +119,9 @@ class Folders:
         """The id of the directory at a path; made if need be, for the path `cause`, as implied until its turn comes."""
         row_id = self.dir_id(path)
         if row_id is None:
+            for above in reversed(parents_of(path)):
+                if self.dir_id(above) is None:
+                    self._make(above, cause)
             return self._make(path, cause)
         if path not in self._gained:
             self._gained.add(path)

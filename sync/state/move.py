@@ -26,7 +26,7 @@ def move_dir(folders: Folders, dir_id: int, old_path: str, new_path: str) -> dic
     if row.id != dir_id:
         row = _renumber(folders, row, dir_id, old_path)
     changed = {old_path: None, new_path: None}
-    for relative, below in _rows_below(folders, row, ""):
+    for relative, below in _rows_below(folders, row):
         if below.sibling:
             folders.table.delete(below)
             folders.note(join_path(old_path, relative), below.parent, below.name, below.id)
@@ -71,33 +71,40 @@ def _hang_up(folders: Folders, row: ShownRow, new_path: str, changed: dict[str, 
 def _merge(folders: Folders, target: ShownRow, moved: ShownRow, path: str, changed: dict[str, None]) -> None:
     """Hang what is below `target`, a row already deleted, below `moved`; of two files the moved one stays."""
     table = folders.table
-    for child in table.children(target.id):
-        child_path = join_path(path, child.name)
-        mine = table.at(moved.id, child.name)
-        folders.note(child_path, target.id, child.name, child.id)
-        folders.note(child_path, moved.id, child.name, child.id)
-        if child.sibling:
-            changed[_path_of_sibling(folders, child)] = None
-            table.delete(child)
-        elif mine is None:
-            table.replace(child, child._replace(parent=moved.id))
-        elif child.kind == DIR and mine.kind != DIR:
-            changed[child_path] = None
-            table.delete(mine)
-            table.replace(child, child._replace(parent=moved.id))
-        else:
-            changed[child_path] = None
-            table.delete(child)
-            if child.kind == DIR:
-                _merge(folders, child, mine, child_path, changed)
+    waiting = [(target, moved, path)]
+    while waiting:
+        target, moved, path = waiting.pop()
+        for child in table.children(target.id):
+            child_path = join_path(path, child.name)
+            mine = table.at(moved.id, child.name)
+            folders.note(child_path, target.id, child.name, child.id)
+            folders.note(child_path, moved.id, child.name, child.id)
+            if child.sibling:
+                changed[_path_of_sibling(folders, child)] = None
+                table.delete(child)
+            elif mine is None:
+                table.replace(child, child._replace(parent=moved.id))
+            elif child.kind == DIR and mine.kind != DIR:
+                changed[child_path] = None
+                table.delete(mine)
+                table.replace(child, child._replace(parent=moved.id))
+            else:
+                changed[child_path] = None
+                table.delete(child)
+                if child.kind == DIR:
+                    waiting.append((child, mine, child_path))
 
 
-def _rows_below(folders: Folders, row: ShownRow, relative: str) -> Iterator[tuple[str, ShownRow]]:
-    for child in folders.table.children(row.id):
-        path = join_path(relative, child.name)
-        yield path, child
-        if child.kind == DIR:
-            yield from _rows_below(folders, child, path)
+def _rows_below(folders: Folders, row: ShownRow) -> Iterator[tuple[str, ShownRow]]:
+    """(path below the folder, row), each folder before what is in it."""
+    waiting = [("", row)]
+    while waiting:
+        relative, row = waiting.pop()
+        if relative:
+            yield relative, row
+        if row.kind == DIR:
+            children = folders.table.children(row.id)
+            waiting += [(join_path(relative, child.name), child) for child in reversed(children)]
 
 
 def _path_of_sibling(folders: Folders, row: ShownRow) -> str:

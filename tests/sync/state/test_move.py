@@ -110,6 +110,15 @@ def test_a_folder_in_the_way_is_merged(db: FleetDb, yoga: Journal, bates: Journa
     assert (row_at(db, "n").id, row_at(db, "n/other").id) == (number, inside)
 
 
+def test_folders_as_deep_as_a_path_can_be(db: FleetDb, yoga: Journal) -> None:
+    """Deeper than Python calls functions."""
+    folder = "/a" * 1000
+    file, there = yoga.write(f"d{folder}/f"), yoga.write(f"e{folder}/g")
+    put(db, file, there)
+    rename(db, yoga, "d", "e", [file[1]])
+    assert [row_at(db, f"e{folder}/{name}").kind for name in "fg"] == [1, 1]
+
+
 def test_a_file_in_the_way_becomes_a_sibling(db: FleetDb, yoga: Journal, bates: Journal) -> None:
     file = yoga.write("d/f", "text")
     put(db, file, bates.write("n", "theirs"))
