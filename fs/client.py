@@ -22,7 +22,9 @@ NO_DAEMON_S = 3.0  # a reader waits this long for an engine
 SILENCE_S = 30.0  # and this long for the next frame about its fetch
 AGAIN_S = 1.0  # within this the kernel asks once more for pages that its read ahead has not got
 FETCH_S = 300.0  # and never longer than this: a request that we have read cannot be interrupted
+STOPPED_S = 5.0  # so late, and a deadline was not missed: this process did not run
 START_AGAIN_S = 5.0  # between two attempts to start a dead engine
+SERVED_S = 1.0  # an engine that was there for so long is started again at once
 DRAIN_S = 0.5
 LIST = -1  # stands for the list of chunks, which a fetch without indexes brings
 SEND_QUEUE_MAX = 4096  # messages
@@ -77,6 +79,7 @@ class Client:
         self.child: subprocess.Popen[bytes] | None = None
         self._started_at = float("-inf")
         self._next_id = 1
+        self._connected_at = 0.0
         self._complaint = ""
         self._away_since: float | None = None  # trio time; None: nobody has asked or looked yet
         self._sent = trio.Event()
@@ -115,8 +118,7 @@ class Client:
         self._waiting[request.id] = waiting
         try:
             self._send(request)
-            with waiting.scope:
-                await waiting.done.wait()
+            await self._wait_for(waiting)
         finally:
             del self._waiting[request.id]
         if waiting.failure is not None:
@@ -127,6 +129,20 @@ class Client:
             self._give_up(version, indexes)
             raise _timed_out(version)
         return waiting.inline
+
+    async def _wait_for(self, waiting: _Waiting) -> None:
+        """Until it is done or its deadline has passed. What passed while the machine slept, or we were stopped, does
+        not count: the answer may have been on its way.
+        """
+        while True:
+            with waiting.scope:
+                await waiting.done.wait()
+            late = trio.current_time() - waiting.scope.deadline
+            if waiting.done.is_set() or late < STOPPED_S:
+                return
+            waiting.latest += late
+            waiting.scope = trio.CancelScope()
+            waiting.wait_on(SILENCE_S if self.is_connected else NO_DAEMON_S)
 
     def _was_given_up(self, version: str, indexes: Sequence[int]) -> bool:
         if not self._given_up:
@@ -239,6 +255,8 @@ class Client:
         if self._outgoing is not None:
             self._outgoing.close()
             self._away_since = trio.current_time()
+            if self._away_since - self._connected_at >= SERVED_S:
+                self._started_at = float("-inf")
         self._outgoing = None
         self._connected = trio.Event()
         for waiting in self._waiting.values():
@@ -285,6 +303,7 @@ class Client:
 
     def _reconnected(self, send: trio.MemorySendChannel[Message]) -> None:
         self._outgoing = send
+        self._connected_at = trio.current_time()
         self._connected.set()
         for waiting in self._waiting.values():
             waiting.wait_on(SILENCE_S)

@@ -89,7 +89,7 @@ def main() -> int:
         options = Options.from_environ(os.environ)
         options.paths.make_dirs()
         _log_to(options.paths.log_dir / LOG_NAME, options.log_level)
-        with mountpoint.only_mount(options.paths.mount_lock):
+        with mountpoint.only_mount(options.paths.mount_lock, options.mountpoint):
             mountpoint.prepare(options.mountpoint)
             _serve(RealEnv(), options)
     except TcfsError as error:

@@ -28,20 +28,30 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def only_mount(lock_file: Path) -> Iterator[None]:
-    """Hold mount.lock. AlreadyExists if another mount of this fleet runs. The file holds our pid, for people."""
+def only_mount(lock_file: Path, mountpoint: Path) -> Iterator[None]:
+    """Hold mount.lock. AlreadyExists if another mount of this fleet runs, and who it is: the file holds our pid, and
+    where we are mounted.
+    """
     fd = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyExists("a mount of this fleet is running already", path=str(lock_file)) from None
+            raise _runs_already(os.read(fd, 8192).decode(errors="replace"), lock_file) from None
         with suppress(OSError):  # a full disk: the lock is the kernel's
             os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode())
+            os.write(fd, b"%d\n%s\n" % (os.getpid(), os.fsencode(mountpoint)))
         yield
     finally:
         os.close(fd)
+
+
+def _runs_already(held: str, lock_file: Path) -> AlreadyExists:
+    pid, _, place = held.strip().partition("\n")
+    which = f", process {pid}" if pid else ""
+    at = f" at {place}" if place else ""
+    text = f"a mount of this fleet is running already{at}{which}: one state folder serves one mount"
+    return AlreadyExists(text, path=str(lock_file), hint="'tcfs unmount' ends it")
 
 
 def prepare(mountpoint: Path) -> None:

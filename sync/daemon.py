@@ -106,7 +106,10 @@ async def _work(engine: Engine, environ: Mapping[str, str], ready: "_Ready") -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop.set)
-    keeper = engine.keeper = MountKeeper(engine.env, engine.paths, environ, lambda: engine.server.mount)
+    server = engine.server
+    keeper = engine.keeper = MountKeeper(
+        engine.env, engine.paths, environ, lambda: server.mount, lambda: server.mount_refused_at
+    )
     keeper.want(engine.config.mountpoint)
     keeping = asyncio.ensure_future(keeper.run())
     stopping = asyncio.ensure_future(engine.stop.wait())

@@ -248,11 +248,12 @@ class ChunkCache:
         except TcfsError as error:  # nobody knows what must stay: then all of it does
             self._last_error, files = str(error), []
             protected = frozenset()
-        newest = self._env.now_ns() - GRACE_NS
+        now = self._env.now_ns()
         for file in files:
             if before - total >= free and total <= keep:
                 break
-            if file.used_ns < newest and file.path.name not in protected:
+            # Far in the future is long ago, too: the clock was set back.
+            if abs(now - file.used_ns) > GRACE_NS and file.path.name not in protected:
                 try:
                     file.path.unlink(missing_ok=True)
                 except OSError as error:

@@ -54,6 +54,7 @@ class Link:
         self._env = env
         self._writer = writer
         self._next_id = 1
+        self._is_gone = False
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
         self._slots_ahead = asyncio.Semaphore(FETCHES_MAX)  # of those nobody waits for, so that a reader finds a slot
@@ -76,12 +77,14 @@ class Link:
             raise BadFormat(f"the mount answered {type(answer).__name__} to SealNow")
         return answer
 
-    async def ping(self, timeout_s: float) -> None:
-        """Returns once the mount's request loop has answered; TimedOut or NoDaemon otherwise."""
+    async def ping(self, timeout_s: float | None) -> None:
+        """Returns once the mount's request loop has answered; TimedOut or NoDaemon otherwise. None: no limit."""
         await self._ask(frames.Ping, timeout_s)
 
-    async def _ask(self, make: Callable[[int], Message], timeout_s: float) -> Message:
+    async def _ask(self, make: Callable[[int], Message], timeout_s: float | None) -> Message:
         request_id, self._next_id = self._next_id, self._next_id + 1
+        if self._is_gone:
+            raise NoDaemon("the mount went away")
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = answer
         try:
@@ -89,7 +92,7 @@ class Link:
             async with self._env.timeout(timeout_s):
                 return await answer
         except TimeoutError as error:
-            raise TimedOut(f"the mount did not answer within {timeout_s:g} s") from error
+            raise TimedOut(f"the mount did not answer within {timeout_s} s") from error
         finally:
             self._waiting.pop(request_id, None)
 
@@ -110,6 +113,7 @@ class Link:
             await self._writer.drain()
 
     def gone(self) -> None:
+        self._is_gone = True
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(NoDaemon("the mount went away"))
@@ -209,6 +213,7 @@ class Server:
         self._links: set[Link] = set()
         self._socket_ino = 0
         self.mount: Link | None = None
+        self.mount_refused_at = float("-inf")  # monotonic time when one of another protocol or schema last came
 
     async def start(self) -> None:
         """Binds with mode 0600. The caller holds the engine lock, so a socket that is there is stale and goes."""
@@ -291,6 +296,8 @@ class Server:
         try:
             check_hello(ours, peer)
         except Unsupported as error:
+            if peer.role == "mount":
+                self.mount_refused_at = self._env.monotonic()
             writer.write(frames.encode(failed_of(0, error)))
             return None
         return peer

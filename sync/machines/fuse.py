@@ -16,6 +16,7 @@ CONNECTIONS = Path("/sys/fs/fuse/connections")
 MOUNTINFO = Path("/proc/self/mountinfo")
 DEVICE = Path("/dev/fuse")
 MNT_FORCE = 1
+HOLDERS_MAX = 10  # named in a message
 UNMOUNT_S = 10.0  # how long the helper may take
 
 
@@ -46,9 +47,20 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
         return
     trouble = done.stderr.strip()
     if "busy" in trouble:
-        who = ", ".join(holders(mountpoint)) or "a process of another user"
-        raise NotYet(f"{mountpoint} is in use by {who}", hint="close it there, or 'tcfs down --force'")
+        raise _busy(mountpoint)
     raise TcfsError(f"cannot unmount {mountpoint}: {trouble}")
+
+
+def _busy(mountpoint: str) -> NotYet:
+    found = holders(mountpoint)
+    who = (
+        "; ".join(str(holder) for holder in found[:HOLDERS_MAX]) or "a process of another user, or another mount in it"
+    )
+    if len(found) > HOLDERS_MAX:
+        who += f"; and {len(found) - HOLDERS_MAX} more"
+    pids = " ".join(str(holder.pid) for holder in found)
+    end = f"end it there or with 'kill {pids}'" if pids else "ask root who it is"
+    return NotYet(f"{mountpoint} is in use by {who}", hint=f"{end}, or take the mount away all the same with --force")
 
 
 def _command(mountpoint: str, lazy: bool) -> list[str]:

@@ -4,6 +4,7 @@ The mount is known by its connection and its lock, not as a child: it outlives t
 again.
 """
 
+import asyncio
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sync.core.errors import NoDaemon, TimedOut
+from sync.core.errors import NoDaemon
 from sync.env import Env
 from sync.ipc.server import Link
 from sync.machines import fuse
@@ -25,7 +26,8 @@ PING_EVERY_S = 2.0
 PING_S = 10.0  # a mount that has not answered for so long is stuck
 FIRST_PAUSE_S = 0.5  # before it is started again; doubled at each failure
 LONGEST_PAUSE_S = 30.0
-STABLE_S = 30.0  # connected for so long, and a new failure counts as the first
+SERVED_S = 1.0  # connected for so long, and it is started again at once
+SLICE_S = 1.0  # of waiting for an answer: what takes several times as long has been no waiting, see _answers
 
 _log = logging.getLogger("tcfs.keeper")
 
@@ -40,10 +42,15 @@ class MountState:
 
 
 class MountKeeper:
-    """`link` gives the mount's connection, or None."""
+    """`link` gives the mount's connection, or None; `last_refused` when one was last sent away for its protocol."""
 
     def __init__(
-        self, env: Env, paths: FleetPaths, environ: Mapping[str, str], link: Callable[[], Link | None]
+        self,
+        env: Env,
+        paths: FleetPaths,
+        environ: Mapping[str, str],
+        link: Callable[[], Link | None],
+        last_refused: Callable[[], float] = lambda: float("-inf"),
     ) -> None:
         self._env = env
         self._paths = paths
@@ -55,6 +62,10 @@ class MountKeeper:
         self._pause = FIRST_PAUSE_S
         self._trouble = ""
         self._has_served = False  # the child: it was connected once
+        self._has_lasted = False  # and for longer than a moment
+        self._refused_at = last_refused
+        self._alone_since: float | None = None  # a mount stands, and does not connect
+        self._looked_at = 0.0
 
     def want(self, mountpoint: str) -> None:
         """From now on keep a mount there; '' for none. A mount that runs elsewhere is not ended here."""
@@ -71,6 +82,7 @@ class MountKeeper:
         while True:
             link = self._link()
             if link is not None:
+                self._alone_since = None
                 await self._watch(link)
             elif self._wanted:
                 await self._look_after()
@@ -89,25 +101,45 @@ class MountKeeper:
             if now >= ping_at:
                 ping_at = now + PING_EVERY_S
                 try:
-                    await link.ping(PING_S)
+                    if not await self._answers(link):
+                        await self._free(link, f"did not answer for {PING_S:g} s")
+                        self._trouble = f"it did not answer for {PING_S:g} s and was started again"
+                        return
                 except NoDaemon:
                     return
-                except TimedOut:
-                    await self._free(link, f"did not answer for {PING_S:g} s")
-                    self._trouble = f"it did not answer for {PING_S:g} s and was started again"
-                    return
-            if now - since > STABLE_S:
+            if now - since >= SERVED_S:
+                self._has_lasted = True
                 self._pause = FIRST_PAUSE_S
             await self._env.sleep(TICK_S)
 
+    async def _answers(self, link: Link) -> bool:
+        """False if the mount has not answered for 10 s, in all of which this process ran.
+
+        After a suspension of the machine, or of us, time has passed in which the mount may not have run either: then it
+        gets its 10 s from there.
+        """
+        asked = asyncio.ensure_future(link.ping(None))
+        waited = 0.0
+        try:
+            while waited < PING_S:
+                before = self._env.monotonic()
+                try:
+                    async with self._env.timeout(SLICE_S):
+                        await asyncio.shield(asked)
+                    return True
+                except TimeoutError:
+                    took = self._env.monotonic() - before
+                    waited = 0.0 if took > 3 * SLICE_S else waited + took
+                    if self._link() is not link:
+                        raise NoDaemon("the mount went away") from None
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+        return False
+
     async def _free(self, link: Link, why: str) -> None:
-        mountpoint, pid = link.peer.mountpoint, link.peer.pid
-        await self._abort(mountpoint, why)
-        if pid > 1:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                _log.info("the mount process %d has ended", pid)
+        await self._abort(link.peer.mountpoint, why)
+        _kill(link.peer.pid)
         link.close()
 
     async def _abort(self, mountpoint: str, why: str) -> None:
@@ -131,6 +163,23 @@ class MountKeeper:
         elif fuse.has_died(owner(self._paths.mount_lock)):  # killed beside the daemon before this one
             await self._abort(self._wanted, "was killed while the kernel waited for it")
             self._slow_down()
+        else:
+            await self._look_at_the_lonely()
+
+    async def _look_at_the_lonely(self) -> None:
+        """A mount stands and does not come to us: one that is stuck since before this daemon is freed, too."""
+        now = self._env.monotonic()
+        is_heard = now - self._refused_at() < PING_S  # it lives, but it is of another version of tcfs
+        if is_heard or not fuse.is_mounted(self._wanted):  # on its way in or out
+            self._alone_since = None
+        elif self._alone_since is None or self._env.monotonic() - self._looked_at > 3 * SLICE_S:
+            self._alone_since = now
+        elif now - self._alone_since >= PING_S:
+            self._alone_since = None
+            await self._abort(self._wanted, f"did not connect for {PING_S:g} s")
+            _kill(owner(self._paths.mount_lock))
+            self._slow_down()
+        self._looked_at = now
 
     def _start(self) -> None:
         self._next_start = self._env.monotonic() + self._pause
@@ -138,7 +187,7 @@ class MountKeeper:
         if reason:
             self._failed(reason)
             return
-        self._has_served = False
+        self._has_served = self._has_lasted = False
         with self._errors.open("wb") as stderr:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fs.mount"],
@@ -155,7 +204,10 @@ class MountKeeper:
         """One that has served is started again, and only if it then does not come up is that trouble."""
         if self._has_served:
             _log.error("the mount at %s is started again: %s", self._wanted, why)
-            self._slow_down()
+            if self._has_lasted:
+                self._next_start = self._env.monotonic()
+            else:
+                self._slow_down()
         else:
             self._failed(why)
 
@@ -178,3 +230,12 @@ class MountKeeper:
         """The last line that the mount wrote to stderr."""
         lines = self._errors.read_text(errors="replace").strip().splitlines()
         return lines[-1].removeprefix("tcfs mount: ") if lines else ""
+
+
+def _kill(pid: int) -> None:
+    if pid <= 1:
+        return
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        _log.info("the mount process %d has ended", pid)

@@ -57,8 +57,8 @@ def is_held(path: Path) -> bool:
 
 
 def owner(path: Path) -> int:
-    """The pid of the last owner; 0 if it is not known."""
+    """The pid of the last owner, the first line; 0 if it is not known."""
     try:
-        return int(path.read_text())
+        return int(path.read_bytes().partition(b"\n")[0])
     except (OSError, ValueError):
         return 0

@@ -6,7 +6,7 @@ the symlinks outside followed by hand, and the walk stops at the mount point.
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,19 +103,53 @@ def _unescape(field: str) -> str:
     return field
 
 
-def holders(mountpoint: str, proc: Path = Path("/proc")) -> list[str]:
-    """'name (pid)' of each process that keeps something below the mount point open or has its cwd there.
+class Holder(NamedTuple):
+    """A process that keeps a mount busy; rel_path: what of it, '' for the mount point itself; how: 'open' and so on."""
+
+    pid: int
+    program: str
+    rel_path: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.program} ({self.pid}): {self.rel_path or '.'} {self.how}"
+
+
+def holders(mountpoint: str, proc: Path = Path("/proc")) -> list[Holder]:
+    """Each process that has something below the mount point open, mapped, or as its working or root directory; of each
+    only the first such thing.
 
     Only reads links in /proc: nothing below the mount is touched. Processes of other users stay unknown.
     """
-    found: list[str] = []
-    for process in sorted(
-        (entry for entry in _entries(proc) if entry.name.isdigit()), key=lambda entry: int(entry.name)
-    ):
-        links = [process / "cwd", process / "root", *_entries(process / "fd")]
-        if any(_leads_below(link, mountpoint) for link in links):
-            found.append(f"{_name_of(process)} ({process.name})")
-    return found
+    processes = sorted((entry for entry in _entries(proc) if entry.name.isdigit()), key=lambda entry: int(entry.name))
+    found = ((process, next(_held(process, mountpoint), None)) for process in processes)
+    return [Holder(int(process.name), _name_of(process), *held) for process, held in found if held is not None]
+
+
+def _held(process: Path, mountpoint: str) -> Iterator[tuple[str, str]]:
+    """What a process holds below the mount point, and how."""
+    links = [(process / "cwd", "is its working directory"), (process / "root", "is its root directory")]
+    links += [(link, "is open") for link in _entries(process / "fd")]
+    for link, how in links:
+        target = _target(link)
+        if target is not None and _is_at_or_below(target, mountpoint):
+            yield _shown(target, mountpoint), how
+    try:
+        maps = os.fsdecode((process / "maps").read_bytes()).splitlines()
+    except OSError:  # of another user, or gone
+        return
+    for line in maps:
+        _, slash, path = line.partition("/")
+        if slash and _is_at_or_below("/" + path.replace("\\012", "\n"), mountpoint):
+            yield _shown("/" + path, mountpoint), "is mapped"
+
+
+def _is_at_or_below(target: str, mountpoint: str) -> bool:
+    return target == mountpoint or target.startswith(mountpoint + "/")
+
+
+def _shown(target: str, mountpoint: str) -> str:
+    return target[len(mountpoint) + 1 :]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -125,12 +159,11 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _leads_below(link: Path, mountpoint: str) -> bool:
+def _target(link: Path) -> str | None:
     try:
-        target = os.readlink(link)  # noqa: PTH115
-    except OSError:
-        return False
-    return target == mountpoint or target.startswith(mountpoint + "/")
+        return os.readlink(link)  # noqa: PTH115
+    except OSError:  # of another user, or gone
+        return None
 
 
 def _name_of(process: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fs.client import AGAIN_S, FETCH_S, NO_DAEMON_S, SILENCE_S, Callbacks, Client
+from fs.client import AGAIN_S, FETCH_S, NO_DAEMON_S, SERVED_S, SILENCE_S, Callbacks, Client
 from sync.core.errors import NoDaemon, ObjectMissing, StoreAway, TimedOut
 from sync.ipc import frames
 
@@ -207,6 +207,52 @@ def test_progress_for_ever_is_not_waited_for(folder: Path) -> None:
             with pytest.raises(TimedOut):
                 await client.fetch("m:1:0", [0])
             assert trio.current_time() - start == pytest.approx(FETCH_S, abs=5)
+
+    run(main)
+
+
+def test_time_in_which_nothing_ran_is_no_silence(folder: Path) -> None:
+    """The machine was suspended, or the process stopped, and the clock went on."""
+    clock = MockClock(autojump_threshold=0.05)
+
+    async def script(engine: Engine) -> None:
+        await engine.greet()
+        request = await engine.fetch()
+        await trio.sleep(1)
+        clock.jump(10 * FETCH_S)
+        await trio.sleep(SILENCE_S * 0.9)
+        await engine.send(frames.FetchDone(request.id))
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with engines(folder, script), running(make(folder)) as client:
+            assert await client.fetch("m:1:0", [0]) == {}
+            with pytest.raises(TimedOut):
+                await client.fetch("m:1:0", [0])
+
+    run(main, clock)
+
+
+def test_an_engine_that_has_served_is_started_again_at_once(folder: Path) -> None:
+    async def script(engine: Engine) -> None:
+        await engine.greet()
+        await trio.sleep(SERVED_S)
+
+    async def main() -> None:
+        client = Client(lambda: folder / "sock", lambda: HELLO, Callbacks(), daemon=["/bin/true"])
+        started: list[float] = []
+        client._start_daemon = lambda: started.append(client._started_at)  # type: ignore[method-assign]
+        client._started_at = 5.0
+        async with running(client):
+            async with engines(folder, script):
+                while not client.is_connected:
+                    await trio.sleep(0.01)
+                assert client._started_at == 5.0
+                while client.is_connected:
+                    await trio.sleep(0.01)
+            (folder / "sock").unlink(missing_ok=True)
+            await trio.sleep(1)
+        assert started[-1] == float("-inf")
 
     run(main)
 

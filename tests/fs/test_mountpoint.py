@@ -5,6 +5,7 @@ import pytest
 
 from fs import mountpoint
 from sync.core.errors import AlreadyExists, BadInput
+from sync.machines.lock import owner
 
 TABLE = """22 1 0:21 / /proc rw,nosuid - proc proc rw
 30 1 0:45 / /home/x/my\\040fleet rw,nosuid - fuse.tcfs tcfs rw,user_id=0
@@ -22,11 +23,13 @@ def test_the_topmost_mount_is_found(tmp_path: Path) -> None:
 
 def test_only_one_mount_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "mount.lock"
-    with mountpoint.only_mount(lock):
-        assert lock.read_text() == f"{os.getpid()}\n"
-        with pytest.raises(AlreadyExists), mountpoint.only_mount(lock):
+    with mountpoint.only_mount(lock, Path("/home/x/my fleet")):
+        assert owner(lock) == os.getpid()
+        with pytest.raises(AlreadyExists) as caught, mountpoint.only_mount(lock, Path("/elsewhere")):
             pass
-    with mountpoint.only_mount(lock):
+        assert "at /home/x/my fleet" in caught.value.message
+        assert f"process {os.getpid()}" in caught.value.message
+    with mountpoint.only_mount(lock, Path("/elsewhere")):
         pass
 
 

@@ -181,6 +181,18 @@ def test_evict_frees_what_is_asked_and_leftovers_too(env: FakeEnv, tmp_path: Pat
     assert cache.evict(100 * PAGE) == 3 * PAGE
 
 
+def test_what_a_clock_that_was_wrong_has_stamped_can_go(env: FakeEnv, tmp_path: Path) -> None:
+    """Used next year, it would never be the oldest; what was used just now stays, whatever the clock does."""
+    cache = cache_at(env, tmp_path)
+    env.wall_offset = 366 * 86400.0
+    fill(cache, pages(1))
+    env.wall_offset = 0.0
+    fresh = fill(cache, pages(2))
+    env.wall_offset = -1.0
+    assert cache.evict(2 * PAGE) == PAGE
+    assert cache.has(fresh)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_a_disk_that_takes_nothing_is_a_no(
     env: FakeEnv, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch

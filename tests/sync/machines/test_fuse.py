@@ -4,6 +4,7 @@ import pytest
 
 from sync.core.errors import NotYet, TcfsError
 from sync.machines import fuse
+from sync.machines.mounts import Holder
 
 MOUNTINFO = """\
 22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
@@ -48,15 +49,26 @@ def test_no_device_is_said_with_its_remedy(tmp_path):
 def unmounting(monkeypatch, stderr, *, still_there=True):
     there = iter([True, still_there])
     monkeypatch.setattr(fuse, "is_mounted", lambda _: next(there))
-    monkeypatch.setattr(fuse, "holders", lambda _: ["vim (3)"])
+    monkeypatch.setattr(fuse, "holders", lambda _: [Holder(3, "vim", "notes", "is open")])
     done = subprocess.CompletedProcess([], 1 if stderr else 0, "", stderr)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
 
 def test_a_busy_mount_names_who_holds_it(monkeypatch):
     unmounting(monkeypatch, "fusermount3: failed to unmount /m: Device or resource busy")
-    with pytest.raises(NotYet, match=r"in use by vim \(3\)"):
+    with pytest.raises(NotYet, match=r"in use by vim \(3\): notes is open") as caught:
         fuse.unmount("/m")
+    assert "kill 3" in caught.value.hint
+    assert "--force" in caught.value.hint
+
+
+def test_many_who_hold_it_are_counted(monkeypatch):
+    unmounting(monkeypatch, "busy")
+    monkeypatch.setattr(fuse, "holders", lambda _: [Holder(pid, "sh", "", "is open") for pid in range(100, 113)])
+    with pytest.raises(NotYet, match="and 3 more") as caught:
+        fuse.unmount("/m")
+    assert "112" in caught.value.hint
+    assert "(112)" not in caught.value.message
 
 
 def test_a_mount_that_went_meanwhile_is_no_error(monkeypatch):

@@ -3,11 +3,11 @@ import signal
 
 import pytest
 
-from sync.core.errors import NoDaemon, TimedOut
+from sync.core.errors import NoDaemon
 from sync.env import FakeEnv
 from sync.ipc.frames import Hello
 from sync.machines import fuse, keeper
-from sync.machines.keeper import MountKeeper
+from sync.machines.keeper import PING_S, SERVED_S, MountKeeper
 from sync.machines.lock import FileLock
 from sync.state.home import Home
 
@@ -18,11 +18,14 @@ class FakeLink:
         self.answer = None  # an error to raise
         self.pings = 0
         self.is_closed = False
+        self.is_stuck = False
 
     async def ping(self, timeout_s):
         self.pings += 1
         if self.answer is not None:
             raise self.answer
+        if self.is_stuck:
+            await asyncio.get_running_loop().create_future()  # its connection stands, and nothing comes
 
     def close(self):
         self.is_closed = True
@@ -55,7 +58,11 @@ class World:
         monkeypatch.setattr(fuse, "abort", lambda place: self.aborted.append(place) or True)
         monkeypatch.setattr(keeper.subprocess, "Popen", self.start)
         monkeypatch.setattr(keeper.os, "kill", lambda pid, number: self.killed.append((pid, number)))
-        self.keeper = MountKeeper(self.env, self.paths, {"TCFS_HOME": str(tmp_path)}, lambda: self.link)
+        self.refused_at = float("-inf")
+        self.mounts = set()
+        monkeypatch.setattr(fuse, "is_mounted", self.mounts.__contains__)
+        environ = {"TCFS_HOME": str(tmp_path)}
+        self.keeper = MountKeeper(self.env, self.paths, environ, lambda: self.link, lambda: self.refused_at)
 
     def start(self, command, **options):
         options["stderr"].write(self.errors)
@@ -159,6 +166,86 @@ def test_a_mount_that_was_killed_while_it_served_is_no_trouble(world):
     world.run(scenario)
 
 
+@pytest.mark.logs_trouble
+def test_one_that_is_killed_again_and_again_is_started_again_at_once(world):
+    """But one that lives for a moment only is started more and more rarely."""
+
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(1)
+        for count in range(2, 8):
+            world.link = FakeLink()
+            await world.env.advance(SERVED_S + 0.3)
+            world.link, world.process.code = None, -signal.SIGKILL
+            await world.env.advance(0.3)
+            assert len(world.started) == count
+        for _ in range(40):
+            world.link = FakeLink()
+            await world.env.advance(0.3)
+            world.link, world.process.code = None, -signal.SIGKILL
+            await world.env.advance(0.3)
+        assert len(world.started) < 16
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_time_in_which_nothing_ran_is_no_silence(world):
+    """The machine was suspended, or both processes were stopped: the mount gets its 10 s from there."""
+
+    async def scenario():
+        world.link = FakeLink()
+        world.link.is_stuck = True
+        world.keeper.want("/m")
+        await world.env.advance(PING_S - 0.5)
+        world.env.clock.elapsed += 3600
+        await world.env.advance(PING_S - 0.5)
+        assert world.aborted == []
+        await world.env.advance(1.6)
+        assert world.aborted == ["/m"]
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_one_that_stands_and_does_not_connect_is_freed(world):
+    """It was stuck before this daemon was started."""
+
+    async def scenario():
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            world.paths.mount_lock.write_text("4242\n/m\n")
+            world.keeper.want("/m")
+            await world.env.advance(60)
+            assert world.aborted == []  # nothing stands: it is on its way in or out
+            world.mounts.add("/m")
+            await world.env.advance(PING_S - 0.2)
+            world.env.clock.elapsed += 3600
+            await world.env.advance(PING_S - 0.2)
+            assert world.aborted == []
+            await world.env.advance(0.4)
+            assert world.aborted == ["/m"]
+            assert world.killed == [(4242, signal.SIGKILL)]
+        await world.env.advance(1)
+        assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+def test_one_of_another_version_of_tcfs_lives(world):
+    async def scenario():
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            world.mounts.add("/m")
+            world.keeper.want("/m")
+            for _ in range(600):
+                world.refused_at = world.env.monotonic()
+                await world.env.advance(0.1)
+            assert (world.aborted, world.killed) == ([], [])
+
+    world.run(scenario)
+
+
 def test_an_orderly_end_is_no_failure(world):
     async def scenario():
         world.keeper.want("/m")
@@ -186,14 +273,16 @@ def test_a_mount_that_answers_is_asked_now_and_then(world):
 def test_a_stuck_mount_is_freed_and_started_again(world):
     async def scenario():
         link = world.link = FakeLink()
-        link.answer = TimedOut("no answer")
+        link.is_stuck = True
         world.keeper.want("/m")
-        await world.env.advance(0.05)
+        await world.env.advance(PING_S - 0.1)
+        assert world.aborted == []
+        await world.env.advance(0.2)
         assert world.aborted == ["/m"]
         assert world.killed == [(4242, signal.SIGKILL)]
         assert link.is_closed
         world.link = None
-        await world.env.advance(1)
+        await world.env.advance(1.2)
         assert len(world.started) == 1
 
     world.run(scenario)

@@ -81,4 +81,14 @@ def test_who_holds_a_mount(tmp_path):
         (tmp_path / str(pid) / "comm").write_text(name + "\n")
         (tmp_path / str(pid) / "cwd").symlink_to(cwd)
         (tmp_path / str(pid) / "fd" / "3").symlink_to(opened)
-    assert holders("/m", tmp_path) == ["vim (3)", "bash (20)"]
+    for pid, line in [
+        (5, "7f00-7f01 r--s 00000000 00:2d 7    /m/lib/a b.so\n"),
+        (6, "7f00-7f01 r--s 00000000 00:2d 7    /m2/a\n"),
+    ]:
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "maps").write_text("7e00-7e01 rw-p 00000000 00:00 0\n" + line)
+    assert [str(holder) for holder in holders("/m", tmp_path)] == [
+        "vim (3): a is open",
+        "? (5): lib/a b.so is mapped",
+        "bash (20): docs is its working directory",
+    ]
