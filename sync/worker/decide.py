@@ -55,6 +55,8 @@ def decide(
     """here: the state that the change wants (None: absent).
 
     shown: what NAME shows, if its fields may be merged ones, which no version has, and the change was made from them.
+    What a program did to a folder of the mount is published also if it changed nothing: set to what they were, its times
+    are later than those of the entries that came and went since, which elsewhere have moved them.
     """
     seen = _seen(change, heads, versions, machine_id, own_ids)
     last = versions.find(change.last) if change.last is not None else None
@@ -65,7 +67,8 @@ def decide(
     if change.is_removal and any(version.is_live for version in seen if version in heads):
         return Publish(change, seen)
     before = shown if shown is not None else state_of(last.manifest) if last is not None else None
-    if compare_three(before, here, change.resolved) is Decision.UNCHANGED and not _overrides(change, last, heads):
+    is_again = change.resolved or (change.kind is Kind.DIR and change.seal_id is not None)
+    if compare_three(before, here, is_again) is Decision.UNCHANGED and not _overrides(change, last, heads):
         return Unchanged(change, last.id if last is not None else None)
     return Publish(change, seen)
 

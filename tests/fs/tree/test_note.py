@@ -280,6 +280,22 @@ def test_times_that_were_set_elsewhere_later_win(yoga: Machine, bates: Machine) 
     assert not yoga.tree.state.overlay.times.keys() - {1}
 
 
+def test_times_that_are_set_again_to_what_they_were(yoga: Machine, bates: Machine) -> None:
+    """As rsync does: when it makes a folder, and when all is in it."""
+    yoga.mkdir("d")
+    yoga.tree.setattr(yoga.ino("d"), mtime_ns=1000)
+    yoga.cycle()
+    yoga.fleet.clock.elapsed += 5
+    yoga.write("d/a", b"")
+    yoga.seal()
+    yoga.publish()
+    yoga.fleet.clock.elapsed += 5
+    yoga.tree.setattr(yoga.ino("d"), mtime_ns=1000)
+    yoga.cycle()
+    bates.learn()
+    assert yoga.attr("d").mtime_ns == bates.attr("d").mtime_ns == 1000
+
+
 def test_times_of_what_is_gone_go(yoga: Machine, bates: Machine) -> None:
     bates.mkdir("d")
     bates.cycle()
