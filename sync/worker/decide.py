@@ -55,8 +55,8 @@ def decide(
     """here: the state that the change wants (None: absent).
 
     shown: what NAME shows, if its fields may be merged ones, which no version has, and the change was made from them.
-    What a program did to a folder of the mount is published also if it changed nothing: set to what they were, its times
-    are later than those of the entries that came and went since, which elsewhere have moved them.
+    What a program did to a folder of the mount is published also if it changed nothing: times that are set to what they
+    were are later than the entries that came and went since, which elsewhere have moved them.
     """
     seen = _seen(change, heads, versions, machine_id, own_ids)
     last = versions.find(change.last) if change.last is not None else None
