@@ -47,16 +47,17 @@ def call_running(app: App, verb: str, **args: Any) -> dict[str, Any]:
     return app.run(call_daemon(app.env, app.fleet, verb, args))
 
 
-def mountpoint_of(app: App, wanted: str | None) -> str:
+def mountpoint_of(app: App, wanted: str | None, config: FleetConfig | None = None) -> str:
     """Where the fleet is to be mounted: as told, as last time, by the settings, or ~/fleet; an absolute real path.
 
-    TcfsError if something is there that a mount would hide.
+    config: of a fleet that is about to be made; None: of the one that this machine is in. TcfsError if something is
+    there that a mount would hide.
     """
     from sync.machines.fuse import is_mounted
     from sync.machines.mounts import InMount
     from sync.machines.places import local_place
 
-    config: FleetConfig = app.fleet.load()
+    config = config or app.fleet.load()
     text = wanted or config.mountpoint or app.settings.mountpoint or str(app.home.default_mountpoint)
     place = local_place(config, str(Path(text).expanduser()), app.cwd)
     mountpoint = place.mountpoint if isinstance(place, InMount) and not place.rel_path else place

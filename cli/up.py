@@ -3,6 +3,9 @@
 import click
 
 from cli.app import App, verb
+from sync.state.home import FleetConfig
+
+NO_FLEET = FleetConfig(fleet_id="", name="", store_url="", machine_id="", machine_name="")
 
 
 @verb("up")
@@ -15,7 +18,10 @@ def command(app: App, mountpoint: str | None) -> None:
     from sync.machines.fuse import why_no_fuse
 
     is_new = not app.home.fleets()
+    no_fuse = why_no_fuse()
     if is_new:
+        if not no_fuse:  # before anything is made
+            mountpoint_of(app, mountpoint, NO_FLEET)
         try:
             created = become_member(app, None, app.settings.fleet, None, None)
         except AlreadyExists:  # by another 'tcfs up' in this moment
@@ -23,7 +29,6 @@ def command(app: App, mountpoint: str | None) -> None:
         else:
             app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
             show_phrase(app, created)
-    no_fuse = why_no_fuse()
     place = "" if no_fuse else mountpoint_of(app, mountpoint)
     ensure_daemon(app)
     config = app.fleet.load()

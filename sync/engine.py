@@ -26,7 +26,7 @@ from sync.ipc.frames import Hello
 from sync.ipc.server import Link, Server
 from sync.machines.identity import remember_fleet, remembered_fleet
 from sync.machines.lock import FileLock
-from sync.machines.places import mountpoints
+from sync.machines.own import own_folders
 from sync.machines.trouble import expected, explained
 from sync.reports.status import queued_paths, refused_seals
 from sync.state import ballast
@@ -401,7 +401,7 @@ class Engine:
     def pusher(self) -> "Push":
         from sync.worker.push import Push  # here: a verb that pulls starts without it
 
-        return Push(self.context, self.learner, self.publisher, sorted(mountpoints(self.config)))
+        return Push(self.context, self.learner, self.publisher, own_folders(self.config, self.paths.home))
 
     def puller(self) -> "Pull":
         from sync.worker.pull import Pull

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -177,7 +178,11 @@ async def _store(env: Env, paths: FleetPaths) -> Finding:
         return Finding(
             "store", False, f"fleet.key does not open {config.store_url}", "copy another machine's fleet.key"
         )
-    free = shutil.disk_usage(store_folder(config.store_url)).free
+    folder = store_folder(config.store_url)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        text = f"{config.store_url} can be read, but not written: nothing is published"
+        return Finding("store", False, text, "mount it writable, or give this user the right to write there")
+    free = shutil.disk_usage(folder).free
     if free < FREE_MIN:
         return Finding("store", False, f"{config.store_url} has {free >> 20} MiB left", "make room there")
     return Finding("store", True, f"{config.store_url} answers")

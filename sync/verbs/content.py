@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sync.cas.index import ChunkPlace
-from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, TcfsError, Unsupported
+from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, StoreAway, TcfsError, Unsupported
 from sync.core.manifest import ChunkId
 from sync.core.paths import join_path
 from sync.core.policy import Policies, Policy
@@ -116,6 +116,9 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         try:
             freed_bytes += await _dehydrate_one(engine, file, packs, protected)
             freed.append(file)
+        except StoreAway as error:
+            refused.append(NotYet(f"kept: {error.message}", path=file.path, hint=error.hint))
+            break  # of no other one can be seen that the store has it
         except (Integrity, NotYet) as error:
             refused.append(NotYet(f"kept: {error.message}", path=file.path, hint="'tcfs fsck' tells more"))
         progress({"files": done, "files_total": len(files)})

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from sync.core.errors import NotFound
+from sync.core.errors import BadInput, NotFound
 from sync.core.globs import is_glob, path_matches
 from sync.core.paths import is_below
 from sync.machines.places import find_place, meanings
@@ -27,6 +27,8 @@ async def places_of(
 
     found: list[str] = []
     for text in paths:
+        if not text:
+            raise BadInput("a PATH is empty", hint="'/' is the whole fleet")
         forms = meanings(engine.config, text, cwd)
         try:
             found.append(find_place(forms, text, exists))

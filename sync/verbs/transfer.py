@@ -10,7 +10,8 @@ import msgspec
 
 from sync.core.errors import BadInput
 from sync.machines.mounts import InMount
-from sync.machines.places import find_place, local_place, meanings, mountpoints, push_source, remote_forms
+from sync.machines.own import own_folders
+from sync.machines.places import find_place, local_place, meanings, push_source, remote_forms
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.content import files_below
 from sync.verbs.wait import publish_now
@@ -52,7 +53,9 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
     if plain:
         to = _folder(engine, asked.to)
         totals = (
-            await engine.env.run_io(_count_local, [path for path, _ in plain], mountpoints(engine.config))
+            await engine.env.run_io(
+                _count_local, [path for path, _ in plain], own_folders(engine.config, engine.paths.home)
+            )
             if asked.totals
             else {}
         )
@@ -72,6 +75,8 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
 
 async def pull(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     asked = parse_args(args, PullArgs)
+    if not asked.remote:
+        raise BadInput("REMOTE is empty", hint="'/' is the whole fleet")
     await engine.learner.learn()
     forms = meanings(engine.config, asked.remote, asked.cwd)
     remote = find_place(forms, asked.remote, engine.is_shown)
@@ -96,18 +101,19 @@ def _told(progress: Progress, totals: dict[str, object]) -> ProgressCallback:
     return tell
 
 
-def _count_local(paths: list[Path], mounts: Collection[str]) -> dict[str, object]:
-    """Files and bytes below these paths, mounts left out; about right is enough."""
+def _count_local(paths: list[Path], passed_by: Collection[str]) -> dict[str, object]:
+    """Files and bytes below these paths, without what a push passes by; about right is enough."""
     files = size = 0
     waiting = [str(path) for path in paths]
     while waiting:
         place = waiting.pop()
-        if place in mounts:
+        if place in passed_by:
             continue
         try:
             about = os.lstat(place)
             if stat.S_ISDIR(about.st_mode):
                 waiting += [entry.path for entry in os.scandir(place)]
+                continue
         except OSError:
             continue  # the push itself tells of it
         files += 1

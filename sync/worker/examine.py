@@ -151,7 +151,7 @@ class Examiner:
         if isinstance(item, EnterDir):
             self._stack.append(_Open(None, item))
             if here is not None:
-                folder, is_new = here.enter(item.name)
+                folder, is_new = here.enter(item.name, item.mode)
                 self._stack[-1] = _Open(folder, item, is_new or item.known is not None)
                 if not is_new:
                     folder.clean(self.now)

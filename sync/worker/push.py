@@ -42,10 +42,10 @@ class Push:
     """One push at a time per object; the parts are shared."""
 
     def __init__(
-        self, context: Context, learner: Learner, publisher: Publisher, mountpoints: Sequence[str] = ()
+        self, context: Context, learner: Learner, publisher: Publisher, left_out: Mapping[str, str] | None = None
     ) -> None:
-        """mountpoints: absolute paths of mounts of a fleet, which are not touched."""
-        self._mountpoints = mountpoints
+        """left_out: as of walk."""
+        self._left_out = left_out or {}
         self._context = context
         self._learner = learner
         self._publisher = publisher
@@ -73,7 +73,7 @@ class Push:
             for local, name in sources:
                 place = await self._context.env.run_io(_place, local, name)
                 remote = parse_rel_path(join_path(to, name)) if name else to
-                await run.push(publication, walk(place, remote, self._mountpoints, ignore), place)
+                await run.push(publication, walk(place, remote, self._left_out, ignore), place)
             await run.commit(publication)
         if run.pending is not None:
             raise StoreAway(
@@ -273,10 +273,11 @@ class _Run:
         if answer.outcome is Outcome.REFUSED:
             self.report.failures.append(BadInput(f"{path}: {answer.reason}", path=path))
             return
-        if answer.outcome is Outcome.UNCHANGED:
-            self.report.unchanged += 1
-        else:
-            self.report.files += 1
+        if item.entry.kind is not Kind.DIR:  # folders come along
+            if answer.outcome is Outcome.UNCHANGED:
+                self.report.unchanged += 1
+            else:
+                self.report.files += 1
         if answer.version is not None:
             self.report.versions[path] = VersionId(answer.version)
         if answer.outcome is not Outcome.QUEUED or self._force:

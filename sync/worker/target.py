@@ -49,11 +49,14 @@ class TargetDir:
         except FileNotFoundError:
             return None
 
-    def enter(self, name: str) -> tuple["TargetDir", bool]:
-        """The folder of that name, and whether it was made now. Conflict if something else has the name."""
+    def enter(self, name: str, mode: int) -> tuple["TargetDir", bool]:
+        """The folder of that name, and whether it was made now. Conflict if something else has the name.
+
+        mode: what a new one will have in the end: a pull that is cut short leaves it usable.
+        """
         path = self.path / name
         try:
-            os.mkdir(name, 0o700, dir_fd=self.descriptor)
+            os.mkdir(name, mode & 0o777 | 0o700, dir_fd=self.descriptor)
             is_new = True
         except FileExistsError:
             is_new = False

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -38,15 +38,15 @@ class Skipped(msgspec.Struct, frozen=True):
     is_error: bool
 
 
-def walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) -> Iterator[list[LocalEntry | Skipped]]:
+def walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -> Iterator[list[LocalEntry | Skipped]]:
     """What `root` and everything below it are, a folder before its content, in groups.
 
     remote: the rel_path of root; '' stands for the fleet's root, which gets no entry itself. Symlinks are entries,
-    never followed. Nothing at or below a mount point of `mountpoints` (absolute paths) is touched. OSError if root is
-    not there.
+    never followed. left_out: absolute real paths, of a mount for one, and what they are; nothing at or below one is
+    touched. OSError if root is not there.
     """
     group: list[LocalEntry | Skipped] = []
-    for item in _walk(root, remote, mountpoints, ignore):
+    for item in _walk(root, remote, left_out, ignore):
         group.append(item)
         if len(group) >= GROUP_ENTRIES:
             yield group
@@ -55,10 +55,11 @@ def walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) 
         yield group
 
 
-def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore) -> Iterator[LocalEntry | Skipped]:
-    if str(root) in mountpoints:
-        yield Skipped(str(root), "is a mount of a fleet", is_error=True)
-        return
+def _walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -> Iterator[LocalEntry | Skipped]:
+    for place in (root, *root.parents):
+        if reason := left_out.get(str(place)):
+            yield Skipped(str(root), reason if place == root else f"is in {place}, which {reason}", is_error=True)
+            return
     if remote:
         parse_rel_path(remote)
     top = _entry(str(root), remote, root.lstat()) if remote else None
@@ -78,7 +79,7 @@ def _walk(root: Path, remote: str, mountpoints: Collection[str], ignore: Ignore)
         elif isinstance(found, Skipped):
             yield found
         else:
-            item = _child(found, folder, mountpoints, ignore)
+            item = _child(found, folder, left_out, ignore)
             if item is None:
                 continue
             yield item
@@ -96,10 +97,10 @@ def _listing(folder: str) -> Iterator["os.DirEntry[str] | Skipped"]:
 
 
 def _child(
-    found: "os.DirEntry[str]", folder: str, mountpoints: Collection[str], ignore: Ignore
+    found: "os.DirEntry[str]", folder: str, left_out: Mapping[str, str], ignore: Ignore
 ) -> LocalEntry | Skipped | None:
-    if found.path in mountpoints:  # before anything asks for its type
-        return Skipped(found.path, "is a mount of a fleet", is_error=False)
+    if reason := left_out.get(found.path):  # before anything asks for its type
+        return Skipped(found.path, reason, is_error=False)
     if is_temp(found.name):  # of a pull that is under way, or was killed
         return None
     try:

@@ -221,3 +221,11 @@ def test_doctor_with_nothing_wrong(fleet, daemon, monkeypatch):
     done = yoga("doctor", "--json")
     assert (done.code, done.json["ok"]) == (0, True), done
     assert all(one["ok"] for one in done.json["data"]["findings"])
+
+
+def test_a_mount_point_is_looked_at_before_a_fleet_is_made(yoga, monkeypatch):
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+    (yoga.home / "fleet").mkdir(parents=True)
+    (yoga.home / "fleet" / "photo.jpg").touch()
+    assert "not empty" in yoga("up").err
+    assert sorted(os.listdir(yoga.home)) == ["fleet"]

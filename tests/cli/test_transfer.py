@@ -213,7 +213,7 @@ def test_content_that_the_store_lost_is_put_again(fleet, tmp_path):
     assert ["content"] == [one["subject"] for one in doctor if "packs that cannot be read" in one["message"]]
     told = yoga("fsck")
     assert told.code == 8 and "d/a cannot be read whole" in told.out and "tcfs push --force" in told.out
-    assert yoga.ok("push", "d").endswith("2 unchanged, 1 put again: the store had lost them\n")
+    assert yoga.ok("push", "d").endswith("1 unchanged, 1 put again: the store had lost them\n")
     bates.ok("pull", "d")
     assert bates.read("d/a") == "precious"
     assert bates("status", "--json").json["data"]["safe"]
@@ -237,3 +237,35 @@ def test_wait_with_nothing_to_wait_for(fleet):
     yoga, _ = fleet
     assert yoga.ok("wait") == ""
     assert yoga("wait", "--json").json == {"ok": True, "data": {"interrupted": [], "left": []}}
+
+
+def test_keys_databases_and_the_store_are_not_pushed(fleet, tmp_path):
+    yoga, _ = fleet
+    yoga.write("mine", "1")
+    (tmp_path / "yoga" / "home" / "notes").write_text("a file beside them")
+    done = yoga("push", str(tmp_path))
+    assert done.code == 0
+    assert f"{tmp_path}/yoga/home/config" in done.err
+    names = yoga.ok("ls", f"{tmp_path.name}/yoga/home").split()
+    assert names == ["notes"]
+    assert "store/" not in yoga.ok("ls", tmp_path.name).split()
+    for folder in ("config", "state", "cache"):
+        assert yoga("push", str(yoga.home / folder)).code == 1
+    assert yoga("push", str(yoga.key_file)).code == 1
+    assert yoga("push", str(tmp_path / "store" / "heads")).code == 1
+    assert "fleet.key" not in yoga.ok("ls", "/").split()
+
+
+def test_folders_are_not_counted_as_files(fleet):
+    yoga, bates = fleet
+    yoga.write("d/e/f", "1")
+    assert yoga.ok("push", "d") == "1 file published, 1 B, 0 unchanged\n"
+    assert yoga.ok("push", "d") == "0 files published, 1 unchanged\n"
+    assert bates.ok("pull", "d", "out") == "1 file fetched, 1 B, 0 unchanged\n"
+
+
+def test_the_whole_fleet_is_named_by_a_slash(fleet):
+    yoga, _ = fleet
+    for verb in (["pull", "", "out"], ["dehydrate", ""], ["hydrate", ""]):
+        assert "empty" in yoga(*verb).err, verb
+    assert not (yoga.folder / "out").exists()

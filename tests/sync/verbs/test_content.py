@@ -87,6 +87,19 @@ def test_what_is_not_in_the_store_is_not_dehydrated(yoga, tmp_path):
     yoga.run(scenario)
 
 
+def test_with_the_store_away_nothing_is_dehydrated(yoga, tmp_path):
+    async def scenario(engine):
+        await call(engine, "hydrate", paths=["d"])
+        (tmp_path / "store").rename(tmp_path / "away")
+        data = await call(engine, "dehydrate", paths=["d"])
+        (tmp_path / "away").rename(tmp_path / "store")
+        assert (data["files"], data["error"]["code"]) == (0, "not-yet")
+        assert data["refused"][0]["path"] == "d/a"
+        assert local(engine, "d/a") and local(engine, "d/sub/b")
+
+    yoga.run(scenario)
+
+
 def test_a_pack_that_was_cut_short_is_not_the_store_holding_it(yoga, tmp_path):
     async def scenario(engine):
         await call(engine, "hydrate", paths=["d/a"])

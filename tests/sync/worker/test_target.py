@@ -114,8 +114,8 @@ def test_a_symlink_is_no_folder(folder: TargetDir) -> None:
     (folder.path / "real").mkdir()
     (folder.path / "link").symlink_to("real")
     with pytest.raises(Conflict):
-        folder.enter("link")
-    inner, is_new = folder.enter("real")
+        folder.enter("link", 0o755)
+    inner, is_new = folder.enter("real", 0o755)
     inner.close()
     assert not is_new
 
@@ -143,3 +143,18 @@ def test_holes_stay_holes(folder: TargetDir) -> None:
     about = (folder.path / "f").stat()
     assert about.st_size == len(data) == found.size
     assert about.st_blocks * 512 <= 256 << 10
+
+
+def test_a_new_folder_has_its_mode_before_all_is_in_it(folder: TargetDir) -> None:
+    inner, _ = folder.enter("d", 0o755)
+    inner.close()
+    assert (folder.path / "d").stat().st_mode & 0o777 == 0o755 & ~current_umask()
+    inner, _ = folder.enter("closed", 0o500)
+    inner.close()
+    assert (folder.path / "closed").stat().st_mode & 0o777 == 0o700
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
