@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cli.app import App, call_daemon
 from sync.core.errors import NoDaemon, TcfsError
 from sync.state.home import FleetConfig
@@ -33,6 +35,12 @@ def ensure_daemon(app: App) -> None:
         raise TcfsError("tcfsd does not get to serve", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}") from error
     if done.returncode != 0:
         raise _failed(done.stderr.strip().removeprefix("tcfsd: "), done.returncode)
+
+
+def remember_no_kernel_cache(app: App) -> None:
+    """For a daemon that is about to start, which mounts at once; one that runs is told with its verb `mount`."""
+    if not is_daemon_running(app):
+        app.fleet.save(msgspec.structs.replace(app.fleet.load(), no_kernel_cache=True))
 
 
 def is_daemon_running(app: App) -> bool:

@@ -10,10 +10,11 @@ NO_FLEET = FleetConfig(fleet_id="", name="", store_url="", machine_id="", machin
 
 @verb("up")
 @click.argument("mountpoint", required=False)
-def command(app: App, mountpoint: str | None) -> None:
+@click.option("--no-kernel-cache", is_flag=True, help="Have the kernel keep nothing, until it is unmounted.")
+def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
     """Create a fleet if there is none, start the daemon, mount the fleet; returns when the mount answers."""
     from cli.init import become_member, show_phrase
-    from cli.processes import call_running, ensure_daemon, mountpoint_of
+    from cli.processes import call_running, ensure_daemon, mountpoint_of, remember_no_kernel_cache
     from sync.core.errors import AlreadyExists
     from sync.machines.fuse import why_no_fuse
 
@@ -30,12 +31,14 @@ def command(app: App, mountpoint: str | None) -> None:
             app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
             show_phrase(app, created)
     place = "" if no_fuse else mountpoint_of(app, mountpoint)
+    if no_kernel_cache:
+        remember_no_kernel_cache(app)
     ensure_daemon(app)
     config = app.fleet.load()
     if no_fuse:
         app.out.say(f"warning: no mount, {no_fuse}; 'tcfs push' and 'tcfs pull' do the same on plain folders")
     else:
-        call_running(app, "mount", mountpoint=place)
+        call_running(app, "mount", mountpoint=place, no_kernel_cache=no_kernel_cache)
     data = {"fleet": config.name, "machine": config.machine_name, "mountpoint": place, "store": config.store_url}
     where = f"is at {place}" if place else "is not mounted"
     lines = [f"fleet {config.name} {where}, this machine is {config.machine_name}"]

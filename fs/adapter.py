@@ -73,11 +73,11 @@ def _change(function: Handler) -> Handler:
     return wrapped  # type: ignore[return-value]
 
 
-def _entry(attr: Attr) -> EntryAttributes:
+def _entry(attr: Attr, valid_s: float) -> EntryAttributes:
     entry = EntryAttributes()
     entry.st_ino = attr.ino
-    entry.entry_timeout = FOREVER_S
-    entry.attr_timeout = FOREVER_S
+    entry.entry_timeout = valid_s
+    entry.attr_timeout = valid_s
     entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
     entry.st_nlink = attr.nlink
     entry.st_uid = attr.uid
@@ -96,17 +96,26 @@ class Adapter(pyfuse3.Operations):
 
     supports_dot_lookup = False
     enable_writeback_cache = False
-    enable_acl = False
+    enable_acl = True
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, *, kernel_caches: bool = True) -> None:
+        """kernel_caches: the kernel may keep names, attributes and pages of what nobody has open."""
         super().__init__()
         self._volume = volume
+        self._keeps = kernel_caches
+        self._valid_s = FOREVER_S if kernel_caches else 0.0
         self.on_init: Callable[[], None] = lambda: None  # called while the kernel's first request is being answered
         self._requests_failed = 0
         self._bugs_seen: set[tuple[str, str]] = set()
         absent = EntryAttributes()  # st_ino 0: there is nothing, and the kernel may remember that
-        absent.entry_timeout = FOREVER_S
+        absent.entry_timeout = self._valid_s
         self._absent = absent
+
+    def _entry(self, attr: Attr) -> EntryAttributes:
+        return _entry(attr, self._valid_s)
+
+    def _file_info(self, handle: int) -> FileInfo:
+        return FileInfo(fh=handle, keep_cache=self._keeps)  # a number stands for one content: so do the kernel's pages
 
     def init(self) -> None:
         self.on_init()
@@ -116,7 +125,7 @@ class Adapter(pyfuse3.Operations):
         attr = lookup.lookup(self._volume, parent_inode, name)
         if self._volume.retries and attr is not None:
             named.looked_up(self._volume, ctx.pid, attr)
-        return self._absent if attr is None else _entry(attr)
+        return self._absent if attr is None else self._entry(attr)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         try:
@@ -127,13 +136,13 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(attr_ops.getattr_of(self._volume, inode))
+        return self._entry(attr_ops.getattr_of(self._volume, inode))
 
     @_change
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(await attr_ops.setattr_of(self._volume, inode, **_changes(attr, fields)))
+        return self._entry(await attr_ops.setattr_of(self._volume, inode, **_changes(attr, fields)))
 
     @_handler
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -145,7 +154,7 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(directory.mkdir(self._volume, parent_inode, name, mode & _PERMISSIONS, ctx.uid, ctx.gid))
+        return self._entry(directory.mkdir(self._volume, parent_inode, name, mode & _PERMISSIONS, ctx.uid, ctx.gid))
 
     @_change
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -157,7 +166,7 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        return _entry(link.symlink(self._volume, parent_inode, name, target, ctx.uid, ctx.gid))
+        return self._entry(link.symlink(self._volume, parent_inode, name, target, ctx.uid, ctx.gid))
 
     @_change
     async def rename(
@@ -177,14 +186,14 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return _file_info(open_ops.open_file(self._volume, inode, flags, ctx.pid))
+        return self._file_info(open_ops.open_file(self._volume, inode, flags, ctx.pid))
 
     @_change
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         opened, attr = open_ops.create(self._volume, parent_inode, name, mode & _PERMISSIONS, flags, ctx.uid, ctx.gid)
-        return _file_info(opened), _entry(attr)
+        return self._file_info(opened), self._entry(attr)
 
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -214,7 +223,7 @@ class Adapter(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         for listed in directory.read_dir(self._volume, fh, start_id):
             if listed.reply is None:
-                listed.reply = _entry(listed.attr)
+                listed.reply = self._entry(listed.attr)
             if not pyfuse3.readdir_reply(token, listed.name, listed.reply, listed.cookie):
                 break
             directory.listed(self._volume, listed)
@@ -240,6 +249,8 @@ class Adapter(pyfuse3.Operations):
         # Plain FUSEErrors, because these two answers are most of all requests that fail.
         if not xattr.is_kept(name):
             raise FUSEError(errno.EOPNOTSUPP)
+        if xattr.is_absent(self._volume, name):
+            raise FUSEError(errno.ENODATA)
         value = xattr.getxattr(self._volume, inode, name)
         if value is None:
             raise FUSEError(errno.ENODATA)
@@ -247,13 +258,11 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        if not xattr.is_kept(name):  # `cp -a` tries an ACL for every file
-            raise FUSEError(errno.EOPNOTSUPP)
         xattr.setxattr(self._volume, inode, name, value)
 
     @_handler
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
-        return xattr.listxattr(self._volume, inode)
+        return xattr.listxattr(self._volume, inode, ctx.uid)
 
     @_change
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -266,7 +275,7 @@ class Adapter(pyfuse3.Operations):
             row = named.row_for(self._volume, args[-1].pid, args[0], is_last=operation != "getattr")
             if row is not None:
                 try:
-                    return second(self._volume, row, *args[:-1])
+                    return second(self, row, *args[:-1])
                 except Exception as another:
                     error = another
         elif operation == "create" and isinstance(error, Stale):
@@ -317,21 +326,17 @@ def _changes(attr: EntryAttributes, fields: SetattrFields) -> dict[str, int | No
 
 # Requests that come by a name: what they do with what a lookup has named. Arguments as theirs, but for the last.
 _SECOND: dict[str, Callable[..., Any]] = {
-    "open": lambda volume, row, ino, flags: _file_info(named.open_file(volume, row, ino, flags)),
-    "getattr": lambda volume, row, ino: _entry(named.getattr_of(volume, row, ino)),
-    "setattr": lambda volume, row, ino, attr, fields, fh: _entry(
-        named.setattr_of(volume, row, ino, _changes(attr, fields))
+    "open": lambda to, row, ino, flags: to._file_info(named.open_file(to._volume, row, ino, flags)),
+    "getattr": lambda to, row, ino: to._entry(named.getattr_of(to._volume, row, ino)),
+    "setattr": lambda to, row, ino, attr, fields, fh: to._entry(
+        named.setattr_of(to._volume, row, ino, _changes(attr, fields))
     ),
-    "readlink": lambda volume, row, ino: named.readlink(volume, row),
-    "getxattr": lambda volume, row, ino, name: named.getxattr(volume, row, name),
-    "listxattr": lambda volume, row, ino: named.listxattr(volume, row),
-    "setxattr": lambda volume, row, ino, name, value: named.setxattr(volume, row, name, value),
-    "removexattr": lambda volume, row, ino, name: named.setxattr(volume, row, name, None),
+    "readlink": lambda to, row, ino: named.readlink(to._volume, row),
+    "getxattr": lambda to, row, ino, name: named.getxattr(to._volume, row, name),
+    "listxattr": lambda to, row, ino: named.listxattr(to._volume, row),
+    "setxattr": lambda to, row, ino, name, value: named.setxattr(to._volume, row, name, value),
+    "removexattr": lambda to, row, ino, name: named.setxattr(to._volume, row, name, None),
 }
-
-
-def _file_info(handle: int) -> FileInfo:
-    return FileInfo(fh=handle, keep_cache=True)  # a number stands for one content, so the kernel's pages are of that
 
 
 def _brief(arg: object, is_content: bool) -> str:

@@ -4,6 +4,7 @@
     TCFS_FLEET           which fleet, if there are several: name or id
     TCFS_MOUNTPOINT      where, instead of what fleet.toml says
     TCFS_START_DAEMON    0: do not start a dead tcfsd
+    TCFS_NO_KERNEL_CACHE 1: the kernel keeps nothing, as if fleet.toml said so
 
 It ends, with everything closed sealed and the mount gone, on SIGTERM, SIGINT, SIGHUP and when somebody unmounts it.
 Exit codes are those of the CLI. Errors go to log/mount.log of the state folder, and to stderr until the mount stands.
@@ -65,6 +66,7 @@ class Options(NamedTuple):
     sync_git: bool
     no_hydrate: tuple[str, ...]
     daemon: tuple[str, ...] | None
+    kernel_caches: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Options":
@@ -78,8 +80,9 @@ class Options(NamedTuple):
             raise BadConfig(f"fleet {config.name} has no absolute mount point", hint="run `tcfs up MOUNTPOINT`")
         tcfsd = str(Path(sys.executable).parent / "tcfsd")
         daemon = None if environ.get("TCFS_START_DAEMON") == "0" else (tcfsd,)
-        no_hydrate = settings.no_hydrate
-        return cls(paths, config, Path(place), settings.log_level, settings.sync_git == "raw", no_hydrate, daemon)
+        git = settings.sync_git == "raw"
+        caches = not (config.no_kernel_cache or environ.get("TCFS_NO_KERNEL_CACHE") == "1")
+        return cls(paths, config, Path(place), settings.log_level, git, settings.no_hydrate, daemon, caches)
 
 
 def main() -> int:
@@ -133,7 +136,7 @@ def _serve(env: Env, options: Options) -> None:
 def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> None:
     """Mount, run the request loop, unmount."""
     quick = loop.install(env)
-    adapter = Adapter(volume)
+    adapter = Adapter(volume, kernel_caches=options.kernel_caches)
     with contextlib.ExitStack() as mounted:
         _attach(adapter, options.mountpoint, mounted)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)

@@ -40,6 +40,8 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
         folder.names, folder.place, folder.end = known.names.copy(), 0, len(known.names)
         yield from known.entries
         return
+    if not cookie and volume.tree.was_read(folder.ino):
+        volume.recent.forget()
     taken = place - folder.place  # of what the last request was offered: this one will hold as many
     page_size = max(PAGE_MIN, min(taken + taken // 4, PAGE)) if taken > 0 else PAGE
     folder.place = place

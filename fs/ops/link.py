@@ -1,6 +1,7 @@
 """Symbolic links; hard links and device nodes are refused."""
 
 import errno
+import stat
 from typing import NoReturn
 
 from fs.ops.volume import Volume, name_of
@@ -10,14 +11,19 @@ TARGET_MAX = 4095  # bytes, as Linux has it
 
 
 def symlink(volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
-    """target: any UTF-8 text, kept as it is; EILSEQ for other bytes."""
+    """target: any UTF-8 text, kept as it is; EILSEQ for other bytes. A set-group-ID folder gives its group."""
     if len(target) > TARGET_MAX:
         raise OSError(errno.ENAMETOOLONG, "a link's target is at most 4095 bytes long")
+    above = volume.tree.attr(parent)
+    gid = above.gid if above.mode & stat.S_ISGID else gid
     return volume.tree.create(parent, name_of(name), SYMLINK, 0o777, uid, gid, target.decode())
 
 
 def readlink(volume: Volume, ino: int) -> bytes:
-    return volume.tree.readlink(ino).encode()
+    target = volume.tree.readlink(ino).encode()
+    if volume.tree.was_read(ino):
+        volume.recent.forget()
+    return target
 
 
 def refuse_link(kind: str) -> NoReturn:

@@ -38,7 +38,7 @@ def looked_up(volume: Volume, caller: int, attr: Attr) -> None:
 
 def open_file(volume: Volume, row: ShownRow, ino: int, flags: int) -> int:
     file = volume.tree.open_named(row, ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
-    return opened(volume, ino, file)
+    return opened(volume, ino, file, flags)
 
 
 def getattr_of(volume: Volume, row: ShownRow, ino: int) -> Attr:

@@ -20,15 +20,15 @@ _WRITES = os.O_WRONLY | os.O_RDWR
 def open_file(volume: Volume, ino: int, flags: int, pid: int = 0) -> int:
     """A handle. Stale (ESTALE) if the inode shows another version than the kernel was told: it looks again."""
     file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
-    return opened(volume, ino, file, pid)
+    return opened(volume, ino, file, flags, pid)
 
 
-def opened(volume: Volume, ino: int, file: OpenFile, pid: int = 0) -> int:
+def opened(volume: Volume, ino: int, file: OpenFile, flags: int, pid: int = 0) -> int:
     """A handle for a file that the tree has opened, for a process."""
     if file.writes:
         volume.changed()
     handle = volume.new_handle()
-    volume.handles[handle] = OpenHandle(ino, file, pid)
+    volume.handles[handle] = OpenHandle(ino, file, flags, pid)
     if volume.policies.words:
         consent.opened(volume, volume.handles[handle])
     return handle
@@ -50,7 +50,7 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
         raise Stale("the name is taken by now") from error
     file = volume.tree.open(attr.ino, write=bool(flags & _WRITES))
     handle = volume.new_handle()
-    volume.handles[handle] = OpenHandle(attr.ino, file)
+    volume.handles[handle] = OpenHandle(attr.ino, file, flags)
     return handle, attr
 
 

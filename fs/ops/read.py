@@ -40,6 +40,8 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
         # Looked up anew each time: while this waited the file may have been written to.
         found = _read_local(volume, open_handle, offset, size, inline)
         if isinstance(found, bytes):
+            if not open_handle.flags & os.O_NOATIME:
+                open_handle.file.was_read()
             return found
         with volume.invalidations.request(open_handle.ino):
             if found.unchecked:

@@ -28,6 +28,7 @@ class OpenHandle:
 
     ino: int
     file: OpenFile
+    flags: int = 0  # of open(2)
     pid: int = 0  # who opened it; 0: nobody knows
     refused: str | None = None  # why nothing is fetched for it; '': it is. None: not asked yet
     has_fetched: bool = False

@@ -1,21 +1,32 @@
-"""Extended attributes: the namespace user.*, and a quick no to all others."""
+"""Extended attributes: user.* is published; trusted.*, security.* and POSIX ACLs stay here; there are no others."""
 
 import errno
 
 from fs.ops.volume import Volume
 
 USER = b"user."
+TRUSTED = b"trusted."
 NAME_MAX = 255  # bytes
 VALUE_MAX = 65_536  # bytes, as Linux has it
 
+_LOCAL = (TRUSTED, b"security.")
+_ACLS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
+
 
 def is_kept(name: bytes) -> bool:
-    """False for the namespaces that do not exist here: reading and setting are EOPNOTSUPP.
+    """False for what does not exist here: EOPNOTSUPP. OSError EINVAL for a namespace without a name."""
+    if name.startswith((USER, *_LOCAL)):
+        if name.endswith(b".") and name.count(b".") == 1:
+            raise OSError(errno.EINVAL, "an attribute without a name")
+        return True
+    return name in _ACLS
 
-    The kernel asks for security.capability before every write. `ls -l` asks for two of these for every file, unless the
-    first answer of a file system is this one: then it never asks again.
+
+def is_absent(volume: Volume, name: bytes) -> bool:
+    """True if nothing at all has such an attribute. The kernel asks for security.capability before every write, `ls -l`
+    and `cp -a` for the ACLs of every file.
     """
-    return name.startswith(USER)
+    return not volume.tree.has_local_xattrs and not name.startswith(USER)
 
 
 def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
@@ -24,20 +35,25 @@ def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
 
 
 def setxattr(volume: Volume, ino: int, name: bytes, value: bytes) -> None:
-    """EOPNOTSUPP outside user.*; Stale (ESTALE) if the inode's version has moved."""
-    if not is_kept(name):
-        raise OSError(errno.EOPNOTSUPP, "only user.* is kept")
+    """EOPNOTSUPP for what is not kept; Stale (ESTALE) if the inode's version has moved."""
+    _check(name)
     if len(name) > NAME_MAX or len(value) > VALUE_MAX:
         raise OSError(errno.ERANGE if len(name) > NAME_MAX else errno.E2BIG, "too long")
     volume.tree.setxattr(ino, name.decode(), value)
 
 
-def listxattr(volume: Volume, ino: int) -> list[bytes]:
-    return [name.encode() for name in volume.tree.listxattr(ino)]
+def listxattr(volume: Volume, ino: int, uid: int) -> list[bytes]:
+    """uid: of who asks; others than root do not see trusted.*"""
+    names = [name.encode() for name in volume.tree.listxattr(ino)]
+    return names if uid == 0 else [name for name in names if not name.startswith(TRUSTED)]
 
 
 def removexattr(volume: Volume, ino: int, name: bytes) -> None:
-    """ENODATA if there is none."""
-    if not is_kept(name):
-        raise OSError(errno.ENODATA, "only user.* is kept")
+    """ENODATA if there is none; EOPNOTSUPP for what is not kept."""
+    _check(name)
     volume.tree.removexattr(ino, name.decode())
+
+
+def _check(name: bytes) -> None:
+    if not is_kept(name):
+        raise OSError(errno.EOPNOTSUPP, "no such namespace")

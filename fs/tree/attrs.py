@@ -2,7 +2,7 @@
 
 import base64
 
-from fs.tree import files
+from fs.tree import files, local_xattrs
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Node
 from fs.tree.names import shown_row
 from fs.tree.siblings import refuse_sibling
@@ -54,6 +54,7 @@ def change(
     """Change what is not None of a node that is writable."""
     if mode is not None:
         node.mode = mode & MODE_BITS
+        local_xattrs.mode_changed(st, node)
     if uid is not None:
         node.uid = uid
     if gid is not None:
@@ -123,13 +124,21 @@ def xattrs_of(st: State, ino: int) -> dict[str, str]:
 
 def getxattr(st: State, ino: int, name: str) -> bytes | None:
     """None if there is no such attribute."""
+    if local_xattrs.is_local(name):
+        return local_xattrs.get(st, ino, name)
     value = xattrs_of(st, ino).get(name)
     return None if value is None else base64.b64decode(value)
 
 
+def listxattr(st: State, ino: int) -> list[str]:
+    """Every name, sorted."""
+    return sorted([*xattrs_of(st, ino), *local_xattrs.of(st, ino)])
+
+
 def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
     """None removes it; OSError ENODATA if there is none. Stale and ReadOnly as setattr."""
-    if value is None and name not in xattrs_of(st, ino):
+    names = local_xattrs.of(st, ino) if local_xattrs.is_local(name) else xattrs_of(st, ino)
+    if value is None and name not in names:
         raise OSError(61, "no such attribute")
     if value is not None:
         st.overlay.room.need()
@@ -138,12 +147,15 @@ def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
 
 def change_xattr(st: State, node: Node, name: str, value: bytes | None) -> None:
     """Set or remove an attribute of a node that is writable."""
-    xattrs = dict(node.xattrs or {})
-    if value is None:
-        xattrs.pop(name, None)
+    if local_xattrs.is_local(name):
+        local_xattrs.put(st, node, name, value)
     else:
-        xattrs[name] = base64.b64encode(value).decode()
-    node.xattrs = xattrs or None
+        xattrs = dict(node.xattrs or {})
+        if value is None:
+            xattrs.pop(name, None)
+        else:
+            xattrs[name] = base64.b64encode(value).decode()
+        node.xattrs = xattrs or None
     node.ctime_ns = st.env.now_ns()
     st.touch_node(node)
 

@@ -35,7 +35,7 @@ def _lengths(st: State, dir_id: int, length: int) -> Iterator[int]:
         folder = st.overlay.folder(folder_id)
         for entry in folder.entries.values() if folder is not None else ():
             node = st.overlay.node(entry.node) if entry.node is not None else None
-            if node is not None:
+            if node is not None and not entry.local_only:
                 yield length + 1 + len(entry.name.encode())
                 if node.kind == DIR:
                     waiting.append((node.id, length + 1 + len(entry.name.encode())))

@@ -32,6 +32,7 @@ def feed(st: State, limit: int) -> list[Invalidation]:
             reread_ignore(st)
         _settle_times(st, item)
         _settle_owner(st, item)
+        st.subfolders.forget(item.parent)
         if item.parent and _is_known(st, item.parent):
             _look(st, item, found)
             places[(item.parent, item.name)] = None
@@ -62,9 +63,14 @@ def _settle_times(st: State, item: FeedItem) -> None:
 
 
 def _settle_owner(st: State, item: FeedItem) -> None:
-    """An owner that only we knew goes with the row."""
-    if item.id in st.overlay.owners and st.view.row(item.id) is None:
-        st.overlay.set_owner(item.id, None)
+    """An owner, and attributes, that only we knew go with the row."""
+    overlay = st.overlay
+    if item.id not in overlay.owners and item.id not in overlay.local_xattrs:
+        return
+    if st.view.row(item.id) is None:
+        overlay.set_owner(item.id, None)
+        if overlay.node(item.id) is None:
+            overlay.set_local_xattrs(item.id, None)
 
 
 def _is_known(st: State, folder: int) -> bool:

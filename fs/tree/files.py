@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from fs.tree import shrink
+from fs.tree import access, shrink
 from fs.tree.model import DIR, FILE, SYMLINK, Node
 from fs.tree.names import shown_row
 from fs.tree.siblings import refuse_sibling
@@ -23,7 +23,7 @@ SIZE_MAX: Final = (2**32 - 1) * 4096  # bytes: as ext4, on which the work file w
 class OpenFile:
     """One handle. Handles of one node share it; what one writes the others read."""
 
-    __slots__ = ("_has_written", "_is_busy", "_is_open", "_st", "node", "writes")
+    __slots__ = ("_has_read", "_has_written", "_is_busy", "_is_open", "_st", "node", "writes")
 
     def __init__(self, st: State, node: Node, *, write: bool) -> None:
         self._st = st
@@ -31,7 +31,7 @@ class OpenFile:
         self.writes = write
         self._is_open = True
         self._is_busy = write
-        self._has_written = False
+        self._has_written = self._has_read = False
         node.handles += 1
         node.busy += write
 
@@ -39,6 +39,13 @@ class OpenFile:
         """Where to find [offset, offset + size), cut at the end of the file. Good until the caller's next await."""
         node = self.node
         return pieces(node.files, node.base, offset, min(offset + size, node.size))
+
+    def was_read(self) -> None:
+        """Bytes of the file were read: its atime moves, if that is due."""
+        node = self.node
+        if node.atime_ns <= node.mtime_ns or node.atime_ns <= node.ctime_ns or not self._has_read:
+            self._has_read = True
+            access.read_node(self._st, node)
 
     def write(self, offset: int, data: Buffer) -> int:
         """Bytes written, all of them unless the disk gave out in between, or the file is as large as it may be; the
@@ -269,6 +276,8 @@ def truncate(st: State, node: Node, size: int) -> None:
         node.unflushed = True
     if size != node.size:
         set_size(st, node, size)
+    else:
+        note_write(st, node, 0)
     if not node.handles:
         node.close_files()
 

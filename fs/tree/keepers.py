@@ -124,6 +124,8 @@ def _hang_up(st: State, entry: Entry, parent: int) -> None:
     st.keepers.discard(old_key)
     st.siblings_gone.discard(old_key)
     entry.parent = parent
+    st.subfolders.forget(old_key[0])
+    st.subfolders.forget(parent)
     if ref is not None:
         ref.keys = [entry.key if key == old_key else key for key in ref.keys]
     if entry.moved_node is not None:
@@ -148,6 +150,7 @@ def _give_way(st: State, entry: Entry, other: Entry) -> None:
         return  # it goes out with the other, or by itself, from where it is
     node = st.overlay.node(entry.node) if entry.node is not None else None
     path = st.path_at(other.key)
+    st.subfolders.forget(entry.parent)
     for ref in st.overlay.seals.values():
         if entry.key in ref.keys:
             ref.keys.remove(entry.key)
@@ -188,6 +191,7 @@ def _make(st: State, parent: int, name: str, dir_id: int) -> Node:
     entry = Entry(parent, name, dir_id, dirty=False, seen=seen)
     st.overlay.put_node(node)
     st.put_entry(entry)
+    st.subfolders.forget(parent)
     st.keepers.add(entry.key)
     st.forget_paths()
     return node
@@ -196,5 +200,6 @@ def _make(st: State, parent: int, name: str, dir_id: int) -> Node:
 def _drop(st: State, entry: Entry, node: Node) -> None:
     node.key = None
     st.drop_entry(entry)
+    st.subfolders.forget(entry.parent)
     st.overlay.drop_node(node)
     st.forget_paths()

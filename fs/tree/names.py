@@ -2,11 +2,11 @@
 
 from bisect import bisect_right
 
-from fs.tree import siblings
+from fs.tree import local_xattrs, siblings
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import AlreadyExists, BadPath, NotEmpty, NotFound, Stale
-from sync.core.paths import PART_MAX, PATH_MAX, join_path
+from sync.core.paths import PART_MAX, join_path
 from sync.state.rows import ShownRow
 
 PAGE = 400  # shown rows read at once
@@ -108,7 +108,9 @@ def is_empty(st: State, ino: int) -> bool:
 
 
 def check_name(st: State, parent: int, name: str) -> str:
-    """The rel_path of a name that is to be made; BadPath, or ENAMETOOLONG if it breaks a limit."""
+    """The rel_path of a name that is to be made; BadPath, or ENAMETOOLONG if it breaks a limit. A path may be longer
+    than what can be published: what has such a one stays on this machine.
+    """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise BadPath(f"not a name: {name!r}")
     if not name.isascii():
@@ -120,10 +122,7 @@ def check_name(st: State, parent: int, name: str) -> str:
         length = len(name)
     if length > PART_MAX:
         raise OSError(36, "File name too long")
-    path = join_path(st.path_of(parent), name)
-    if len(path) * 4 > PATH_MAX and len(path.encode()) > PATH_MAX:
-        raise OSError(36, "File name too long")
-    return path
+    return join_path(st.path_of(parent), name)
 
 
 def check_parent(st: State, parent: int) -> None:
@@ -150,7 +149,7 @@ def create(
     st.overlay.room.need()
     if entry is None:
         entry = Entry(parent, name, None, seen=tuple(st.view.dead_heads(path)))
-        entry.local_only = st.is_local_folder(parent) or st.ignore.is_ignored(path, kind == DIR)
+        entry.local_only = st.is_local_folder(parent) or st.is_local_path(path, kind == DIR)
         entry.dirty = not entry.local_only
         entry.gen = 0
     else:
@@ -161,9 +160,12 @@ def create(
         st.overlay.new_ino(), kind, mode & MODE_BITS, uid, gid, size, now_ns, now_ns, now_ns, target, key=(parent, name)
     )  # fmt: skip
     node.gen = 1
+    if st.overlay.local_xattrs:
+        local_xattrs.inherit(st, parent, node)
     entry.node = node.id
     if kind == DIR:
         st.unshown.add(node.id)
+        st.subfolders.moved(parent, 1)
     st.overlay.put_node(node)
     st.put_entry(entry)
     st.touch(entry)
@@ -219,6 +221,8 @@ def rmdir(st: State, parent: int, name: str) -> None:
         st.forget_paths()  # what was renamed before is not: the paths of what was below it are those of before
     else:
         st.forget_path(ino)
+    st.subfolders.moved(parent, -1)
+    st.subfolders.forget(ino)
     st.touch_dir(parent, st.env.now_ns())
 
 

@@ -8,7 +8,7 @@ missing when the same answer is read again, and that is all there is to know.
 import contextlib
 from collections.abc import Sequence
 
-from fs.tree import keepers, siblings, whole
+from fs.tree import access, keepers, local_xattrs, siblings, whole
 from fs.tree.gone import hand_over
 from fs.tree.model import DIR, FILE, Entry, Invalidation, LocalTimes, Node, SealRef
 from fs.tree.state import State
@@ -204,6 +204,7 @@ class _Note:
         if node is not None and node.kind == DIR and row is None and st.overlay.has_rows(node.id):
             return self._keep(entry)
         st.drop_entry(entry)
+        st.subfolders.forget(entry.parent)
         if node is None:
             gone = [Invalidation(entry.parent, entry.name, row.id, "entry")] if row is not None else []
             return gone
@@ -241,6 +242,7 @@ class _Note:
         if row.value != value:
             is_open = node.handles > 0
             return [Invalidation(entry.parent, entry.name, node.id, "entry" if is_open else "data")]
+        access.left(st, row, node)
         shown, was = st.row_attr(row, node.id), st.node_attr(node)
         if shown[:7] != was[:7] or shown.mtime_ns != was.mtime_ns or shown.blocks != was.blocks:
             return [Invalidation(entry.parent, entry.name, node.id, "attr")]
@@ -276,6 +278,7 @@ class _Note:
     def _keep_owner(self, node: Node, row: ShownRow) -> None:
         """What was nothing to publish shown does not know either: the owner, and when that was changed."""
         st = self._st
+        local_xattrs.move(st, node.id, row.id)
         owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
         st.overlay.set_owner(row.id, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
         if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:

@@ -18,6 +18,7 @@ from fs.tree.room import Room
 from fs.tree.rows import (
     ENTRY_COLUMNS,
     NODE_COLUMNS,
+    decode_mapping,
     decode_pair,
     entry_of,
     entry_row,
@@ -86,11 +87,13 @@ class Overlay:
         self._owners = SmallTable("owner", ("id", "uid", "gid"), _owner, tuple)
         self._times = SmallTable("local_time", ("id", "mtime_ns", "ctime_ns", "version"), LocalTimes, tuple)
         self._gone = SmallTable("gone", ("dir_id", "parent", "name"), _place, tuple)
-        self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times, self._gone)
+        self._xattrs = SmallTable("local_xattr", ("id", "names"), decode_mapping, lambda names: (json_text(names),))
+        self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times, self._gone, self._xattrs)
         self.attach = self._attach.rows
         self.owners = self._owners.rows
         self.times = self._times.rows
         self.gone = self._gone.rows
+        self.local_xattrs = self._xattrs.rows
         self._meta: dict[str, Any] = {}
         self._next: dict[str, int] = {}
         self._complete = False  # all rows are in memory
@@ -269,6 +272,10 @@ class Overlay:
     def set_owner(self, row_id: int, owner: tuple[int, int] | None) -> None:
         """(uid, gid) of a shown row that only we know; None: shown knows better."""
         self._owners.put(row_id, owner)
+
+    def set_local_xattrs(self, number: int, names: dict[str, str] | None) -> None:
+        """Attributes that stay here, as {name: base64}; None: it has none."""
+        self._xattrs.put(number, names)
 
     def set_times(self, row_id: int, times: LocalTimes | None) -> None:
         """Times of a shown row that only we know; None: shown knows better."""

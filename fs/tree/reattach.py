@@ -48,12 +48,24 @@ def to_other_fleet_db(st: State) -> None:
             keepers.keep(st, numbers[dir_id])
     for row_id in list(overlay.owners):
         overlay.set_owner(row_id, None)
+    _keep_xattrs(st, numbers)
     for row_id in list(overlay.times):
         overlay.set_times(row_id, None)
     for dir_id in list(overlay.gone):
         overlay.set_gone(dir_id, None)
     _move_seals(st, numbers)
     st.forget_paths()
+
+
+def _keep_xattrs(st: State, numbers: dict[int, int]) -> None:
+    """Of nodes, under their new numbers. Which shown row had the others is not known any more."""
+    overlay = st.overlay
+    known = dict(overlay.local_xattrs)
+    for number in known:
+        overlay.set_local_xattrs(number, None)
+    for number, names in known.items():
+        if overlay.node(numbers.get(number, number)) is not None:
+            overlay.set_local_xattrs(numbers.get(number, number), names)
 
 
 def _move_nodes(st: State, numbers: dict[int, int]) -> None:

@@ -59,6 +59,8 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
         _move(st, source, target, new_parent, new_name)
     now_ns = st.env.now_ns()
     if kind == DIR:
+        st.subfolders.forget(parent)
+        st.subfolders.forget(new_parent)
         st.forget_paths()
         _see_absent(st, ino)
     st.touch_dir(parent, now_ns)
@@ -205,6 +207,9 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     if is_dir and was_local and not entry.local_only:
         st.forget_paths()
         _wake_below(st, node.id)
+    elif is_dir and not entry.local_only and len(st.path_at(left.key)) > len(st.path_at(entry.key)):
+        st.forget_paths()
+        _wake_short(st, node.id)
 
 
 def _see_absent(st: State, dir_id: int) -> None:
@@ -294,14 +299,23 @@ def _forget_left(st: State, node: Node) -> None:
         st.free_whiteout(key, node.id)
 
 
+def _wake_short(st: State, dir_id: int) -> None:
+    """The directory is higher up now: what stayed here because its path was too long may be published."""
+    places = Places(st)
+    for folder in [dir_id, *(other for other in st.overlay.attach if other != dir_id and places.is_in(other, dir_id))]:
+        _wake_below(st, folder)
+
+
 def _wake_below(st: State, dir_id: int) -> None:
-    """What is below a directory that was local-only is to be published, unless its own name says otherwise."""
+    """What is local-only below a directory is to be published, unless its own path says otherwise."""
     folder = st.overlay.folder(dir_id)
     for entry in list(folder.entries.values()) if folder is not None else ():
         node = st.overlay.node(entry.node) if entry.node is not None else None
+        if node is not None and node.kind == DIR and not entry.local_only:
+            _wake_below(st, node.id)
         if node is None or not entry.local_only:
             continue
-        if st.ignore.is_ignored(st.path_at(entry.key), node.kind == DIR):
+        if st.is_local_path(st.path_at(entry.key), node.kind == DIR):
             continue
         entry.local_only = False
         st.touch(entry)

@@ -121,6 +121,11 @@ def put_rows(connection: sqlite3.Connection, statement: str, rows: Mapping[K, tu
     return refused
 
 
+def decode_mapping(text: str) -> dict[str, str]:
+    """Attributes as stored: {name: base64}."""
+    return _mapping.decode(text)
+
+
 def decode_pair(text: str) -> tuple[str, str]:
     """moved_from as stored: [rel_path, identity]."""
     return _pair.decode(text)

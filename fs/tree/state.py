@@ -10,9 +10,10 @@ from fs.tree.gone import DEPTH_MAX, GoneFolders
 from fs.tree.inodes import Inodes
 from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, LocalTimes, Node
 from fs.tree.overlay import Overlay
+from fs.tree.subfolders import Subfolders
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
-from sync.core.paths import join_path
+from sync.core.paths import PATH_MAX, join_path
 from sync.env import Env
 from sync.state.rows import ShownRow
 from sync.state.view import ShownView
@@ -48,8 +49,10 @@ class State:
         self.unshown: set[int] = set()  # directories made here that no seal has named yet: nothing is shown in them
         self.siblings_gone: set[Key] = set()  # whiteouts of siblings that were resolved here
         self.gone = GoneFolders(self)
+        self.subfolders = Subfolders(self)
         self.noted_at: dict[Pending, float] = {}
         self.named_rows: dict[int, ShownRow] | None = None  # while somebody was told ESTALE: see fs/tree/named.py
+        self.atimes: dict[int, int] = {}  # of shown rows: when they were last read, if not when they were written
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
@@ -61,7 +64,7 @@ class State:
         size = node.size if node.kind != DIR else 0
         blocks = (size + BLOCK - 1) // BLOCK if node.kind == FILE else 0
         told = node.value if not node.stored else 0
-        nlink = 0 if node.unlinked else 1
+        nlink = 0 if node.unlinked else 1 if node.kind != DIR else 2 + self.subfolders.of(node.id)
         return Attr(
             node.id, node.kind, node.mode, nlink, node.uid, node.gid, size, node.atime_ns, node.mtime_ns, node.ctime_ns,
             blocks, told,
@@ -79,9 +82,9 @@ class State:
             is_local = row.value in self._local_values or self.is_local(row)
             blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
         return Attr(
-            ino, row.kind, row.mode & MODE_BITS, 1,
+            ino, row.kind, row.mode & MODE_BITS, 1 if row.kind != DIR else 2 + self.subfolders.of(row.id),
             self.uid if uid is None else uid, self.gid if gid is None else gid,
-            row.size, mtime_ns, mtime_ns, ctime_ns, blocks, row.value,
+            row.size, self.atimes.get(row.id, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
         )  # fmt: skip
 
     def keep_local(self, value: int) -> None:
@@ -229,6 +232,8 @@ class State:
         node.xattrs = self.xattrs_of(row)
         if row.kind not in (DIR, FILE) and base is not None:
             node.target = self.view.manifest(base).target
+        if ino != row.id and (names := self.overlay.local_xattrs.get(row.id)) is not None:
+            self.overlay.set_local_xattrs(ino, names)
         self.inodes.drop(ino)
         return node
 
@@ -310,7 +315,12 @@ class State:
 
     def is_local_name(self, parent: int, name: str, is_dir: bool) -> bool:
         """True if a new row of that name stays on this machine."""
-        return self.is_local_folder(parent) or self.ignore.is_ignored(self.path_at((parent, name)), is_dir)
+        return self.is_local_folder(parent) or self.is_local_path(self.path_at((parent, name)), is_dir)
+
+    def is_local_path(self, path: str, is_dir: bool) -> bool:
+        """True if it is ignored, or longer than what can be published."""
+        is_too_long = len(path) * 4 > PATH_MAX and len(path.encode()) > PATH_MAX
+        return is_too_long or self.ignore.is_ignored(path, is_dir)
 
     def was_noted_recently(self, key: Pending) -> bool:
         noted_at = self.noted_at.get(key)
@@ -323,6 +333,7 @@ class State:
         node.key = None
         node.nameless = node.unlinked = True
         node.lost_path = None
+        self.overlay.set_local_xattrs(node.id, None)
         self.unshown.discard(node.id)
         self.pending.pop(node.id, None)
         for key in self.left_by.pop(node.id, set()):

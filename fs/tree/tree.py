@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fs.tree import attrs, feed, files, named, names, note, recovery, rename, sealing, whole
+from fs.tree import access, attrs, exchange, feed, files, named, names, note, recovery, rename, sealing, whole
 from fs.tree.check import check_state
 from fs.tree.files import OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
@@ -135,6 +135,10 @@ class Tree:
         """NotFound, AlreadyExists (noreplace), NotEmpty, ReadOnly; OSError of rename(2)."""
         rename.rename(self.state, parent, name, new_parent, new_name, noreplace=noreplace)
 
+    def exchange(self, parent: int, name: str, other_parent: int, other_name: str) -> None:
+        """Both names, in one step. NotFound, ReadOnly; OSError EINVAL where that cannot be."""
+        exchange.exchange(self.state, parent, name, other_parent, other_name)
+
     def path_of(self, ino: int) -> str:
         """The rel_path of a directory or of a file; NotFound if no name leads to it."""
         place = self.state.place_of(ino)
@@ -162,12 +166,17 @@ class Tree:
     def cut_done(self, cut: Cut) -> None:
         cut.node.is_cut = False
 
+    @property
+    def has_local_xattrs(self) -> bool:
+        """False if nothing has an attribute that stays on this machine."""
+        return bool(self.state.overlay.local_xattrs)
+
     def getxattr(self, ino: int, name: str) -> bytes | None:
         """None if there is no such attribute."""
         return attrs.getxattr(self.state, ino, name)
 
     def listxattr(self, ino: int) -> list[str]:
-        return sorted(attrs.xattrs_of(self.state, ino))
+        return attrs.listxattr(self.state, ino)
 
     def setxattr(self, ino: int, name: str, value: bytes) -> None:
         """Stale, ReadOnly."""
@@ -192,6 +201,10 @@ class Tree:
     def open(self, ino: int, *, write: bool, truncate: bool = False) -> OpenFile:
         """Stale if the inode shows other content than was told; ReadOnly for writing to a sibling."""
         return files.open_file(self.state, ino, write=write, truncate=truncate)
+
+    def was_read(self, ino: int) -> bool:
+        """A directory was listed, or a symlink followed. True if that moved its atime."""
+        return access.read(self.state, ino)
 
     def inodes(self) -> list[tuple[int, int]]:
         """Every inode the kernel knows, with the token of the content that it was told (0: none, or one of ours)."""
@@ -229,7 +242,7 @@ class Tree:
         return named.setattr_named(self.state, row, ino, **changes)
 
     def xattrs_named(self, row: ShownRow) -> dict[str, bytes]:
-        xattrs = self.state.xattrs_of(row) or {}
+        xattrs = {**(self.state.xattrs_of(row) or {}), **self.state.overlay.local_xattrs.get(row.id, {})}
         return {name: base64.b64decode(value) for name, value in xattrs.items()}
 
     def setxattr_named(self, row: ShownRow, name: str, value: bytes | None) -> None:

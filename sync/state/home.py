@@ -49,6 +49,7 @@ class FleetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mountpoint: str = ""  # absolute; '' = none chosen yet
     uid: int | None = None  # owner of what has none here; None = who mounts
     gid: int | None = None
+    no_kernel_cache: bool = False  # of the mount: the kernel keeps neither names nor attributes nor pages
     mode: str = "interactive"  # or 'defer', 'auto': how concurrent versions show here
 
 

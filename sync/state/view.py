@@ -133,6 +133,17 @@ class ShownView:
             rows = self._connection.execute(_CHILDREN, (parent, after, limit)).fetchall()
         return [ShownRow._make(row) for row in rows]
 
+    def count_folders(self, parent: int) -> int:
+        """How many directories a directory holds."""
+        return int(self._one("SELECT count(*) FROM shown WHERE parent = ? AND kind = 2", parent)[0])
+
+    def folder_names(self, parent: int) -> list[str]:
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT name FROM shown WHERE parent = ? AND kind = 2", (parent,)
+            ).fetchall()
+        return [row[0] for row in rows]
+
     def has_children(self, parent: int) -> bool:
         return self._one("SELECT 1 FROM shown WHERE parent = ? LIMIT 1", parent) is not None
 

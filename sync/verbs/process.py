@@ -25,7 +25,10 @@ PAUSE_S: Final = 0.02
 
 
 class MountArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """no_kernel_cache: until it is unmounted. False leaves a mount that runs as it is."""
+
     mountpoint: str
+    no_kernel_cache: bool = False
 
 
 class DownArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,7 +74,8 @@ async def engine(engine: "Engine", args: dict[str, object], progress: Progress) 
 
 async def mount(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Keep the fleet mounted there from now on; returns when the mount answers. For a daemon."""
-    mountpoint = parse_args(args, MountArgs).mountpoint
+    asked = parse_args(args, MountArgs)
+    mountpoint = asked.mountpoint
     keeper = engine.keeper
     if keeper is None:
         raise Unavailable("only tcfsd keeps a mount", hint="start it with 'tcfs up'")
@@ -80,8 +84,10 @@ async def mount(engine: "Engine", args: dict[str, object], progress: Progress) -
     running = engine.server.mount
     if running is not None and running.peer.mountpoint != mountpoint:
         raise NotYet(f"it is mounted at {running.peer.mountpoint}", hint="'tcfs unmount' first")
-    if engine.config.mountpoint != mountpoint:
-        engine.save_config(msgspec.structs.replace(engine.config, mountpoint=mountpoint))
+    is_kept = running is not None or keeper.state().wanted == mountpoint
+    if is_kept and asked.no_kernel_cache and not engine.config.no_kernel_cache:
+        raise NotYet("it is mounted with the kernel's cache", hint="'tcfs unmount' first")
+    _save(engine, mountpoint, engine.config.no_kernel_cache if is_kept else asked.no_kernel_cache)
     keeper.want(mountpoint)
     try:
         async with engine.env.timeout(MOUNT_S):
@@ -92,6 +98,13 @@ async def mount(engine: "Engine", args: dict[str, object], progress: Progress) -
     except TimeoutError as error:
         raise TimedOut(f"the mount at {mountpoint} does not answer", hint="see 'tcfs doctor'") from error
     return {"mountpoint": mountpoint}
+
+
+def _save(engine: "Engine", mountpoint: str, no_kernel_cache: bool) -> None:
+    """What the mount process reads when it starts, also after a crash."""
+    changed = msgspec.structs.replace(engine.config, mountpoint=mountpoint, no_kernel_cache=no_kernel_cache)
+    if changed != engine.config:
+        engine.save_config(changed)
 
 
 async def _answers(engine: "Engine") -> bool:
@@ -174,6 +187,7 @@ async def _take_away(engine: "Engine", force: bool) -> str:
         if engine.keeper is not None:
             engine.keeper.want(wanted)
         raise
+    _save(engine, engine.config.mountpoint, False)
     if force and link is not None and is_held(engine.paths.mount_lock):
         _end(link.peer.pid)  # a lazy unmount leaves it running until the last handle is closed
     until = engine.env.monotonic() + UNMOUNT_S

@@ -164,8 +164,9 @@ def test_flags_of_rename(volume: Volume) -> None:
     with pytest.raises(AlreadyExists):
         rename.rename(volume, ROOT, b"a", ROOT, b"b", rename.RENAME_NOREPLACE)
     with pytest.raises(OSError) as caught:
-        rename.rename(volume, ROOT, b"a", ROOT, b"b", 2)
+        rename.rename(volume, ROOT, b"a", ROOT, b"b", rename.RENAME_EXCHANGE | rename.RENAME_NOREPLACE)
     assert caught.value.errno == errno.EINVAL
+    rename.rename(volume, ROOT, b"a", ROOT, b"b", rename.RENAME_EXCHANGE)
     rename.rename(volume, ROOT, b"a", ROOT, b"b", 0)
     with pytest.raises(NotFound):
         directory.rmdir(volume, ROOT, b"a")
@@ -173,13 +174,14 @@ def test_flags_of_rename(volume: Volume) -> None:
 
 def test_extended_attributes(volume: Volume) -> None:
     ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
-    assert not xattr.is_kept(b"security.capability")
+    assert not xattr.is_kept(b"system.a") and xattr.is_absent(volume, b"security.capability")
     assert xattr.getxattr(volume, ino, b"user.a") is None
     xattr.setxattr(volume, ino, b"user.a", b"1")
     assert xattr.getxattr(volume, ino, b"user.a") == b"1"
-    assert xattr.listxattr(volume, ino) == [b"user.a"]
+    assert xattr.listxattr(volume, ino, 0) == [b"user.a"]
     for name, value, number in (
-        (b"trusted.a", b"1", errno.EOPNOTSUPP),
+        (b"system.a", b"1", errno.EOPNOTSUPP),
+        (b"user.", b"1", errno.EINVAL),
         (b"user." + b"n" * 255, b"1", errno.ERANGE),
         (b"user.b", b"1" * 65_537, errno.E2BIG),
     ):
@@ -190,6 +192,16 @@ def test_extended_attributes(volume: Volume) -> None:
     with pytest.raises(OSError) as caught:
         xattr.removexattr(volume, ino, b"user.a")
     assert caught.value.errno == errno.ENODATA
+
+
+def test_attributes_that_stay_here(volume: Volume) -> None:
+    ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
+    for name in (b"user.a", b"trusted.a", b"security.a"):
+        xattr.setxattr(volume, ino, name, b"1")
+    assert xattr.listxattr(volume, ino, 0) == [b"security.a", b"trusted.a", b"user.a"]
+    assert xattr.listxattr(volume, ino, 1000) == [b"security.a", b"user.a"]
+    xattr.removexattr(volume, ino, b"trusted.a")
+    assert xattr.getxattr(volume, ino, b"trusted.a") is None
 
 
 @pytest.mark.parametrize("how", ["rmdir", "replace"])
@@ -214,7 +226,7 @@ def test_a_removed_folder_that_is_open(volume: Volume, yoga: Machine, how: str, 
         assert (shown.nlink, shown.kind, shown.mode) == (0, DIR, 0o750)
         for again in (handle, directory.opendir(volume, found.ino)):
             assert listing(volume, again) == []
-        assert xattr.listxattr(volume, found.ino) == []
+        assert xattr.listxattr(volume, found.ino, 0) == []
         with pytest.raises(NotFound):
             directory.mkdir(volume, found.ino, b"new", 0o755, 0, 0)
         with pytest.raises(NotFound):
@@ -235,7 +247,7 @@ def test_a_folder_that_is_made_again_is_another_one(volume: Volume, yoga: Machin
     directory.rmdir(volume, ROOT, b"d")
     new = directory.mkdir(volume, ROOT, b"d", 0o700, 0, 0)
     directory.mkdir(volume, new.ino, b"inner", 0o755, 0, 0)
-    assert (attr.getattr_of(volume, old.ino).nlink, attr.getattr_of(volume, new.ino).nlink) == (0, 1)
+    assert (attr.getattr_of(volume, old.ino).nlink, attr.getattr_of(volume, new.ino).nlink) == (0, 3)
     assert listing(volume, directory.opendir(volume, old.ino)) == []
     assert len(listing(volume, directory.opendir(volume, new.ino))) == 1
     yoga.cycle()

@@ -75,6 +75,34 @@ def test_mount_keeps_it_mounted_and_returns_when_it_answers(yoga, mounts):
     yoga.run(scenario)
 
 
+def test_no_kernel_cache_lasts_until_it_is_unmounted(yoga, mounts):
+    async def mounted(engine, **how):
+        mounting = asyncio.ensure_future(call(engine, "mount", mountpoint="/mnt", **how))
+        await until(lambda: engine.keeper.wanted == "/mnt")
+        mount = MountEnd()
+        await mount.connect(engine)
+        mounts.add("/mnt")
+        await mounting
+        return mount
+
+    async def scenario(engine):
+        engine.keeper = FakeKeeper()
+        mount = await mounted(engine, no_kernel_cache=True)
+        assert yoga.paths.load().no_kernel_cache
+        await call(engine, "mount", mountpoint="/mnt")
+        assert yoga.paths.load().no_kernel_cache
+        assert await call(engine, "unmount") == {"mountpoint": "/mnt"}
+        assert not yoga.paths.load().no_kernel_cache
+        await mount.close()
+        mount = await mounted(engine)
+        assert not yoga.paths.load().no_kernel_cache
+        with pytest.raises(NotYet, match="kernel's cache"):
+            await call(engine, "mount", mountpoint="/mnt", no_kernel_cache=True)
+        await mount.close()
+
+    yoga.run(scenario)
+
+
 def test_a_mount_that_fails_says_why(yoga, mounts):
     async def scenario(engine):
         engine.keeper = FakeKeeper()

@@ -1,0 +1,87 @@
+"""RENAME_EXCHANGE: two names change what is behind them, in one step, here and for everybody.
+
+Each name is published as changed, both in one batch. A directory that the engine knows by its number cannot take part:
+the engine would have to move each of the two before the other.
+"""
+
+import errno
+
+from fs.tree.model import DIR, Entry, Node
+from fs.tree.names import check_name, check_parent, node_behind
+from fs.tree.siblings import refuse_sibling
+from fs.tree.state import State
+from sync.core.errors import NotFound
+from sync.core.paths import join_path
+
+
+def exchange(st: State, parent: int, name: str, other_parent: int, other_name: str) -> None:
+    """NotFound; ReadOnly for a sibling; OSError EINVAL for what is above the other, and for directories of others'."""
+    for folder, text in ((parent, name), (other_parent, other_name)):
+        check_parent(st, folder)
+        check_name(st, folder, text)
+    kinds = _check(st, parent, name, other_parent, other_name)
+    if (parent, name) == (other_parent, other_name):
+        return
+    (entry, node), (other, other_node) = _own(st, parent, name), _own(st, other_parent, other_name)
+    entry.node, other.node = other_node.id, node.id
+    node.key, other_node.key = other.key, entry.key
+    _settle(st, entry, other_node)
+    _settle(st, other, node)
+    now_ns = st.env.now_ns()
+    st.touch_dir(parent, now_ns)
+    st.touch_dir(other_parent, now_ns)
+    if DIR in kinds:
+        st.subfolders.forget(parent)
+        st.subfolders.forget(other_parent)
+        st.forget_paths()
+
+
+def _check(st: State, parent: int, name: str, other_parent: int, other_name: str) -> set[int]:
+    """The kinds of what stands at the two names."""
+    kinds, are_local = set(), set()
+    for folder, text in ((parent, name), (other_parent, other_name)):
+        found = st.show(folder, text)
+        if found is None:
+            raise NotFound(f"no such name: {text!r}")
+        if isinstance(found, Entry):
+            node = node_behind(st, found)
+            kinds.add(node.kind)
+            are_local.add(found.local_only)
+            is_known = node.kind == DIR and (node.seal_id is not None or st.view.row(node.id) is not None)
+        else:
+            refuse_sibling(found)
+            kinds.add(found.kind)
+            are_local.add(False)
+            is_known = found.kind == DIR
+        if is_known:
+            raise OSError(errno.EINVAL, "a published directory cannot be exchanged in one step")
+    if DIR in kinds and len(are_local) > 1:
+        raise OSError(errno.EINVAL, "what is shared and what is local-only cannot be exchanged")
+    paths = [join_path(st.path_of(parent), name), join_path(st.path_of(other_parent), other_name)]
+    if paths[0].startswith(f"{paths[1]}/") or paths[1].startswith(f"{paths[0]}/"):
+        raise OSError(errno.EINVAL, "one is above the other")
+    return kinds
+
+
+def _own(st: State, parent: int, name: str) -> tuple[Entry, Node]:
+    found = st.show(parent, name)
+    if isinstance(found, Entry):
+        return found, node_behind(st, found)
+    if found is None:
+        raise NotFound(f"no such name: {name!r}")
+    return st.own(parent, name, found)
+
+
+def _settle(st: State, entry: Entry, node: Node) -> None:
+    entry.moved_from = None  # to everybody else it is a change of what the name holds
+    if entry.moved_node == node.id:  # back again
+        st.left_by.get(node.id, set()).discard(entry.key)
+        entry.moved_node = None
+    node.gen += 1
+    node.ctime_ns = st.env.now_ns()
+    st.overlay.put_node(node)
+    st.put_entry(entry)
+    st.touch(entry)
+    known = st.inodes.known.get(node.id)
+    if known is not None:
+        known.told = 0

@@ -1,0 +1,57 @@
+"""How many folders a folder holds: its st_nlink is two more, as programs expect of a file system.
+
+Counted when asked for, then kept: the kernel asks anew after each name that comes or goes.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from fs.tree.model import DIR
+
+if TYPE_CHECKING:
+    from fs.tree.state import State
+
+KEPT: Final = 100_000
+
+
+class Subfolders:
+    """Counts by number of the folder. Whoever moves a folder's name tells it."""
+
+    def __init__(self, st: "State") -> None:
+        self._st = st
+        self._counts: dict[int, int] = {}
+
+    def of(self, dir_id: int) -> int:
+        count = self._counts.get(dir_id)
+        if count is None:
+            if len(self._counts) >= KEPT:
+                self._counts.clear()
+            count = self._counts[dir_id] = self._count(dir_id)
+        return count
+
+    def moved(self, dir_id: int, by: int) -> None:
+        """A folder came (1) or went (-1)."""
+        count = self._counts.get(dir_id)
+        if count is not None:
+            self._counts[dir_id] = count + by
+
+    def forget(self, dir_id: int) -> None:
+        """Names of the folder have changed somehow."""
+        self._counts.pop(dir_id, None)
+
+    def forget_all(self) -> None:
+        self._counts.clear()
+
+    def _count(self, dir_id: int) -> int:
+        st = self._st
+        folder = st.overlay.folder(dir_id)
+        is_unshown = dir_id in st.unshown
+        if folder is None or not folder.entries:
+            return 0 if is_unshown else st.view.count_folders(dir_id)
+        names = set() if is_unshown else set(st.view.folder_names(dir_id))
+        for entry in folder.entries.values():
+            node = st.overlay.node(entry.node) if entry.node is not None else None
+            if node is not None and node.kind == DIR:
+                names.add(entry.name)
+            else:
+                names.discard(entry.name)
+        return len(names)

@@ -1,0 +1,71 @@
+"""What a program can see to be otherwise than on ext4, and why. docs/SEMANTICS.md says the same to people."""
+
+import errno
+from collections.abc import Callable
+from typing import NamedTuple
+
+from posixkit import Difference
+
+
+class Known(NamedTuple):
+    """`is_it` says of a difference whether it is this one. group: where it must occur."""
+
+    name: str
+    group: str
+    reason: str
+    is_it: Callable[[Difference], bool]
+
+
+def _answer(number: int) -> tuple[str, str]:
+    return ("error", errno.errorcode[number])
+
+
+def _answers(operation: str, number: int) -> Callable[[Difference], bool]:
+    return lambda d: d.step[1] == operation and d.field == "outcome" and d.mount == _answer(number)
+
+
+def _is_in(case: str) -> Callable[[Difference], bool]:
+    return lambda d: d.case.startswith(case) and d.field in ("outcome", "content")
+
+
+KNOWN = (
+    Known("fallocate", "fallocate", "libfuse 3.14 offers it to C programs only", _answers("fallocate", errno.ENOTSUP)),
+    Known(
+        "posix_fallocate",
+        "fallocate",
+        "the C library writes zeros instead: it reads first, and changes nothing where the file has bytes already",
+        lambda d: d.step[1] == "posix_fallocate" and d.field in ("atime", "mtime", "ctime"),
+    ),
+    Known(
+        "set-group-ID without group execution",
+        "truncate",
+        "the kernel tells a mount of the others only",
+        lambda d: d.field == "mode" and int(d.mount, 8) & ~int(d.plain, 8) == 0o2000 and not int(d.mount, 8) & 0o010,
+    ),
+    Known(
+        "names that are not UTF-8",
+        "names",
+        "they could not be published",
+        lambda d: d.field == "outcome" and d.mount == _answer(errno.EILSEQ),
+    ),
+    Known("O_TMPFILE", "what_cannot_be", "pyfuse3 does not offer it", _is_in("O_TMPFILE")),
+    Known("holes", "what_cannot_be", "pyfuse3 does not offer lseek: a file is one run of data", _is_in("SEEK_")),
+    Known("ioctl", "what_cannot_be", "pyfuse3 does not offer it", _answers("getflags", errno.ENOTTY)),
+    Known(
+        "times before 1901-12-13T20:45:52",
+        "utimens",
+        "ext4 has no earlier ones; here the nanoseconds of that very second are kept, too",
+        lambda d: d.case.startswith("utimens -2147483648") and d.field == "mtime",
+    ),
+    Known(
+        "large attributes",
+        "xattrs",
+        "ext4 has room for one block of them; here each may have 64 KiB",
+        lambda d: d.case == "xattr of 65537" and d.plain == _answer(errno.ENOSPC),
+    ),
+)
+
+
+def known(difference: Difference) -> Known | None:
+    """Which of the known differences this is."""
+    return next((each for each in KNOWN if each.is_it(difference)), None)

@@ -1,0 +1,124 @@
+"""Attributes that stay here: over publishing, a restart, a change from elsewhere, a rename; never in what is sealed."""
+
+import errno
+
+import pytest
+from treekit import Fleet, Machine
+
+from fs.tree import acl
+from fs.tree.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, AclEntry
+from fs.tree.model import DIR, FILE, ROOT_ID
+
+NOBODY = 0xFFFFFFFF
+
+
+def entries(user: int, named: int | None, group: int, mask: int, other: int) -> bytes:
+    """u::, u:1000:, g::, m::, o::"""
+    more = [AclEntry(USER, named, 1000)] if named is not None else []
+    end = [AclEntry(MASK, mask, NOBODY)] if named is not None else []
+    return acl.encode(
+        (
+            AclEntry(USER_OBJ, user, NOBODY),
+            *more,
+            AclEntry(GROUP_OBJ, group, NOBODY),
+            *end,
+            AclEntry(OTHER, other, NOBODY),
+        )
+    )
+
+
+def put(machine: Machine, path: str, name: str, value: bytes) -> None:
+    machine.tree.setxattr(machine.ino(path), name, value)
+
+
+def get(machine: Machine, path: str, name: str) -> bytes | None:
+    return machine.tree.getxattr(machine.ino(path), name)
+
+
+@pytest.fixture
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
+    return fleet.machine("bates")
+
+
+def test_they_outlast_everything_and_are_never_published(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"x")
+    put(yoga, "a", "user.a", b"told")
+    put(yoga, "a", "security.label", b"kept")
+    seal = yoga.seal()[0]
+    assert seal.xattrs is not None and "user.a" in seal.xattrs and "security" not in str(seal.xattrs)
+    yoga.cycle()
+    bates.learn()
+    assert (get(bates, "a", "user.a"), get(bates, "a", "security.label")) == (b"told", None)
+    assert get(yoga, "a", "security.label") == b"kept"
+    yoga.tree.commit(full=True)
+    yoga.restart()
+    assert get(yoga, "a", "security.label") == b"kept"
+    bates.write("a", b"theirs")
+    bates.cycle()
+    yoga.learn()
+    assert (yoga.read("a"), get(yoga, "a", "security.label")) == (b"theirs", b"kept")
+    put(yoga, "a", "trusted.x", b"too")
+    yoga.rename("a", "b")
+    yoga.cycle()
+    assert (get(yoga, "b", "security.label"), get(yoga, "b", "trusted.x")) == (b"kept", b"too")
+    yoga.unlink("b")
+    yoga.cycle()
+    assert yoga.tree.state.overlay.local_xattrs == {}
+    yoga.write("b", b"another")
+    assert get(yoga, "b", "security.label") is None
+
+
+def test_a_change_of_nothing_but_them_moves_ctime(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.cycle()
+    before = yoga.attr("a")
+    yoga.fleet.clock.elapsed += 1
+    put(yoga, "a", "trusted.x", b"1")
+    assert yoga.attr("a").ctime_ns > before.ctime_ns and yoga.attr("a").mtime_ns == before.mtime_ns
+    after = yoga.attr("a").ctime_ns
+    yoga.cycle()
+    assert yoga.attr("a").ctime_ns == after
+    assert yoga.tree.state.overlay.all_entries() == []
+
+
+def test_an_acl_and_the_mode_are_one(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    put(yoga, "a", acl.ACCESS, entries(6, 7, 4, 6, 0))
+    assert yoga.attr("a").mode == 0o660
+    yoga.tree.setattr(yoga.ino("a"), mode=0o4710)
+    assert yoga.attr("a").mode == 0o4710
+    assert get(yoga, "a", acl.ACCESS) == entries(7, 7, 4, 1, 0)
+    put(yoga, "a", acl.ACCESS, entries(6, None, 4, 0, 4))
+    assert (get(yoga, "a", acl.ACCESS), yoga.attr("a").mode) == (None, 0o4644)
+    for name, value, number in (
+        (acl.ACCESS, b"rubbish", errno.EINVAL),
+        (acl.DEFAULT, entries(7, None, 0, 0, 0), errno.EACCES),
+    ):
+        with pytest.raises(OSError) as caught:
+            put(yoga, "a", name, value)
+        assert caught.value.errno == number
+
+
+def test_the_acl_of_a_folder_is_inherited(yoga: Machine) -> None:
+    yoga.mkdir("d")
+    put(yoga, "d", acl.DEFAULT, entries(7, 7, 5, 7, 0))
+    place = yoga.ino("d")
+    file = yoga.tree.create(place, "f", FILE, 0o640, 0, 0)
+    assert (file.mode, get(yoga, "d/f", acl.ACCESS)) == (0o640, entries(6, 7, 5, 4, 0))
+    folder = yoga.tree.create(place, "e", DIR, 0o2777, 0, 0)
+    assert (folder.mode, get(yoga, "d/e", acl.DEFAULT)) == (0o2770, entries(7, 7, 5, 7, 0))
+    assert get(yoga, "d/e", acl.ACCESS) == entries(7, 7, 5, 7, 0)
+    yoga.cycle()
+    assert get(yoga, "d/e", acl.DEFAULT) == entries(7, 7, 5, 7, 0)
+    assert yoga.tree.create(ROOT_ID, "plain", FILE, 0o640, 0, 0).mode == 0o640
+
+
+def test_a_lost_fleet_db_takes_those_of_what_was_published(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    put(yoga, "a", "trusted.x", b"1")
+    yoga.cycle()
+    yoga.write("b", b"new")
+    put(yoga, "b", "trusted.x", b"2")
+    yoga.tree.commit(full=True)
+    yoga.lose_fleet_db()
+    assert (get(yoga, "a", "trusted.x"), get(yoga, "b", "trusted.x")) == (None, b"2")
