@@ -247,10 +247,10 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         # Plain FUSEErrors, because these two answers are most of all requests that fail.
-        if not xattr.is_kept(name):
-            raise FUSEError(errno.EOPNOTSUPP)
         if xattr.is_absent(self._volume, name):
             raise FUSEError(errno.ENODATA)
+        if not xattr.is_kept(name):
+            raise FUSEError(errno.EOPNOTSUPP)
         value = xattr.getxattr(self._volume, inode, name)
         if value is None:
             raise FUSEError(errno.ENODATA)

@@ -11,6 +11,7 @@ VALUE_MAX = 65_536  # bytes, as Linux has it
 
 _LOCAL = (TRUSTED, b"security.")
 _ACLS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
+_ASKED = _ACLS | {b"security.capability", b"security.selinux"}
 
 
 def is_kept(name: bytes) -> bool:
@@ -23,10 +24,10 @@ def is_kept(name: bytes) -> bool:
 
 
 def is_absent(volume: Volume, name: bytes) -> bool:
-    """True if nothing at all has such an attribute. The kernel asks for security.capability before every write, `ls -l`
-    and `cp -a` for the ACLs of every file.
+    """True if it is one of those that the kernel, `ls -l` and `cp -a` ask for of every file, and nothing at all has one
+    that stays here.
     """
-    return not volume.tree.has_local_xattrs and not name.startswith(USER)
+    return name in _ASKED and not volume.tree.has_local_xattrs
 
 
 def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
