@@ -18,6 +18,7 @@ from sync.core.codec import Keys
 from sync.core.errors import NoSpace, NotAuthorised, NotYet, ReadOnly, TcfsError
 from sync.core.journal import FLEET_KEY, FleetInfo, decode_fleet
 from sync.core.manifest import Kind
+from sync.core.policy import Policies
 from sync.core.sealed import SigningKey
 from sync.env import Env
 from sync.events.poll import PollEvents
@@ -171,6 +172,7 @@ class Engine:
         self.reader = chunk_reader(context)
         self.fetcher = Fetcher(context, self.cache, self.reader)
         self.policies = PolicyFile(paths.policies_toml)
+        self._policies_lock = asyncio.Lock()  # from reading them to writing them
         self.pins = Pins(context, self.cache, self.fetcher, PolicyFile(paths.policies_toml), quota)
         self.folders = FolderFetcher(context, self.cache, self.fetcher, PolicyFile(paths.policies_toml))
         journals = JournalReader(context)
@@ -435,10 +437,18 @@ class Engine:
         """Programs that were refused content since the mount's start, the last one first."""
         return sorted(self._refusals.values(), key=lambda refused: (-refused.at, refused.program))
 
-    async def policies_moved(self) -> None:
-        """policies.toml was written: the mount knows it when this returns, if it answers, and the pins are followed."""
+    async def change_policies(self, change: Callable[[Policies], Policies]) -> None:
+        """Write what change() makes of the policies. The mount knows it when this returns, if it answers, and the pins
+        are followed.
+        """
+        async with self._policies_lock:
+            before = self.policies.read()
+            policies = change(before)
+            is_changed = policies.words != before.words
+            if is_changed:
+                await self.env.run_io(self.policies.write, policies)
         await self.pins.look_now()
-        if self.server.mount is not None:
+        if is_changed and self.server.mount is not None:
             self.server.hint(frames.PolicyMoved())
             with contextlib.suppress(TcfsError):
                 await self.server.mount.ping(POLICY_S)

@@ -5,6 +5,7 @@ A word belongs to a path, not to what stands there: a file that is renamed has t
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import cached_property
 
 import msgspec
 
@@ -23,7 +24,7 @@ class Policy(StrEnum):
 DEFAULT = Policy.ON_READ
 
 
-class Policies(msgspec.Struct, frozen=True):
+class Policies(msgspec.Struct, frozen=True, dict=True):
     """words: rel_path ('' = the root) -> its own word."""
 
     words: Mapping[str, Policy] = {}
@@ -46,8 +47,12 @@ class Policies(msgspec.Struct, frozen=True):
         return sorted(path for path, word in self.words.items() if word is Policy.ALWAYS)
 
     def uses(self, policy: Policy) -> bool:
-        """True if any path has that word."""
-        return policy in self.words.values()
+        """True if any path has that word. Asked at each open."""
+        return policy in self._used
+
+    @cached_property
+    def _used(self) -> frozenset[Policy]:
+        return frozenset(self.words.values())
 
     def below(self, path: str) -> Iterator[tuple[str, Policy]]:
         """What has a word of its own at this path or below it."""

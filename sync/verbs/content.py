@@ -136,13 +136,13 @@ def _tell_mount(engine: "Engine", files: list[ShownFile], *, dropped: bool) -> N
 
 
 async def _unpin(engine: "Engine", places: list[str]) -> None:
-    policies = before = engine.policies.read()
-    for place in places:
-        if policies.is_pinned(place) or any(word is Policy.ALWAYS for _, word in policies.below(place)):
-            policies = policies.unpinned(place)
-    if policies != before:
-        await engine.env.run_io(engine.policies.write, policies)
-        await engine.policies_moved()
+    def unpinned(policies: Policies) -> Policies:
+        for place in places:
+            if policies.is_pinned(place) or any(word is Policy.ALWAYS for _, word in policies.below(place)):
+                policies = policies.unpinned(place)
+        return policies
+
+    await engine.change_policies(unpinned)
 
 
 def _unpinned(

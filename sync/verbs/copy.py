@@ -51,15 +51,14 @@ async def cp(engine: "Engine", args: dict[str, object], progress: Progress) -> d
     """Copy as `cp` would name it. What is changed in the mount at either end is published first, or NotYet.
 
     Conflict if something is there already (force: it is replaced, not folders), NotFound, BadInput; then nothing is
-    copied. StoreAway.
+    copied, or, of more than CHANGES_AT_ONCE things, no more: something came there meanwhile. StoreAway.
     """
     asked = parse_args(args, CopyArgs)
     sources = await places_of(engine, asked.sources, asked.cwd)
     target = _target(engine, asked.target, asked.cwd)
     await _settled(engine, [*sources, target])
     pairs = [(source, _named(engine, source, target, len(sources) > 1)) for source in sources]
-    items = [item for source, path in pairs for item in _items(engine, source, path, asked.recursive)]
-    _check(engine, items, asked.force)
+    items = await engine.env.run(_planned, engine, pairs, asked)
     published = await _publish(engine, items, asked)
     files = sum(1 for item in items if item.row.kind == FILE)
     size = sum(item.row.size for item in items if item.row.kind == FILE)
@@ -117,6 +116,13 @@ def _named(engine: "Engine", source: str, target: str, is_folder: bool) -> str:
     return parse_rel_path(target)
 
 
+def _planned(engine: "Engine", pairs: Sequence[tuple[str, str]], asked: CopyArgs) -> list[_Item]:
+    """All there is to copy, looked at; long for a large tree."""
+    items = [item for source, path in pairs for item in _items(engine, source, path, asked.recursive)]
+    _check(engine, items, asked.force)
+    return items
+
+
 def _items(engine: "Engine", source: str, path: str, recursive: bool) -> Iterator[_Item]:
     view = engine.context.db.view
     row = view.resolve_path(source)
@@ -145,18 +151,24 @@ def _check(engine: "Engine", items: Sequence[_Item], force: bool) -> None:
     ignore = Ignore(engine.context.db.view.tcfsignore())
     taken: set[str] = set()
     for item in items:
-        is_dir = item.row.kind == DIR
-        if ignore.is_ignored(item.path, is_dir):
+        if ignore.is_ignored(item.path, item.row.kind == DIR):
             raise BadInput(f"{item.path} stays on this machine by its name", path=item.path, hint="see .tcfsignore")
         if item.path in taken:
             raise BadInput(f"two sources would become {item.path}", path=item.path)
         taken.add(item.path)
-        there = engine.context.db.view.resolve_path(item.path)
-        if there is None or (is_dir and there.kind == DIR):
-            continue
-        if is_dir or there.kind == DIR or there.sibling or not force:
-            hint = "replace it with --force" if not (is_dir or there.kind == DIR or there.sibling) else "name another"
-            raise Conflict(f"{item.path} is there already", path=item.path, hint=hint)
+        _there(engine, item, force)
+
+
+def _there(engine: "Engine", item: _Item, force: bool) -> ShownRow | None:
+    """What stands where the copy goes. Conflict if it may not be replaced."""
+    there = engine.context.db.view.resolve_path(item.path)
+    is_dir = item.row.kind == DIR
+    if there is None or (is_dir and there.kind == DIR):
+        return there
+    if is_dir or there.kind == DIR or there.sibling or not force:
+        hint = "replace it with --force" if not (is_dir or there.kind == DIR or there.sibling) else "name another"
+        raise Conflict(f"{item.path} is there already", path=item.path, hint=hint)
+    return there
 
 
 async def _publish(engine: "Engine", items: Sequence[_Item], asked: CopyArgs) -> list[Answer]:
@@ -164,8 +176,8 @@ async def _publish(engine: "Engine", items: Sequence[_Item], asked: CopyArgs) ->
     pending: TcfsError | None = None
     async with engine.publisher.begin() as publication:
         for start in range(0, len(items), CHANGES_AT_ONCE):
-            changes = [_change(engine, item, asked.preserve) for item in items[start : start + CHANGES_AT_ONCE]]
-            published = await publication.commit([[change for change in changes if change is not None]])
+            changes = await engine.env.run(_changes, engine, items[start : start + CHANGES_AT_ONCE], asked)
+            published = await publication.commit([changes])
             answers += published.answers[0]
             pending = published.pending or pending
     if pending is not None:
@@ -176,10 +188,16 @@ async def _publish(engine: "Engine", items: Sequence[_Item], asked: CopyArgs) ->
     return answers
 
 
-def _change(engine: "Engine", item: _Item, preserve: bool) -> Change | None:
+def _changes(engine: "Engine", items: Sequence[_Item], asked: CopyArgs) -> list[Change]:
+    """Conflict if something has come since _check that may not be replaced; what comes later stands beside."""
+    found = (_change(engine, item, asked) for item in items)
+    return [change for change in found if change is not None]
+
+
+def _change(engine: "Engine", item: _Item, asked: CopyArgs) -> Change | None:
     """None for a folder that is there already."""
     view = engine.context.db.view
-    row, there = item.row, view.resolve_path(item.path)
+    row, there = item.row, _there(engine, item, asked.force)
     if row.kind == DIR and there is not None:
         return None
     version = view.identity(row.version) if row.version is not None else None
@@ -190,7 +208,7 @@ def _change(engine: "Engine", item: _Item, preserve: bool) -> Change | None:
         _KINDS.get(row.kind, Kind.SYMLINK),
         source=KeepSource(version) if version is not None and row.kind == FILE else None,
         mode=row.mode if row.version is not None else IMPLIED_DIR_MODE,
-        mtime_ns=row.mtime_ns if preserve else engine.env.now_ns(),
+        mtime_ns=row.mtime_ns if asked.preserve else engine.env.now_ns(),
         xattrs=view.xattrs(row),
         target=manifest.target if manifest is not None and row.kind not in (FILE, DIR) else "",
         requires=manifest.requires if manifest is not None and row.kind != FILE else (),

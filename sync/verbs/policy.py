@@ -34,22 +34,29 @@ class PolicyArgs(msgspec.Struct, forbid_unknown_fields=True):
 async def pin(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """These places, and all that is or will be below them, are to be here from now on. It comes in the background."""
     asked = parse_args(args, PinArgs)
-    policies = engine.policies.read()
     places = await places_of(engine, asked.paths, asked.cwd, literal=asked.literal)
-    for place in places:
-        policies = policies.pinned(place)
-    await _save(engine, policies)
+
+    def pinned(policies: Policies) -> Policies:
+        for place in places:
+            policies = policies.pinned(place)
+        return policies
+
+    await engine.change_policies(pinned)
     return _told(engine, places)
 
 
 async def unpin(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Nothing at these places is pinned any more; what is here stays until something else needs the room."""
     asked = parse_args(args, PinArgs)
-    policies = engine.policies.read()
-    places = await places_of(engine, asked.paths, asked.cwd, literal=asked.literal, also=policies.words)
-    for place in places:
-        policies = policies.unpinned(place)
-    await _save(engine, policies)
+    also = engine.policies.read().words
+    places = await places_of(engine, asked.paths, asked.cwd, literal=asked.literal, also=also)
+
+    def unpinned(policies: Policies) -> Policies:
+        for place in places:
+            policies = policies.unpinned(place)
+        return policies
+
+    await engine.change_policies(unpinned)
     return _told(engine, places)
 
 
@@ -61,9 +68,9 @@ async def policy(engine: "Engine", args: dict[str, object], progress: Progress) 
         return {"policies": [described(policies, path) for path in sorted(policies.words)]}
     (place,) = await places_of(engine, [asked.path], asked.cwd, literal=True, also=policies.words)
     if asked.word is not None:
-        policies = policies.with_word(place, parse_word(asked.word))
-        await _save(engine, policies)
-    return {"policies": [described(policies, place)]}
+        word = parse_word(asked.word)
+        await engine.change_policies(lambda now: now.with_word(place, word))
+    return {"policies": [described(engine.policies.read(), place)]}
 
 
 def parse_word(word: str) -> Policy | None:
@@ -80,14 +87,6 @@ def parse_word(word: str) -> Policy | None:
 def described(policies: Policies, path: str) -> dict[str, object]:
     """source: the path that it has its word from, None where there is none."""
     return {"path": path, "policy": policies.of(path).value, "source": policies.source(path)}
-
-
-async def _save(engine: "Engine", policies: Policies) -> None:
-    if policies.words != engine.policies.read().words:
-        await engine.env.run_io(engine.policies.write, policies)
-        await engine.policies_moved()
-    else:
-        await engine.pins.look_now()
 
 
 def _told(engine: "Engine", places: list[str]) -> dict[str, object]:

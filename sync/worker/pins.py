@@ -5,6 +5,7 @@ only: policies.toml and `shown` say all of it.
 """
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -26,6 +27,7 @@ BATCH_CHUNKS: Final = 1000  # of one fetch
 LARGE_CHUNKS: Final = 16  # of one fetch of a large file
 BATCH_BYTES: Final = 16 << 20
 ITEMS_MAX: Final = 5000  # of the feed that are followed one by one; after more everything is looked at anew
+LOOK_EVERY_S: Final = 2.0  # while much is brought: pins may change meanwhile
 LOOK_AGAIN_S: Final = 300.0  # the cache may lose anything at any time
 RETRY_S: Final = 5.0  # after a store that was away
 RETRY_LATER_S: Final = 60.0  # after a cache that was full, or content that is damaged
@@ -114,8 +116,13 @@ class Pins:
         came: list[int] = []
         trouble, pause = "", 0.0
         batches = deque(_batches(lacking))
+        wanted, looked_at = dict(lacking), env.monotonic()
         while batches:
-            batch = batches.popleft()
+            if env.monotonic() - looked_at >= LOOK_EVERY_S:
+                wanted, looked_at = dict(await env.run(self._look)), env.monotonic()
+            batch = [(path, file) for path, file in batches.popleft() if wanted.get(path) == file]
+            if not batch:
+                continue
             try:
                 came += await self._bring(batch)
             except Integrity as error:
@@ -190,25 +197,26 @@ class Pins:
     def _cover_all(self, policies: Policies, last: int) -> None:
         before, self._files, self._folders, self._names = self._files, {}, {}, None
         looked = {path: file for path, file in before.items() if path not in self._unlooked}
-        self._known, self._cursor = policies, last
+        self._known = None  # until all is covered: what fails on the way is not taken for all
         for place in policies.pins():
             row = self._view.resolve_path(place)
             if row is not None:
                 self._cover(policies, place, row, is_new=False)
         self._lacking = {path: file for path, file in self._lacking.items() if self._files.get(path) == file}
         self._unlooked = {path: file for path, file in self._files.items() if looked.get(path) != file}
+        self._known, self._cursor = policies, last
 
     def _follow(self, policies: Policies, last: int) -> None:
         items = self._view.feed_after(self._cursor, ITEMS_MAX + 1)
         if not items or len(items) > ITEMS_MAX or items[0].n != self._cursor + 1:
             self._cover_all(policies, last)
             return
-        self._cursor = items[-1].n
         pins = policies.pins()
         for path in dict.fromkeys(join_path(split_path(item.path)[0], item.name) for item in items):
             places = [path] if policies.is_pinned(path) else []
-            for place in [*places, *(pin for pin in pins if is_below(pin, path))]:
+            for place in [*places, *_below(pins, path)]:
                 self._look_at(policies, place)
+        self._cursor = items[-1].n
 
     def _look_at(self, policies: Policies, place: str) -> None:
         row = self._view.resolve_path(place)
@@ -295,6 +303,14 @@ class Pins:
             if self._files.get(path) == file:
                 self._files[path] = self._unlooked[path] = msgspec.structs.replace(file, chunks=chunks)
                 self._names = None
+
+
+def _below(pins: Sequence[str], path: str) -> Iterator[str]:
+    """Those of the sorted pins that are below a path; there may be very many others."""
+    for place in range(bisect_left(pins, f"{path}/"), len(pins)):
+        if not is_below(pins[place], path):
+            break
+        yield pins[place]
 
 
 def _batches(files: Sequence[tuple[str, PinnedFile]]) -> Iterator[list[tuple[str, PinnedFile]]]:

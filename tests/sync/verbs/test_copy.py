@@ -5,6 +5,8 @@ import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
 from sync.core.errors import BadInput, Conflict, NotFound, NotYet, StoreAway
+from sync.verbs import copy as copy_verb
+from sync.worker.publish import Publication
 
 BIG = bytes(range(256)) * 8000
 
@@ -95,6 +97,28 @@ def test_nothing_is_replaced_unless_it_is_said(yoga):
         assert len(engine.context.db.history("e/x")) == 2
         with pytest.raises(Conflict):  # a file is not replaced by a folder
             await call(engine, "cp", sources=["d/sub"], target="e/x", recursive=True, force=True)
+
+    yoga.run(scenario)
+
+
+def test_what_comes_there_meanwhile_is_not_replaced(yoga, monkeypatch):
+    monkeypatch.setattr(copy_verb, "CHANGES_AT_ONCE", 1)
+    theirs = [yoga.file(f"new/{name}", b"came while it was copied") for name in ("a", "sub/b")]
+    pushed = []
+
+    async def scenario(engine):
+        async def commit(publication, *args):
+            published = await real(publication, *args)
+            if not pushed:
+                pushed.extend(theirs)
+                await call(engine, "push", paths=[str(yoga.root / "new") + "/."], to="copy")
+            return published
+
+        real = Publication.commit
+        monkeypatch.setattr(Publication, "commit", commit)
+        with pytest.raises(Conflict, match="is there already"):
+            await call(engine, "cp", sources=["d"], target="copy", recursive=True)
+        assert pushed and row(engine, "copy/a").size == row(engine, "copy/sub/b").size == 24
 
     yoga.run(scenario)
 

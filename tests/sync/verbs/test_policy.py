@@ -1,3 +1,4 @@
+import asyncio
 import tomllib
 
 import pytest
@@ -189,5 +190,24 @@ def test_a_folder_that_the_mount_names_is_brought(yoga):
         mount.send(frames.FetchFolder(engine.context.db.view.resolve_path("d").id))
         await until(lambda: local(engine, "d/a.txt") and local(engine, "d/b.txt"))
         await mount.close()
+
+    yoga.run(scenario)
+
+
+def test_two_at_once_lose_neither(yoga):
+    async def scenario(engine):
+        await asyncio.gather(
+            call(engine, "pin", paths=["d/sub"]),
+            call(engine, "policy", path="d/b.txt", word="never"),
+            call(engine, "pin", paths=["e"]),
+            call(engine, "pin", paths=["d/a.txt"]),
+        )
+        assert words(yoga) == {"d/a.txt": "always", "d/b.txt": "never", "d/sub": "always", "e": "always"}
+        await asyncio.gather(
+            call(engine, "unpin", paths=["d/sub"]),
+            call(engine, "dehydrate", paths=["e"], unpin=True),
+            call(engine, "unpin", paths=["d/a.txt"]),
+        )
+        assert words(yoga) == {"d/b.txt": "never"}
 
     yoga.run(scenario)

@@ -2,16 +2,19 @@
 
 import random
 import shutil
+from typing import Never
 
 import pytest
 from workerkit import Fleet, Machine, run
 
 from sync.cas.cache import ChunkCache
-from sync.core.errors import BadConfig, StoreAway
+from sync.core.errors import BadConfig, NotFound, StoreAway
+from sync.core.manifest import ChunkId
 from sync.core.policy import Policies, Policy
 from sync.state.policies import PolicyFile
+from sync.state.view import ShownView
 from sync.worker import pins as pins_module
-from sync.worker.pins import LOOK_AGAIN_S, RETRY_LATER_S, RETRY_S, SETTLE_S, Pins
+from sync.worker.pins import LOOK_AGAIN_S, LOOK_EVERY_S, RETRY_LATER_S, RETRY_S, SETTLE_S, Pins
 
 BIG = random.Random(7).randbytes(100_000)
 
@@ -246,3 +249,55 @@ def test_what_was_written_here_is_not_fetched_while_the_mount_has_not_noted_it(f
         assert len(await pins.run_once()) == 1 and is_here(yoga, "d/new")
 
     run(go(), fleet.clock)
+
+
+def test_what_is_unpinned_meanwhile_does_not_come(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        monkeypatch.setattr(pins_module, "BATCH_BYTES", 1)
+        _, bates = await two(fleet, {"d/a": BIG, "d/b": BIG + b"b", "d/c": BIG + b"c"})
+        pins = pins_of(bates, d="always")
+        bring = bates.fetcher.bring
+
+        async def slow(*args: object) -> set[ChunkId]:
+            set_words(bates, d="always", d_b="on-read")
+            bates.env.clock.elapsed += LOOK_EVERY_S
+            return await bring(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(bates.fetcher, "bring", slow)
+        await pins.run_once()
+        assert [is_here(bates, path) for path in ("d/a", "d/b", "d/c")] == [True, False, True]
+        assert (pins.state.files, pins.state.lacking_files) == (2, 0)
+
+    run(go(), fleet.clock)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_look_that_fails_is_no_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, is_first: bool) -> None:
+    async def go() -> None:
+        yoga, bates = await two(fleet, {"d/a": BIG})
+        pins = pins_of(bates, d="always")
+        if not is_first:
+            await pins.run_once()
+        yoga.write("d/b", BIG + b"b")
+        yoga.write("d/c", BIG + b"c")
+        await yoga.push("d")
+        await bates.learner.poll()
+
+        def gone(number: int) -> Never:
+            raise NotFound("no version has the number")
+
+        with monkeypatch.context() as broken, pytest.raises(NotFound):
+            broken.setattr(ShownView, "content_of", lambda view, number: gone(number))
+            await pins.run_once()
+        bates.env.clock.elapsed += SETTLE_S
+        await pins.run_once()
+        assert [is_here(bates, path) for path in ("d/a", "d/b", "d/c")] == [True, True, True]
+
+    run(go(), fleet.clock)
+
+
+def test_many_pins_are_not_all_looked_at() -> None:
+    pins = sorted(["a", "a!", "a-b", "a/b", "a/b/c", "a0", "ab", "b", "b/c"])
+    assert list(pins_module._below(pins, "a")) == ["a/b", "a/b/c"]
+    assert list(pins_module._below(pins, "b")) == ["b/c"]
+    assert list(pins_module._below(pins, "c")) == []
