@@ -31,6 +31,7 @@ from fs.adapter import Adapter
 from fs.client import Callbacks, Client
 from fs.hydrate.cache import CachedContent
 from fs.hydrate.callers import Callers
+from fs.hydrate.eager import Eager
 from fs.hydrate.reader import VersionReader
 from fs.ops.volume import Volume
 from fs.tasks import Tasks
@@ -137,6 +138,7 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
     """Mount, run the request loop, unmount."""
     quick = loop.install(env)
     adapter = Adapter(volume, kernel_caches=options.kernel_caches)
+    volume.eager = Eager(is_off=not options.kernel_caches)
     with contextlib.ExitStack() as mounted:
         _attach(adapter, options.mountpoint, mounted)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)

@@ -148,3 +148,40 @@ def test_a_copy_by_reference(tmp_path: Path) -> None:
         yoga.run("cp", "copy/b", "without-a-mount")
         learned(bates, "without-a-mount")
         bates.fsck()
+
+
+def test_many_small_files_read_one_after_the_other_are_right(tmp_path: Path) -> None:
+    """Their pages come with the open; also while they change, here and elsewhere."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        count = 150
+        folder = yoga.mountpoint / "d"
+        folder.mkdir()
+
+        def write(generation: int, numbers: range) -> None:
+            for number in numbers:
+                (folder / f"f{number:03}").write_bytes(content(1000 * generation + number, 1 + 97 * number))
+            yoga.run("wait")
+
+        def read_all() -> list[bytes]:
+            return [(bates.mountpoint / "d" / f"f{number:03}").read_bytes() for number in range(count)]
+
+        def wanted(*generations: int) -> list[bytes]:
+            return [content(1000 * generations[n % len(generations)] + n, 1 + 97 * n) for n in range(count)]
+
+        write(1, range(count))
+        learned(bates, f"d/f{count - 1:03}")
+        for _ in range(3):
+            assert read_all() == wanted(1)
+        write(2, range(1, count, 2))
+        poll(lambda: read_all()[count - 1] == wanted(1, 2)[count - 1], 20, "learned")
+        poll(lambda: read_all() == wanted(1, 2), 20, "all of it")
+        bates.run("dehydrate", "d")
+        assert read_all() == wanted(1, 2)
+        Path("/proc/sys/vm/drop_caches").write_text("1") if os.geteuid() == 0 else None
+        assert read_all() == wanted(1, 2)
+        (bates.mountpoint / "d/f010").write_bytes(b"mine")
+        with open(bates.mountpoint / "d/f011", "ab") as file:
+            file.write(b" and more")
+        changed = read_all()
+        assert (changed[10], changed[11]) == (b"mine", wanted(1, 2)[11] + b" and more")
+        assert "Traceback" not in bates.whole_logs()

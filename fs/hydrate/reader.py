@@ -1,6 +1,7 @@
 """Reading the content of versions: from the chunks and whole files that are local, or a list of what is missing."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
@@ -15,6 +16,9 @@ from sync.state.view import Content
 MAPS_KEPT = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 LOCAL_KEPT = 200_000  # contents remembered to be local
 PROBES = 4  # chunks of a large file that are looked for
+
+
+_NOTHING: Mapping[int, bytes] = MappingProxyType({})
 
 
 class Versions(Protocol):
@@ -81,6 +85,13 @@ class VersionReader:
         if missing or unchecked:
             return Found(None, missing, unchecked)
         return Found(parts[0] if len(parts) == 1 else b"".join(parts), [], [])
+
+    def small(self, version: str, size: int) -> bytes | None:
+        """All bytes of a file of at most CHECK_AT_ONCE bytes, if they are local."""
+        try:
+            return self.read(version, 0, size, _NOTHING).data
+        except (Integrity, Unsupported):
+            return None  # whoever reads it is told
 
     def chunks(self, version: str) -> ChunkMap | None:
         """The chunk list; None while its pages are not here, or if this program must not read the version."""

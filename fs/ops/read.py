@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import trio
 
+from fs.hydrate import eager
 from fs.hydrate.cache import Unchecked
 from fs.hydrate.plan import ChunkMap
 from fs.ops import consent
@@ -42,6 +43,8 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
         if isinstance(found, bytes):
             if not open_handle.flags & os.O_NOATIME:
                 open_handle.file.was_read()
+            if offset == 0 and len(found) <= eager.SMALL_MAX:
+                volume.eager.has_read(open_handle.pid, open_handle.ino)
             return found
         with volume.invalidations.request(open_handle.ino):
             if found.unchecked:

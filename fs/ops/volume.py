@@ -8,6 +8,7 @@ import trio
 
 from fs.client import Client
 from fs.hydrate.callers import Callers, Refusals
+from fs.hydrate.eager import Eager
 from fs.hydrate.readahead import Readahead
 from fs.hydrate.reader import VersionReader
 from fs.hydrate.walk import Walks
@@ -72,6 +73,7 @@ class Volume:
     callers: Callers = field(default_factory=lambda: Callers(()))
     refusals: Refusals = field(default_factory=Refusals)
     walks: Walks = field(init=False)
+    eager: Eager = field(default_factory=Eager)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
     recent: Recent = field(init=False)
     retries: Retries = field(init=False)

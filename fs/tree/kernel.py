@@ -25,11 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class Kernel(Protocol):
-    """The two calls of pyfuse3 that are used here; OSError when the kernel says no."""
+    """The calls of pyfuse3 that are used here; OSError when the kernel says no."""
 
     def invalidate_inode(self, inode: int, attr_only: bool = ...) -> None: ...
 
     def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = ...) -> None: ...
+
+    def notify_store(self, inode: int, offset: int, data: bytes) -> None: ...
 
 
 class Invalidations:
@@ -81,6 +83,15 @@ class Invalidations:
         for parent in {item.parent for item in batch if item.kind in ("entry", "gone")}:
             self._send(Invalidation(0, "", parent, "attr"))
         self.delivered += len(batch)
+
+    def give(self, ino: int, data: bytes) -> None:
+        """All bytes of a file that nobody has open yet: the one call for the thread of the request loop, as nothing
+        can hold a page of it. The kernel may refuse: then it asks for them.
+        """
+        try:
+            self._kernel.notify_store(ino, 0, data)
+        except OSError as error:
+            log.debug("the kernel did not take the pages of %d: %s", ino, error)
 
     def _send(self, item: Invalidation) -> None:
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import Final
@@ -22,6 +22,7 @@ from sync.worker.context import Context
 PROGRESS_EVERY: Final = 1.0  # seconds
 NEIGHBOUR_MAX: Final = 256 << 10  # bytes; larger chunks do not come along unasked
 NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of packs that a read of a small file may bring
+SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads one such span after the other
 KEPT_AT_ONCE: Final = 64  # chunks written to the cache by one trip to a thread: the trip costs as much as two of them
 KEPT_BYTES: Final = 1 << 20  # ... and bytes, so that a large chunk is there as soon as it is written
 BACKGROUND_LOADS: Final = 2
@@ -59,6 +60,8 @@ class Fetcher:
         self._loads: set[asyncio.Task[None]] = set()
         self._queued: dict[ChunkId, _Load] = {}  # those in flight whose load waits for its turn
         self._background = asyncio.Semaphore(BACKGROUND_LOADS)
+        self._last_span: frozenset[ChunkId] = frozenset()  # what the last neighbours were
+        self._span = NEIGHBOUR_SPAN
         self._lists: LRUCache[str, tuple[list[ChunkId], list[int]]] = LRUCache(
             LISTS_KEPT, lambda found: min(1 + len(found[0]), LISTS_KEPT)
         )
@@ -193,7 +196,10 @@ class Fetcher:
         if priority is not Priority.READ:
             load = _Load()
             self._queued |= dict.fromkeys((*claimed, *extra), load)
-        task = asyncio.ensure_future(self._load(claimed, extra, load))
+        self._start(self._load(claimed, extra, load))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
@@ -254,9 +260,31 @@ class Fetcher:
             self._flights[chunk].set_result(result)
 
     def _neighbours(self, claimed: Sequence[ChunkId]) -> list[ChunkId]:
-        """Small chunks that lie behind these, in the same pack and the next ones: few requests bring them all."""
+        """Small chunks that lie behind these, in the same pack and the next ones: few requests bring them all.
+
+        Who comes from where the last ones were is reading straight on: more and more is brought ahead of him then.
+        """
         found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX)
-        return [chunk for chunk in found if chunk not in self._flights and not self._cache.has(chunk)]
+        if self._last_span.isdisjoint(found):
+            self._span = NEIGHBOUR_SPAN
+        else:
+            self._span = min(2 * self._span, SPAN_MAX)
+            further = self._context.db.neighbours(claimed, self._span, NEIGHBOUR_MAX)
+            near = {*found, *claimed}
+            self._start(self._go_ahead([chunk for chunk in further if chunk not in near]))
+            self._last_span = frozenset(further)
+            return self._missing(found)
+        self._last_span = frozenset(found)
+        return self._missing(found)
+
+    def _missing(self, chunks: Iterable[ChunkId]) -> list[ChunkId]:
+        return [chunk for chunk in chunks if chunk not in self._flights and not self._cache.has(chunk)]
+
+    async def _go_ahead(self, chunks: Sequence[ChunkId]) -> None:
+        """Bring what is missing of these, as something that nobody waits for yet."""
+        missing = await self._context.env.run_io(self._missing, chunks)
+        if wanted := [chunk for chunk in missing if chunk not in self._flights]:
+            self._take_off(wanted, [], Priority.BACKGROUND)
 
 
 def _batches(found: Iterable[tuple[ChunkId, bytes]]) -> Iterator[list[tuple[ChunkId, bytes]]]:

@@ -109,3 +109,41 @@ def test_listing_and_opening_bring_nothing(volume: Volume, shown: Machine, clien
         shown.tree.attr(shown.tree.lookup(parent, name).ino)
         opened(volume, shown, path, pid=9)
     assert client.hints == [] and client.fetched == [] and client.ahead == []
+
+
+def test_a_program_that_reads_each_file_gets_the_next_local_one_with_its_open(
+    volume: Volume, shown: Machine, client: Any
+) -> None:
+    given: list[tuple[int, bytes]] = []
+    volume.invalidations.give = lambda ino, data: given.append((ino, data))  # type: ignore[method-assign]
+    for path in ("d/a", "d/b"):
+        read(volume, opened(volume, shown, path, pid=1))  # local now
+    assert given == []
+    first = opened(volume, shown, "d/a", pid=2)
+    assert given == []  # nobody knows yet what this one does
+    read(volume, first)
+    opened(volume, shown, "e", pid=2)
+    assert given == []  # not local
+    second = opened(volume, shown, "e", pid=2)
+    read(volume, second)
+    volume.eager._given.clear()
+    opened(volume, shown, "d/b", os.O_RDWR, pid=2)
+    opened(volume, shown, "e", pid=2)
+    assert given == []  # to be written; open already: a read may be under way
+    for handle in list(volume.handles):
+        volume.handles.pop(handle).file.release()
+    opened(volume, shown, "d/b", pid=2)
+    ((ino, data),) = given
+    assert (ino, data) == (volume.handles[volume.last_handle].ino, DATA + b"d/b")
+
+
+def test_what_was_changed_here_is_never_given(volume: Volume, shown: Machine, client: Any) -> None:
+    given: list[int] = []
+    volume.invalidations.give = lambda ino, data: given.append(ino)  # type: ignore[method-assign]
+    volume.eager.has_read(2, 0)
+    writing = opened(volume, shown, "d/a", os.O_RDWR)
+    write_ops.write(volume, writing, 0, b"MINE")
+    open_ops.flush(volume, writing)
+    trio.run(open_ops.release, volume, writing)
+    opened(volume, shown, "d/a", pid=2)
+    assert given == []

@@ -1,6 +1,7 @@
 """Fetching: cache first, single flight, neighbours, progress, what the cache cannot take."""
 
 import asyncio
+import itertools
 import random
 
 import pytest
@@ -8,6 +9,7 @@ from workerkit import Fleet, Machine, run
 
 from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
 from sync.core.manifest import VersionId
+from sync.worker import fetch as fetch_module
 from sync.worker.fetch import BACKGROUND_LOADS, Priority
 
 
@@ -192,5 +194,36 @@ def test_the_place_of_a_load_that_went_before_its_turn_is_free_again(fleet: Flee
         await bates.env.sleep(1)
         assert bates.fetcher._background._value == BACKGROUND_LOADS
         assert not bates.fetcher._queued and not bates.fetcher._flights
+
+    run(go(), fleet.clock)
+
+
+def test_who_reads_one_span_after_the_other_waits_more_and_more_rarely(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody who jumps about makes more come than the neighbours."""
+    monkeypatch.setattr(fetch_module, "NEIGHBOUR_SPAN", 20_000)
+    monkeypatch.setattr(fetch_module, "SPAN_MAX", 160_000)
+
+    async def go() -> None:
+        count = 600
+        _, bates = await two(fleet, {f"f{n:03}": random.Random(n).randbytes(1000) for n in range(count)})
+        lists = [(await bates.fetcher.chunk_list(version(bates, f"d/f{n:03}")))[0] for n in range(count)]
+        waited = []
+        for number, (chunk,) in enumerate(lists):
+            if not bates.cache.has(chunk):
+                waited.append(number)
+                await bates.fetcher.fetch(version(bates, f"d/f{number:03}"), [0])
+                await bates.env.sleep(0.1)  # what was begun ahead comes meanwhile
+        gaps = [after - before for before, after in itertools.pairwise(waited)]
+        assert len(waited) <= 8 < count * 1000 // 20_000
+        assert gaps[0] < gaps[1] < gaps[2]
+        for ids in lists:
+            bates.cache.drop(ids[0])
+        await bates.fetcher.fetch(version(bates, "d/f300"), [0])
+        await bates.env.sleep(0.1)
+        await bates.fetcher.fetch(version(bates, "d/f100"), [0])
+        await bates.env.sleep(0.1)
+        assert sum(bates.cache.has(ids[0]) for ids in lists) <= 2 * 25
 
     run(go(), fleet.clock)
