@@ -10,8 +10,10 @@ import fcntl
 import mmap
 import os
 import pickle
+import shutil
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -42,6 +44,7 @@ class Actor:
         self.ids = uid, gid, groups
         self.files: dict[str, int] = {}
         self.sockets: list[socket.socket] = []
+        self.programs: list[subprocess.Popen[bytes]] = []
 
     # ---- who and where
 
@@ -53,6 +56,7 @@ class Actor:
             os.close(fd)
         for each in self.sockets:
             each.close()
+        self.stop()
         self.files, self.sockets = {}, []
         os.umask(0)
         os.chdir(folder)
@@ -61,6 +65,13 @@ class Actor:
         os.setgroups(groups)
         os.setegid(gid)
         os.seteuid(uid)
+
+    def stop(self) -> None:
+        """End the programs that were started."""
+        for program in self.programs:
+            program.kill()
+            program.wait()
+        self.programs = []
 
     def step(self, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
         """("ok", value) or ("error", name of the errno)."""
@@ -285,6 +296,14 @@ class Actor:
         buffer = ctypes.create_string_buffer(size)
         return _check(_libc.listxattr(path, buffer, size))
 
+    def do_program(self, path: bytes) -> None:
+        """A program that runs until it is ended."""
+        shutil.copyfile("/bin/sleep", path)
+        os.chmod(path, 0o755)
+
+    def do_start(self, path: bytes) -> None:
+        self.programs.append(subprocess.Popen([os.path.abspath(path), b"1000"]))
+
     def do_flock(self, slot: str, how: int) -> None:
         fcntl.flock(self.files[slot], how)
 
@@ -305,6 +324,7 @@ def main() -> None:
         try:
             name, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
+            actor.stop()
             return
         pickle.dump(methods[name](*arguments), sys.stdout.buffer)
         sys.stdout.buffer.flush()

@@ -1,6 +1,7 @@
 """What a program can see to be otherwise than on ext4, and why. docs/SEMANTICS.md says the same to people."""
 
 import errno
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,6 +48,12 @@ KNOWN = (
         "truncate",
         "the kernel tells a mount of the others only",
         lambda d: d.field == "mode" and int(d.mount, 8) & ~int(d.plain, 8) == 0o2000 and not int(d.mount, 8) & 0o010,
+    ),
+    Known(
+        "O_RDONLY | O_TRUNC of a running program",
+        "programs",
+        "the kernel has the mount truncate it before it answers ETXTBSY",
+        lambda d: d.case == f"open a running program {os.O_TRUNC:o}" and d.field == "size",
     ),
     Known(
         "names that are not UTF-8",

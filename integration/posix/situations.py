@@ -516,6 +516,22 @@ def locks() -> Iterator[Case]:
     )
 
 
+def programs() -> Iterator[Case]:
+    running: list[Step] = [("root", "program", b"x"), ("root", "start", b"x")]
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC):
+        yield case(f"open a running program {flags:o}", running, ("root", "open", "f", b"x", flags))
+    yield case("truncate a running program", running, ("root", "truncate", b"x", 5))
+    yield case("change a running program", running, ("root", "chmod", b"x", 0o700), ("root", "utimes_now", b"x"))
+    yield case("remove a running program", running, ("root", "unlink", b"x"), ("root", "program", b"x"))
+    yield case("replace a running program", running, make("file", b"y"), ("root", "rename", b"y", b"x"))
+    opened: Step = ("root", "open", "f", b"x", os.O_WRONLY)
+    yield case("start what is being written", ("root", "program", b"x"), opened, ("root", "start", b"x"))
+    for mode in (0o644, 0o711, 0o4755, 0o100):
+        for user in ("root", "alice"):
+            chmod_it: Step = ("root", "chmod", b"x", mode)
+            yield case(f"start {mode:o} {user}", ("root", "program", b"x"), chmod_it, (user, "start", b"x"))
+
+
 # ---- removing and renaming
 
 
@@ -916,6 +932,7 @@ GROUPS = {
     "link": link,
     "opening": opening,
     "locks": locks,
+    "programs": programs,
     "removing": removing,
     "renaming": renaming,
     "utimens": utimens,
