@@ -231,6 +231,10 @@ class _Note:
             st.inodes.renumber(row.id, node.id)
         if row is not None:
             self._keep_owner(node, row)
+        if row is not None and row.kind == node.kind:
+            local_xattrs.move(st, node.id, row.id)
+        else:
+            st.overlay.set_local_xattrs(node.id, None)
         known = st.inodes.known.get(node.id)
         if known is not None:
             known.told, known.size, known.mtime_ns = value, node.size if node.kind != DIR else 0, node.mtime_ns
@@ -278,7 +282,6 @@ class _Note:
     def _keep_owner(self, node: Node, row: ShownRow) -> None:
         """What was nothing to publish shown does not know either: the owner, and when that was changed."""
         st = self._st
-        local_xattrs.move(st, node.id, row.id)
         owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
         st.overlay.set_owner(row.id, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
         if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:

@@ -10,7 +10,7 @@ from fs.tree.model import DIR
 if TYPE_CHECKING:
     from fs.tree.state import State
 
-KEPT: Final = 100_000
+KEPT: Final = 20_000
 
 
 class Subfolders:

@@ -53,7 +53,7 @@ KNOWN = (
         "O_RDONLY | O_TRUNC of a running program",
         "programs",
         "the kernel has the mount truncate it before it answers ETXTBSY",
-        lambda d: d.case == f"open a running program {os.O_TRUNC:o}" and d.field == "size",
+        lambda d: d.case == f"open a running program {os.O_TRUNC:o}" and d.field in ("size", "mtime", "ctime"),
     ),
     Known(
         "names that are not UTF-8",
@@ -63,6 +63,8 @@ KNOWN = (
     ),
     Known("O_TMPFILE", "what_cannot_be", "pyfuse3 does not offer it", _is_in("O_TMPFILE")),
     Known("holes", "what_cannot_be", "pyfuse3 does not offer lseek: a file is one run of data", _is_in("SEEK_")),
+    Known("RENAME_WHITEOUT", "renaming", "the kernel does not pass it on", _answers("renameat2", errno.EINVAL)),
+    Known("birth time", "what_cannot_be", "it comes with a request that libfuse 3.14 does not know", _is_in("birth")),
     Known("ioctl", "what_cannot_be", "pyfuse3 does not offer it", _answers("getflags", errno.ENOTTY)),
     Known(
         "times before 1901-12-13T20:45:52",

@@ -919,6 +919,7 @@ def what_cannot_be() -> Iterator[Case]:
     yield case("SEEK_HOLE", opened, ("root", "truncate", b"x", 1 << 20), ("root", "lseek", "f", 0, os.SEEK_HOLE))
     yield case("FICLONE", opened, ("root", "clone", "f", "g"))
     yield case("FS_IOC_GETFLAGS", opened, ("root", "getflags", "f"))
+    yield case("birth time", opened, ("root", "has_birth_time", b"x"))
     yield case("syncfs", opened, ("root", "syncfs", "f"))
 
 

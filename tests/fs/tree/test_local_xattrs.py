@@ -122,3 +122,25 @@ def test_a_lost_fleet_db_takes_those_of_what_was_published(yoga: Machine) -> Non
     yoga.tree.commit(full=True)
     yoga.lose_fleet_db()
     assert (get(yoga, "a", "trusted.x"), get(yoga, "b", "trusted.x")) == (None, b"2")
+
+
+def test_nothing_is_left_of_what_was_removed_elsewhere(yoga: Machine, bates: Machine) -> None:
+    for path in ("a", "b"):
+        yoga.write(path, b"x")
+    yoga.cycle()
+    bates.learn()
+    for path in ("a", "b"):
+        put(yoga, path, "trusted.x", b"1")
+    yoga.cycle()
+    put(yoga, "b", "trusted.x", b"2")
+    yoga.seal()
+    for path in ("a", "b"):
+        bates.unlink(path)
+    bates.cycle()
+    yoga.publish()
+    yoga.learn()
+    yoga.note()
+    yoga.tree.feed()
+    assert not yoga.exists("a")
+    kept = yoga.exists("b")
+    assert len(yoga.tree.state.overlay.local_xattrs) == int(kept)
