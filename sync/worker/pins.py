@@ -4,10 +4,12 @@
 only: policies.toml and `shown` say all of it.
 """
 
+import heapq
 import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -57,6 +59,14 @@ class PinnedFile(msgspec.Struct, frozen=True):
     chunks: tuple[str, ...] | None
 
 
+@dataclass(slots=True)
+class _Sums:
+    """Made when they are asked for: at each eviction, each second. total: bytes."""
+
+    names: frozenset[str] | None = None
+    total: int | None = None
+
+
 class Pins:
     """The pins of one fleet on this machine. run_once is the engine's job; protected may be asked in any thread."""
 
@@ -73,7 +83,7 @@ class Pins:
         self._cursor = 0
         self._files: dict[str, PinnedFile] = {}
         self._folders: dict[str, int] = {}  # path -> number of its row
-        self._names: frozenset[str] | None = None
+        self._sums = _Sums()  # over files: new ones at each change
         self._lacking: dict[str, PinnedFile] = {}
         self._unlooked: dict[str, PinnedFile] = {}
         self._young: dict[str, float] = {}  # path -> when a version of ours was seen there
@@ -86,13 +96,13 @@ class Pins:
         """Chunks and contents, in hex, that pins cover now. BadConfig while nobody knows what is pinned."""
         with self._lock:
             self._refresh()
-            if self._names is None:
+            if self._sums.names is None:
                 names: set[str] = set()
                 for file in self._files.values():
                     names.add(file.content_id)
                     names.update(file.chunks or ())
-                self._names = frozenset(names)
-            return self._names
+                self._sums.names = frozenset(names)
+            return self._sums.names
 
     @property
     def state(self) -> PinState:
@@ -161,7 +171,9 @@ class Pins:
             return list(self._lacking.items())
 
     def _described(self) -> PinState:
-        total = sum({file.content_id: file.size for file in self._files.values()}.values())
+        if self._sums.total is None:
+            self._sums.total = sum({file.content_id: file.size for file in self._files.values()}.values())
+        total = self._sums.total
         trouble = self._trouble if self._lacking else ""
         if total > self._quota:
             trouble = f"pinned are {total / 2**20:.1f} MiB, but the cache may take {self._quota / 2**20:.1f} MiB"
@@ -171,7 +183,7 @@ class Pins:
             bytes=total,
             lacking_files=len(self._lacking),
             lacking_bytes=sum(file.size for file in self._lacking.values()),
-            lacking=sorted(self._lacking)[:NAMED_MAX],
+            lacking=heapq.nsmallest(NAMED_MAX, self._lacking),
             trouble=trouble,
         )
 
@@ -195,7 +207,7 @@ class Pins:
             self._follow(policies, last)
 
     def _cover_all(self, policies: Policies, last: int) -> None:
-        before, self._files, self._folders, self._names = self._files, {}, {}, None
+        before, self._files, self._folders, self._sums = self._files, {}, {}, _Sums()
         looked = {path: file for path, file in before.items() if path not in self._unlooked}
         self._known = None  # until all is covered: what fails on the way is not taken for all
         for place in policies.pins():
@@ -236,7 +248,7 @@ class Pins:
             del self._files[known]
             for books in (self._lacking, self._unlooked, self._young):
                 books.pop(known, None)
-            self._names = None
+            self._sums = _Sums()
 
     def _cover(self, policies: Policies, path: str, row: ShownRow, *, is_new: bool) -> None:
         """This place and what is below it and has no word of its own."""
@@ -264,7 +276,7 @@ class Pins:
         self._files[path] = self._unlooked[path] = file
         if is_new and version.startswith(f"{self._context.db.machine_id}:"):
             self._young[path] = self._context.env.monotonic()
-        self._names = None
+        self._sums = _Sums()
 
     # ---- what is missing
 
@@ -302,7 +314,7 @@ class Pins:
         with self._lock:
             if self._files.get(path) == file:
                 self._files[path] = self._unlooked[path] = msgspec.structs.replace(file, chunks=chunks)
-                self._names = None
+                self._sums = _Sums()
 
 
 def _below(pins: Sequence[str], path: str) -> Iterator[str]:

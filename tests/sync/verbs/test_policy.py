@@ -6,6 +6,8 @@ from enginekit import Machine, MountEnd, call, until
 
 from sync.core.errors import BadConfig, BadInput, NotFound
 from sync.ipc import frames
+from sync.machines.doctor import examine
+from sync.state.settings import Settings
 
 
 @pytest.fixture
@@ -211,3 +213,27 @@ def test_two_at_once_lose_neither(yoga):
         assert words(yoga) == {"d/b.txt": "never"}
 
     yoga.run(scenario)
+
+
+def test_doctor_tells_of_pins_that_do_not_fit_and_of_who_was_refused(yoga):
+    async def findings():
+        found = await examine(yoga.env, yoga.home, Settings.load(yoga.home, {}))
+        return {item.subject: item for item in found}
+
+    async def scenario(engine):
+        assert "pins" not in await findings()
+        mount = MountEnd()
+        await mount.connect(engine)
+        mount.send(frames.Refused("tumblerd", "no_hydrate", 3, "d/b.txt", 1_700_000_000))
+        await until(engine.refusals)
+        said = (await findings())["refused"]
+        assert said.is_ok and "tumblerd" in said.message and "3 times" in said.message and "d/b.txt" in said.message
+        assert "2023-11-1" in said.message
+        await call(engine, "pin", paths=["d"])
+        said = (await findings())["pins"]
+        assert not said.is_ok and "the cache may take" in said.message and "unpin" in said.remedy
+        await mount.close()
+
+    yoga.file("d/large", bytes(9000))
+    yoga.run(lambda engine: call(engine, "push", paths=[str(yoga.root / "d")]))
+    yoga.run(scenario, cache_quota="8192")
