@@ -25,8 +25,8 @@ def open_file(volume: Volume, ino: int, flags: int, pid: int = 0) -> int:
 
 
 def opened(volume: Volume, ino: int, file: OpenFile, flags: int, pid: int = 0) -> int:
-    """A handle for a file that the tree has opened, for a process."""
-    if file.writes:
+    """A handle for a file that the tree has opened, for a process. A file can also be emptied by who only reads."""
+    if file.writes or flags & os.O_TRUNC:
         volume.changed()
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(ino, file, flags, pid)

@@ -180,6 +180,8 @@ def open_node(st: State, node: Node, *, write: bool, truncate: bool) -> OpenFile
                 file.has_begun()
             if node.size or not node.fresh:
                 set_size(st, node, 0)
+            else:
+                note_change(st, node)
             node.fresh = True
         elif write and node.stored and node.base is None and node.layer is None and node.work is None:
             node.fresh = True  # new, and about to be written
@@ -261,8 +263,13 @@ def work_of(st: State, node: Node) -> WorkFile:
 def note_write(st: State, node: Node, end: int) -> None:
     """Bytes up to `end` were written."""
     node.size = max(node.size, end)
-    node.mtime_ns = node.ctime_ns = st.env.now_ns()
     node.synced = False
+    note_change(st, node)
+
+
+def note_change(st: State, node: Node) -> None:
+    """The content has changed, or a program has done what counts as that: its times move."""
+    node.mtime_ns = node.ctime_ns = st.env.now_ns()
     st.touch_node(node)
 
 
@@ -277,7 +284,7 @@ def truncate(st: State, node: Node, size: int) -> None:
     if size != node.size:
         set_size(st, node, size)
     else:
-        note_write(st, node, 0)
+        note_change(st, node)
     if not node.handles:
         node.close_files()
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from made_versions import Journal, put
+from made_versions import Journal, Line, put
 
 from sync.core.codec import Keys, chunk_id, content_id
 from sync.core.manifest import ChunkId, Kind, Version
@@ -76,24 +76,30 @@ class Fleet:
         if content is None:
             line = self.other.write(path, None, seen=seen)
         else:
-            chunks = [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)]
-            ids = [chunk_id(self.keys, chunk) for chunk in chunks]
-            if cached:
-                for chunk in chunks:
-                    self.cache(chunk)
-            line = self.other.write(
-                path,
-                "",
-                seen=seen,
-                file_size=len(content),
-                chunks=[name.hex() for name in ids],
-                chunk_sizes=[len(chunk) for chunk in chunks],
-                content_id=content_id(self.keys, ids, [len(chunk) for chunk in chunks]),
-                **fields,
-            )
+            line = self.file_line(path, content, seen=seen, cached=cached, **fields)
         put(self.db, line)
         self.hint()
         return line[1]
+
+    def file_line(
+        self, path: str, content: bytes, *, seen: Sequence[Version] = (), cached: bool = True, **fields: Any
+    ) -> Line:
+        """A version of the other machine that is not yet learned; its chunks are in the cache if `cached`."""
+        chunks = [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)]
+        ids = [chunk_id(self.keys, chunk) for chunk in chunks]
+        if cached:
+            for chunk in chunks:
+                self.cache(chunk)
+        return self.other.write(
+            path,
+            "",
+            seen=seen,
+            file_size=len(content),
+            chunks=[name.hex() for name in ids],
+            chunk_sizes=[len(chunk) for chunk in chunks],
+            content_id=content_id(self.keys, ids, [len(chunk) for chunk in chunks]),
+            **fields,
+        )
 
     def learn_dir(self, path: str, **fields: Any) -> Version:
         line = self.other.mkdir(path, **fields)
