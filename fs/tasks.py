@@ -23,6 +23,7 @@ from sync.state.policies import PolicyFile
 COMMIT_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
 SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
 SEAL_SHARE = 4  # a round may take one part in so many of the time
+SYNC_S = 2.5  # what is unsynced at two looks in a row comes to the disk: within 5 s of its being written
 LOOK_S = 1.0  # lost hints are made good by then
 USED_S = 5.0  # between two reports of what was read
 SPARES_KEPT_S = 3.0  # work files made ahead, after the last one was needed
@@ -75,6 +76,7 @@ class Tasks:
         self._disk_thread = trio.CapacityLimiter(1)
         self._kernel_thread = trio.CapacityLimiter(1)
         self._ahead_thread = trio.CapacityLimiter(1)
+        self._sync_thread = trio.CapacityLimiter(1)
         self._contents: dict[int, str] = {}  # content tokens -> what the kernel has to forget of their files
         self._said_taken = (0, 0)
         self._said_trouble = ""
@@ -136,7 +138,7 @@ class Tasks:
         async with trio.open_nursery() as self._beside, trio.open_nursery() as nursery:
             for task in (
                 self._commit, self._make_spares, self._tidy, self._seal, self._look, self._tell_kernel,
-                self._report_used,
+                self._report_used, self._sync,
             ):  # fmt: skip
                 nursery.start_soon(self._keep_running, task)
 
@@ -235,6 +237,19 @@ class Tasks:
                 await trio.sleep(SEAL_TICK_S / 2)
             else:
                 await self._sealing.wait()
+
+    async def _sync(self) -> None:
+        """Bring to the disk what programs do not sync themselves. Nobody waits for it."""
+        while True:
+            await trio.sleep(SYNC_S)
+            sync_round = self._tree.sync_begin()
+            if not sync_round:
+                continue
+            try:
+                await trio.to_thread.run_sync(sync_round.data, limiter=self._sync_thread)
+            finally:
+                self._tree.sync_finish(sync_round)
+            await trio.to_thread.run_sync(sync_round.rows, limiter=self._sync_thread)
 
     async def _sync_ahead(self, ahead: Ahead) -> None:
         """Bring a large file to the disk, so that no round waits for it."""

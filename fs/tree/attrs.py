@@ -4,7 +4,7 @@ import base64
 
 from fs.tree import files, local_xattrs
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Node
-from fs.tree.names import shown_row
+from fs.tree.names import shown_row, xattrs_of
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.core.errors import NotFound, Stale
@@ -83,6 +83,8 @@ def writable_node(st: State, ino: int, *, content: bool) -> Node:
         return node
     if ino == ROOT_ID:
         return _own_root(st)
+    if ino in st.inodes.removed:
+        return st.inodes.removed[ino]
     row = shown_row(st, ino, check_told=content)
     refuse_sibling(row)
     known = st.inodes.known.get(ino)
@@ -104,22 +106,6 @@ def readlink(st: State, ino: int) -> str:
     if row.kind != SYMLINK:
         raise OSError(22, "not a symlink")
     return st.view.manifest(st.view.seen_of(row)[0]).target
-
-
-def xattrs_of(st: State, ino: int) -> dict[str, str]:
-    """Names to base64 values; Stale if there is no such inode any more."""
-    node = st.overlay.node(ino)
-    if node is not None and (node.stored or node.nameless):
-        return node.xattrs or {}
-    row_id = st.inodes.row_id(ino)
-    row = st.view.row(row_id) if row_id is not None else None
-    if row is None:
-        if node is not None:
-            return node.xattrs or {}
-        if ino in st.inodes.removed:
-            return {}
-        raise Stale(f"inode {ino} is gone")
-    return st.xattrs_of(row) or {}
 
 
 def getxattr(st: State, ino: int, name: str) -> bytes | None:

@@ -55,8 +55,9 @@ def _settle_times(st: State, item: FeedItem) -> None:
         st.overlay.set_times(item.id, None)
         return
     version = row.version or 0
-    is_changed = row.kind != DIR or version != times.version or row.mtime_ns >= times.mtime_ns
-    if row.ctime_ns >= times.ctime_ns and is_changed:
+    # A rename of what it lies in writes a version of a folder, too, and changes neither of its times.
+    is_later = row.ctime_ns > times.ctime_ns and (row.kind != DIR or version != times.version)
+    if is_later or (row.ctime_ns >= times.ctime_ns and row.mtime_ns >= times.mtime_ns):
         st.overlay.set_times(item.id, None)
     elif version != times.version:
         st.overlay.set_times(item.id, times._replace(version=version))

@@ -254,7 +254,8 @@ def work_of(st: State, node: Node) -> WorkFile:
     if node.work is None:
         file = st.overlay.new_file(node, node.size)
         file.fd()  # the file is there before any row says so
-        node.work, node.synced = file, False
+        node.work = file
+        set_unsynced(st, node)
     if node.stored:
         st.overlay.put_file(node.work)
     return node.work
@@ -263,8 +264,15 @@ def work_of(st: State, node: Node) -> WorkFile:
 def note_write(st: State, node: Node, end: int) -> None:
     """Bytes up to `end` were written."""
     node.size = max(node.size, end)
-    node.synced = False
+    if node.synced:
+        set_unsynced(st, node)
     note_change(st, node)
+
+
+def set_unsynced(st: State, node: Node) -> None:
+    """Bytes of the node may not be on the disk from now on."""
+    node.synced = False
+    st.unsynced.add(node.id)
 
 
 def note_change(st: State, node: Node) -> None:

@@ -333,8 +333,15 @@ class Freezer:
             return
         if node.is_cut or self._st.overlay.is_unsaved(ino) or not (self._allows(node) and unlayer(self._st, node)):
             return
+        if not node.lost_seen and not self._name_ready(node.lost_path):
+            return
         self._item(PUT, node.lost_path, None, node, None)
         self._st.pending.pop(ino, None)
+
+    def _name_ready(self, path: str) -> bool:
+        """True if what stands at a path is in this round, or needs no seal: what a power cut tore comes behind it."""
+        found = self._st.find(path)
+        return not isinstance(found, Entry) or not found.dirty or found.local_only or self._emit(found)
 
     def _item(self, op: str, path: str, entry: Entry | None, node: Node, from_path: str | None) -> SealItem:
         """Freeze the node: its work file becomes the layer, later writes go to a new one."""

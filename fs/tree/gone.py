@@ -241,6 +241,9 @@ def hand_over(st: "State", left: Entry | None, path: str, versions: Sequence[str
 # ---- where the engine has, or will have, folders
 
 
+ANSWERS_MAX = 10_000
+
+
 class FolderSeal(NamedTuple):
     """A folder is made, or renamed from a path, by a seal that is not yet noted."""
 
@@ -250,9 +253,13 @@ class FolderSeal(NamedTuple):
 
 
 def folder_seals(st: "State") -> list[FolderSeal]:
-    """In their order."""
-    refs = st.overlay.seals.values()
-    return [FolderSeal(ref.folder, ref.from_path, ref.path) for ref in refs if ref.folder is not None]
+    """Those that shown does not reflect yet, in their order. To be read in one moment with the paths they are about."""
+    refs = [ref for ref in st.overlay.seals.values() if ref.folder is not None]
+    if not refs:
+        return []
+    taken = st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), max(len(st.overlay.seals), ANSWERS_MAX))
+    answered = {answer.seal_id for answer in taken}
+    return [FolderSeal(ref.folder or 0, ref.from_path, ref.path) for ref in refs if ref.seal_id not in answered]
 
 
 def path_behind(st: "State", dir_id: int, seals: Sequence[FolderSeal]) -> str | None:

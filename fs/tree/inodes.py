@@ -6,7 +6,7 @@ new odd number, in memory, and the old number stays with what was opened.
 
 from dataclasses import dataclass
 
-from fs.tree.model import Attr
+from fs.tree.model import Node
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +24,7 @@ class Inodes:
 
     def __init__(self) -> None:
         self.known: dict[int, Known] = {}
-        self.removed: dict[int, Attr] = {}  # directories that were removed here, and that somebody may have open
+        self.removed: dict[int, Node] = {}  # directories that were removed here, and that somebody may have open
         self._row_of: dict[int, int] = {}  # a number of ours -> the shown row it stands for
         self._number_of: dict[int, int] = {}  # shown row -> the number that stands for it now
 

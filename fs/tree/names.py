@@ -47,7 +47,7 @@ def attr(st: State, ino: int) -> Attr:
     if node is not None and (node.stored or node.unlinked):
         return st.node_attr(node)
     if ino in st.inodes.removed:
-        return st.inodes.removed[ino]
+        return st.node_attr(st.inodes.removed[ino])
     row_id = st.inodes.row_id(ino)
     row = st.view.row(row_id) if row_id is not None else None
     if node is not None:
@@ -58,6 +58,22 @@ def attr(st: State, ino: int) -> Attr:
     if row is None or (known is not None and known.told != row.value and row.kind != DIR):
         raise Stale(f"inode {ino} is gone, or stands for other content")
     return st.row_attr(row, ino)
+
+
+def xattrs_of(st: State, ino: int) -> dict[str, str]:
+    """Names to base64 values; Stale if there is no such inode any more."""
+    node = st.overlay.node(ino)
+    if node is not None and (node.stored or node.nameless):
+        return node.xattrs or {}
+    row_id = st.inodes.row_id(ino)
+    row = st.view.row(row_id) if row_id is not None else None
+    if row is None:
+        if node is not None:
+            return node.xattrs or {}
+        if ino in st.inodes.removed:
+            return st.inodes.removed[ino].xattrs or {}
+        raise Stale(f"inode {ino} is gone")
+    return st.xattrs_of(row) or {}
 
 
 def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
@@ -233,7 +249,11 @@ def remember_place(st: State, dir_id: int) -> bool:
     is_elsewhere = st.gone.removed(dir_id)
     ino = st.inodes.number(dir_id)
     if ino in st.inodes.known:
-        st.inodes.removed[ino] = attr(st, ino)._replace(nlink=0, ctime_ns=st.env.now_ns())
+        was, xattrs = attr(st, ino), xattrs_of(st, ino)
+        st.inodes.removed[ino] = Node(
+            ino, DIR, was.mode, was.uid, was.gid, 0, was.atime_ns, was.mtime_ns, st.env.now_ns(),
+            xattrs=xattrs or None, nameless=True, unlinked=True,
+        )  # fmt: skip
     return is_elsewhere
 
 

@@ -77,6 +77,7 @@ class Overlay:
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
         self.work_folders = Folders(self._work_folder)
+        self.has_unsynced_commits = False
         self.durable_taken_upto = 0  # answers noted, as of the last full commit
         self.wal_path = "" if str(tree_db) == ":memory:" else f"{tree_db}-wal"
         self._keep = keep
@@ -299,6 +300,11 @@ class Overlay:
         self.seals.pop(seal_id, None)
         self._seals_new = [row for row in self._seals_new if row[0] != seal_id]
 
+    def sealed_mtime(self, seal_id: bytes) -> int:
+        """mtime_ns of what a committed seal has frozen; 0 if it has none."""
+        found = self._connection.execute("SELECT mtime_ns FROM seal WHERE seal_id = ?", (seal_id,)).fetchone()
+        return int(found[0] or 0) if found is not None else 0
+
     def seal_numbers(self) -> list[tuple[bytes, int | None, str]]:
         """(seal_id, node, dir_ids as JSON) of every committed seal."""
         return self._connection.execute("SELECT seal_id, node, dir_ids FROM seal").fetchall()
@@ -332,6 +338,7 @@ class Overlay:
             self.remove(gone)
         if full:
             self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
+        self.has_unsynced_commits = not full
         self._commits_logged += 1
         self._clear_changes()
         self._shrink()

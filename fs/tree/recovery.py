@@ -1,14 +1,15 @@
 """Starting: taking up what the last mount left, whatever it was doing when it ended.
 
 Seals that were begun and not committed are taken back. Files that were being written are interrupted: kept and shown,
-sealed after their next close or when asked for. Work files without a row go. Under another fleet.db every number of
+sealed after their next close or when asked for. What a power cut may have torn is set apart from its published NAME
+(torn.py). Work files without a row go. Under another fleet.db every number of
 the old one is replaced before anything is served.
 """
 
 import os
 from pathlib import Path
 
-from fs.tree import reattach
+from fs.tree import reattach, torn
 from fs.tree.freeze import unlayer
 from fs.tree.model import FILE, Node
 from fs.tree.state import State
@@ -47,7 +48,7 @@ def _recover_node(st: State, node: Node, is_other_boot: bool) -> None:
     for file in node.files:
         _recover_file(st, node, file)
     unlayer(st, node)
-    if is_other_boot and not node.synced:
+    if is_other_boot and not node.synced and not torn.set_apart(st, node):
         node.unflushed = True  # what was written may not have reached the disk: never to be published by itself
         node.synced = True
         st.overlay.put_node(node)

@@ -107,7 +107,10 @@ def _check_dir(
     becomes_local = st.is_local_name(new_parent, new_name, True)
     if becomes_local and not was_local:
         raise OSError(errno.EXDEV, "what is shared cannot move to a local-only name")
-    if (isinstance(target, Entry) and _leads_back(st, target, ino)) or _crosses(st, ino, new_parent, new_name):
+    with st.view.snapshot():
+        must_wait = isinstance(target, Entry) and _leads_back(st, target, ino)
+        must_wait = must_wait or _crosses(st, ino, new_parent, new_name)
+    if must_wait:
         raise OSError(errno.EXDEV, "directories cannot swap their names before the first move is published")
 
 

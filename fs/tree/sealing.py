@@ -116,6 +116,11 @@ def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bus
     """Freeze what is dirty: below `paths` (None: everywhere). only_due: what the rules of time allow. include_busy:
     files open for writing, and interrupted ones, as they are now.
     """
+    with st.view.snapshot():  # where folders are, and which seals have brought them there, are of one moment
+        return _begin(st, paths, only_due=only_due, include_busy=include_busy)
+
+
+def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_busy: bool) -> SealRound:
     seal_round = SealRound(folder=st.overlay.work_dir)
     now = st.env.monotonic()
     freezer = Freezer(st, lambda node: include_busy or not (node.busy or node.interrupted))
@@ -299,16 +304,7 @@ def _is_meant(st: State, key: Pending, paths: Sequence[str]) -> bool:
 
 def _exists(st: State, path: str) -> bool:
     """True if something is, or was, at a rel_path: a whiteout can be asked for too."""
-    parent = 1
-    for name in path.split("/") if path else ():
-        found = st.show(parent, name)
-        if found is None:
-            return False
-        row_id = getattr(found, "node", None) if not hasattr(found, "id") else found.id
-        if row_id is None:
-            return True
-        parent = row_id
-    return True
+    return not path or st.find(path) is not None
 
 
 def _held_by_interrupted(st: State, keys: Sequence[Pending]) -> set[Pending]:

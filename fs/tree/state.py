@@ -53,6 +53,8 @@ class State:
         self.noted_at: dict[Pending, float] = {}
         self.named_rows: dict[int, ShownRow] | None = None  # while somebody was told ESTALE: see fs/tree/named.py
         self.atimes: dict[int, int] = {}  # of shown rows: when they were last read, if not when they were written
+        self.unsynced: set[int] = set()  # nodes whose bytes may not be on the disk: see fs/tree/syncing.py
+        self.unsynced_before: set[int] = set()
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
@@ -193,6 +195,17 @@ class State:
         """What decides about a name: its own row (perhaps a whiteout), else what is shown, else None."""
         entry = self.overlay.entry(parent, name)
         return entry if entry is not None else self.shown(parent, name)
+
+    def find(self, path: str) -> Entry | ShownRow | None:
+        """The same for a rel_path; a whiteout also for what was below it."""
+        parent = ROOT_ID
+        found: Entry | ShownRow | None = None
+        for name in path.split("/"):
+            found = self.show(parent, name)
+            if found is None or (isinstance(found, Entry) and found.node is None):
+                return found
+            parent = found.id if isinstance(found, ShownRow) else found.node or 0
+        return found
 
     def new_entry(self, parent: int, name: str, row: ShownRow | None) -> Entry:
         """A row for a name that has none: it has seen what NAME shows in this moment. Not yet put."""

@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fs.tree import access, attrs, exchange, feed, files, named, names, note, recovery, rename, sealing, whole
+from fs.tree import access, attrs, exchange, feed, files, named, names, note, recovery, rename, sealing, syncing, whole
 from fs.tree.check import check_state
 from fs.tree.files import OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
 from fs.tree.overlay import KEEP, Overlay, remove_files
 from fs.tree.sealing import SealDue, SealRound
 from fs.tree.state import State
+from fs.tree.syncing import SyncRound
 from fs.tree.whole import Copy, copy_layers
 from fs.work.durable import FileSync
 from sync.env import Env
@@ -25,7 +26,7 @@ from sync.state.view import ShownView
 
 __all__ = [
     "DIR", "FILE", "ROOT_ID", "SYMLINK", "Ahead", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue",
-    "SealRound", "Tree", "copy_layers", "remove_files", "tree_check",
+    "SealRound", "SyncRound", "Tree", "copy_layers", "remove_files", "tree_check",
 ]  # fmt: skip
 
 NAMED_MAX = 10_000  # lookups kept in mind: they count for microseconds only
@@ -304,6 +305,14 @@ class Tree:
     def trouble(self) -> str:
         """Why what is open cannot be committed; '' while it can."""
         return self.state.overlay.trouble
+
+    def sync_begin(self) -> SyncRound:
+        """What to bring to the disk by itself: SyncRound.data in a thread, sync_finish, SyncRound.rows in a thread."""
+        return syncing.begin(self.state)
+
+    def sync_finish(self, sync_round: SyncRound) -> None:
+        """NoSpace: the bytes are there, the rows wait for the next commit."""
+        syncing.finish(self.state, sync_round)
 
     # ---- publishing
 

@@ -178,6 +178,26 @@ def absorb(lower: WorkFile, upper: WorkFile) -> None:
     lower.rewrite = True
 
 
+def absorb_below(upper: WorkFile, lower: WorkFile) -> None:
+    """Make `upper`, which takes writes, show by itself what it shows above `lower`, but for what lies below both.
+
+    `lower` keeps its bytes. Until the rows say otherwise nothing has changed.
+    """
+    source, target = lower.fd(), upper.fd()
+    for start, end in upper.spans.gaps(0, upper.limit_below):
+        for position, stop in lower.spans.intersect(start, end):
+            while position < stop:
+                data = os.pread(source, min(_COPY_BYTES, stop - position), position)
+                if not data:
+                    data = bytes(min(_COPY_BYTES, stop - position))
+                position += os.pwrite(target, data, position)
+    for start, end in upper.spans.gaps(0, upper.limit_below):
+        for position, stop in lower.spans.intersect(start, end):
+            upper.spans.add(position, stop)
+    upper.limit_below = min(upper.limit_below, lower.limit_below)
+    upper.rewrite = True
+
+
 def create_file(path: str, flags: int) -> int:
     """A descriptor of a new file; its folder is made if need be."""
     try:

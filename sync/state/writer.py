@@ -44,8 +44,8 @@ class Transaction(Books):
     def insert_version(self, line: bytes, version: Version, place: NodePlace | None = None) -> bool:
         """Insert a version, whose record's bytes are `line`; False if it is known already.
 
-        place: the node it was published from, which shown takes over; None for a version from elsewhere. BadInput if
-        that node is the root.
+        place: the node it was published from, which shown takes over; of a removal in the mount one without a number;
+        None for a version from elsewhere, which moves the times of its folder. BadInput if that node is the root.
         """
         if place is not None and place.node_id is not None and place.node_id <= ROOT_ID:
             raise BadInput(f"no node has the number {place.node_id}", path=version.path)

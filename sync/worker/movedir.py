@@ -107,4 +107,11 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
 
 
 def _removal(item: Removal) -> Change:
-    return Change(item.path, Kind.TOMBSTONE, seen=frozenset(item.seen), resolved=True, moved_to=item.moved_to)
+    return Change(
+        item.path,
+        Kind.TOMBSTONE,
+        seen=frozenset(item.seen),
+        resolved=True,
+        moved_to=item.moved_to,
+        place=NodePlace(None),  # the mount has moved the times of the folder above
+    )

@@ -215,6 +215,7 @@ class SealWorker:
                 resolved=seal.resolved,
                 moved_to=seal.moved_to or "",
                 seal_id=seal.seal_id,
+                place=NodePlace(None),  # the mount has moved its folder's times
             )
         kind = _KINDS.get(seal.kind or 0)
         if self._large.is_waiting(seal):

@@ -359,3 +359,122 @@ def test_an_interrupted_file_stays_one_in_a_tree_too_large_for_memory(fleet: Fle
     assert yoga.tree.seal_begin(None).interrupted == ["a"]
     yoga.release(yoga.open("a", write=True))
     assert "a" in {seal.path for seal in yoga.seal()}
+
+
+def test_after_a_power_cut_an_unsynced_overwrite_stands_beside_what_was_published(
+    yoga: Machine, bates: Machine
+) -> None:
+    yoga.write("a", b"published")
+    yoga.cycle()
+    bates.learn()
+    yoga.write("a", b"torn, perhaps")
+    yoga.restart(boot="boot-2")
+    yoga.check()
+    assert yoga.walk() == {"a": b"published"}
+    yoga.cycle()
+    yoga.check()
+    bates.learn()
+    beside = {"a": b"published", "a.yoga.conflict": b"torn, perhaps"}
+    assert yoga.walk() == bates.walk() == beside
+
+
+def test_after_a_power_cut_what_another_machine_published_stays_name(yoga: Machine, bates: Machine) -> None:
+    """Whoever wrote last: an own head leads, so NAME has to be published once more."""
+    bates.write("a", b"published")
+    bates.cycle()
+    yoga.learn()
+    yoga.write("a", b"torn, perhaps")
+    yoga.restart(boot="boot-2")
+    yoga.cycle()
+    bates.learn()
+    anna = yoga.fleet.machine("anna")
+    anna.learn()
+    beside = {"a": b"published", "a.yoga.conflict": b"torn, perhaps"}
+    assert yoga.walk() == bates.walk() == anna.walk() == beside
+
+
+def test_after_a_power_cut_an_unsynced_save_by_rename_is_not_name(yoga: Machine) -> None:
+    """Without fsync, as programs do that trust in the order of ext4."""
+    yoga.write("a", b"published")
+    yoga.cycle()
+    yoga.write("a.new", b"torn, perhaps")
+    yoga.rename("a.new", "a")
+    yoga.tree.commit()
+    yoga.restart(boot="boot-2")
+    assert yoga.walk() == {"a": b"published"}
+    yoga.cycle()
+    assert yoga.walk() == {"a": b"published", "a.yoga.conflict": b"torn, perhaps"}
+
+
+def test_after_a_power_cut_a_renamed_file_keeps_its_new_name(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"published")
+    yoga.cycle()
+    yoga.rename("a", "b")
+    yoga.tree.setattr(yoga.ino("b"), mode=0o600)
+    yoga.patch("b", 0, b"TORN")
+    yoga.restart(boot="boot-2")
+    yoga.check()
+    assert yoga.walk() == {"b": b"published"}
+    yoga.cycle()
+    bates.learn()
+    beside = {"b": b"published", "b.yoga.conflict": b"TORNished"}
+    assert yoga.walk() == bates.walk() == beside
+    assert yoga.attr("b").mode == bates.attr("b").mode == 0o600
+
+
+def test_after_a_power_cut_what_was_sealed_is_name(yoga: Machine, bates: Machine) -> None:
+    """Sealed bytes are on the disk, and on their way."""
+    yoga.write("a", b"published")
+    yoga.cycle()
+    yoga.patch("a", 0, b"SEALED")
+    yoga.tree.setattr(yoga.ino("a"), mtime_ns=7)
+    yoga.seal()
+    yoga.patch("a", 4, b"torn, perhaps")
+    yoga.restart(boot="boot-2")
+    yoga.check()
+    assert yoga.walk() == {"a": b"SEALEDhed"}
+    assert yoga.attr("a").mtime_ns == 7
+    yoga.cycle()
+    bates.learn()
+    assert yoga.walk() == bates.walk() == {"a": b"SEALEDhed", "a.yoga.conflict": b"SEALtorn, perhaps"}
+
+
+def test_after_a_power_cut_nothing_stands_beside_what_was_synced(yoga: Machine) -> None:
+    yoga.write("a", b"published")
+    yoga.cycle()
+    handle = yoga.open("a", write=True)
+    handle.write(0, b"SYNCED")
+    yoga.fsync(handle)
+    yoga.restart(boot="boot-2")
+    yoga.cycle()
+    assert yoga.walk() == {"a": b"SYNCEDhed"}
+
+
+def test_after_a_power_cut_what_came_meanwhile_is_name(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"published")
+    yoga.cycle()
+    bates.learn()
+    yoga.write("a", b"torn, perhaps")
+    bates.write("a", b"newer")
+    bates.cycle()
+    yoga.learn()
+    yoga.restart(boot="boot-2")
+    assert yoga.walk() == {"a": b"newer"}
+    yoga.cycle()
+    bates.learn()
+    assert yoga.walk() == bates.walk() == {"a": b"newer", "a.yoga.conflict": b"torn, perhaps"}
+
+
+def test_after_a_power_cut_the_size_that_was_published_is_back(yoga: Machine) -> None:
+    """Truncated on open, as by '>'."""
+    yoga.write("a", b"published")
+    yoga.cycle()
+    was = yoga.attr("a")
+    handle = yoga.open("a", write=True, truncate=True)
+    handle.write(0, b"to")
+    yoga.tree.commit()
+    yoga.restart(boot="boot-2")
+    assert yoga.walk() == {"a": b"published"}
+    assert yoga.attr("a").mtime_ns == was.mtime_ns
+    yoga.cycle()
+    assert yoga.walk() == {"a": b"published", "a.yoga.conflict": b"to"}

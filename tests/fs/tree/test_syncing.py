@@ -1,0 +1,122 @@
+"""What nobody syncs is synced by itself."""
+
+import pytest
+from treekit import Machine
+
+from fs.tree.syncing import FILES_MAX, SyncRound
+
+
+def look(machine: Machine) -> SyncRound:
+    """One round of the timer."""
+    sync_round = machine.tree.sync_begin()
+    if sync_round:
+        sync_round.data()
+        machine.tree.sync_finish(sync_round)
+        sync_round.rows()
+    return sync_round
+
+
+def names(machine: Machine, sync_round: SyncRound) -> list[str]:
+    return [machine.tree.path_of(node.id) for node, _ in sync_round.synced]
+
+
+def test_a_file_that_stays_open_is_synced_at_the_second_look(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"content")
+    assert names(yoga, look(yoga)) == []
+    assert names(yoga, look(yoga)) == ["a"]
+    assert handle.node.synced and handle.node.unflushed
+    assert names(yoga, look(yoga)) == []
+    handle.write(7, b" and more")
+    assert not handle.node.synced
+    assert names(yoga, look(yoga)) == []
+    assert names(yoga, look(yoga)) == ["a"]
+    yoga.check()
+
+
+def test_after_a_power_cut_what_was_synced_so_is_name(yoga: Machine) -> None:
+    """Written over what was published, left open, and never synced by the program."""
+    yoga.write("a", b"published")
+    yoga.cycle()
+    handle = yoga.open("a", write=True)
+    handle.write(0, b"PUBLISHED")
+    look(yoga)
+    look(yoga)
+    yoga.restart(boot="boot-2")
+    assert yoga.walk() == {"a": b"PUBLISHED"}
+    yoga.cycle()
+    assert yoga.walk() == {"a": b"PUBLISHED"}
+    assert yoga.tree.seal_begin().interrupted == ["a"]  # it was not closed
+
+
+def test_what_is_sealed_needs_no_sync(yoga: Machine) -> None:
+    yoga.write("a", b"content")
+    yoga.cycle()
+    look(yoga)
+    assert names(yoga, look(yoga)) == []
+
+
+def test_what_stays_on_this_machine_is_synced_too(yoga: Machine) -> None:
+    yoga.write("a.swp", b"content")
+    look(yoga)
+    assert names(yoga, look(yoga)) == ["a.swp"]
+    assert yoga.tree.state.overlay.all_nodes()[0].synced
+
+
+def test_what_is_written_meanwhile_is_unsynced_still(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"content")
+    look(yoga)
+    sync_round = yoga.tree.sync_begin()
+    sync_round.data()
+    handle.write(0, b"CONTENT")
+    yoga.tree.sync_finish(sync_round)
+    assert not handle.node.synced
+    look(yoga)
+    look(yoga)
+    assert handle.node.synced
+
+
+def test_names_come_to_the_disk_once(yoga: Machine) -> None:
+    yoga.tree.commit(full=True)
+    assert not yoga.tree.sync_begin()
+    yoga.mkdir("d")
+    yoga.tree.commit()
+    assert yoga.tree.sync_begin()
+    assert not yoga.tree.sync_begin()
+
+
+def test_a_round_is_bounded(yoga: Machine) -> None:
+    handles = [yoga.create(f"f{number}") for number in range(FILES_MAX + 10)]
+    for handle in handles:
+        handle.write(0, b"x")
+    look(yoga)
+    assert len(names(yoga, look(yoga))) == FILES_MAX
+    assert len(names(yoga, look(yoga))) == 10
+
+
+def test_a_disk_that_refuses_one_file_has_the_others(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    handles = [yoga.create(name) for name in ("a", "b")]
+    for handle in handles:
+        handle.write(0, b"x")
+    look(yoga)
+    sync_round = yoga.tree.sync_begin()
+    _, first = sync_round.files[0]
+
+    def refuse() -> None:
+        raise OSError(5, "broken")
+
+    monkeypatch.setattr(first, "data", refuse)
+    with pytest.raises(OSError, match="broken"):
+        sync_round.data()
+    yoga.tree.sync_finish(sync_round)
+    assert [handle.node.synced for handle in handles] == [False, True]
+
+
+def test_removed_files_are_forgotten(yoga: Machine) -> None:
+    handle = yoga.create("a")
+    handle.write(0, b"x")
+    look(yoga)
+    yoga.unlink("a")
+    assert names(yoga, look(yoga)) == []
+    assert yoga.tree.state.unsynced == set()
