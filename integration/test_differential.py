@@ -41,6 +41,17 @@ FOUND: dict[str, list[Step]] = {
         ("watch", "f", ("truncate", "f", 65536)),
         ("watch", "f", ("ftruncate", 0, 65536)),
     ],
+    "a_removed_folder_that_is_open_can_be_changed": [
+        ("mkdir", "d"),
+        ("setxattr", "d", "user.a", 1, 10, 0),
+        ("open", 0, "d", os.O_RDONLY),
+        ("rmdir", "d"),
+        ("futimens", 0, 10**18),
+        ("fchmod", 0, 0o700),
+        ("fsetxattr", 0, "user.b", 2, 20),
+        ("flistxattr", 0),
+        ("fstat", 0),
+    ],
     "emptying_what_is_empty_and_new_moves_the_times": [
         ("open", 0, "f", os.O_RDWR | os.O_CREAT),
         ("watch", "f", ("open", 1, "f", os.O_RDWR | os.O_TRUNC)),

@@ -41,7 +41,7 @@ class Around:
             raise self._trouble
 
     def _run(self) -> None:
-        steps: tuple[Callable[[], object], ...] = (self.dehydrate, self.evict, self.write_there, self.wait)
+        steps: tuple[Callable[[], object], ...] = (self.dehydrate, self.evict, self.write_there, self.wait, self.push)
         try:
             while not self._stop.wait(self._pause_s):
                 self._random.choice(steps)()
@@ -73,6 +73,10 @@ class Around:
     def wait(self) -> None:
         """All that is closed is sealed and published."""
         self._here.run("wait", "--timeout", "5", expect=None)
+
+    def push(self) -> None:
+        """Files are sealed as they are, though programs have them open."""
+        self._here.run("push", str(self._here.mountpoint), expect=None)
 
 
 def cached(machine: Machine) -> list[Path]:

@@ -2,7 +2,8 @@
 systems can be compared by.
 
 A step is a tuple: the operation and its arguments, all of them numbers, strings and steps, so that a list of steps
-can be printed, cut shorter and pasted into a test. Paths are relative to the folder. Slots are numbers for open descriptors.
+can be printed, cut shorter and pasted into a test. Paths are relative to the folder. Slots are numbers for open
+descriptors.
 """
 
 import ctypes
@@ -178,6 +179,12 @@ class Side:
     def do_futimens(self, slot: int, mtime_ns: int) -> Outcome:
         return os.utime(self._fd(slot), ns=(mtime_ns, mtime_ns))
 
+    def do_fsetxattr(self, slot: int, name: str, seed: int, size: int) -> Outcome:
+        return os.setxattr(self._fd(slot), name, content(seed, size))
+
+    def do_flistxattr(self, slot: int) -> Outcome:
+        return sorted(os.listxattr(self._fd(slot)))
+
     def do_flistdir(self, slot: int) -> Outcome:
         return sorted(os.listdir(self._fd(slot)))
 
@@ -230,7 +237,7 @@ class Side:
     def do_mappoke(self, slot: int, offset: int, seed: int, size: int) -> Outcome:
         """Write to a held mapping, where that is still within the file (else SIGBUS would come)."""
         mapped = self._maps.get(slot)
-        if mapped is None or offset + size > mapped.size():
+        if mapped is None or offset + size > min(mapped.size(), len(mapped)):
             return "none"
         mapped[offset : offset + size] = content(seed, size)
         mapped.flush()

@@ -142,7 +142,7 @@ class Steps:
                 return ("dup", self._slot(), self._slot())
             case "reopen":
                 return ("reopen", self._slot(), self._slot(), rnd.choice(ACCESS))
-            case "close" | "fsync" | "fdatasync" | "fstat" | "flistdir" | "drop" | "maphold" | "unmap":
+            case "close" | "fsync" | "fdatasync" | "fstat" | "flistdir" | "flistxattr" | "drop" | "maphold" | "unmap":
                 return (kind, self._slot())
             case "read":
                 return ("read", self._slot(), self._size())
@@ -160,6 +160,8 @@ class Steps:
                 return ("ftruncate", self._slot(), self._offset())
             case "fchmod":
                 return ("fchmod", self._slot(), rnd.choice(MODES))
+            case "fsetxattr":
+                return ("fsetxattr", self._slot(), rnd.choice(XATTRS), self._byte(), rnd.randrange(300))
             case "futimens":
                 return ("futimens", self._slot(), self._time())
             case "mkdir":
@@ -228,6 +230,7 @@ _TABLE = (
     ("open", 150), ("opendir", 8), ("openat", 10), ("mkdirat", 4), ("unlinkat", 4), ("dup", 8), ("reopen", 8),
     ("close", 60), ("read", 40), ("write", 60), ("pread", 50), ("pwrite", 70), ("seek", 20), ("ftruncate", 25),
     ("fsync", 4), ("fdatasync", 2), ("fstat", 40), ("fchmod", 8), ("futimens", 8), ("flistdir", 8), ("drop", 10),
+    ("fsetxattr", 6), ("flistxattr", 4),
     ("mapread", 12), ("mapwrite", 15), ("mapprivate", 4), ("maphold", 5), ("mappoke", 5), ("unmap", 4),
     ("mkdir", 45), ("rmdir", 20), ("unlink", 45), ("rename", 55), ("renamedir", 18), ("renameat2", 12), ("symlink", 18),
     ("link", 25), ("mknod", 10), ("readlink", 8), ("stat", 30), ("lstat", 40), ("listdir", 20), ("truncate", 20),
