@@ -19,36 +19,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
+import side_rows
+from common import GIB, PAUSE_S, first_bytes, seconds, sh, shell
 from fleetkit import FUSE, Machine, poll
+from sides import drop_page_cache
 
 FILES, LARGEST = 10_000, 64 << 10
-GIB = 1 << 30
-PAUSE_S = 1.1  # between warm rows: bindfs lets the kernel believe names and attributes for 1 s
+GROUPS = ["push", "tree", "untar", "git", "large", "small", "listing", "clone", "peer"]
 TREE_SOURCES = ["/usr/include", "/usr/lib/python3", "/usr/lib/python3.11", "/usr/share", "/usr/lib"]
-
-
-def sh(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
-    subprocess.run(
-        [str(c) for c in command], check=True, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-
-
-def shell(line: str, cwd: Path) -> None:
-    subprocess.run(line, shell=True, check=True, cwd=cwd, stdout=subprocess.DEVNULL)
-
-
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def drop_page_cache() -> None:
-    os.sync()
-    try:
-        Path("/proc/sys/vm/drop_caches").write_text("3\n")
-    except PermissionError:
-        print("  not root: the page cache stays, so no row is really cold", file=sys.stderr)
 
 
 def make_tree(root: Path) -> None:
@@ -88,8 +66,8 @@ class Row:
 
 
 class Bench:
-    def __init__(self, base: Path, runs: int) -> None:
-        self.base, self.runs = base, runs
+    def __init__(self, base: Path, runs: int, peers: bool) -> None:
+        self.base, self.runs, self.peers = base, runs, peers
         self.rows: dict[str, Row] = {}
         self.tree, self.big = base / "tree", base / "big"
         self.serial = 0
@@ -190,10 +168,15 @@ class Bench:
         self.row("ls -lR cold", side, seconds(lambda: shell("ls -lR", root)))
         self.row("tar | cat cold", side, seconds(lambda: shell("tar c . | cat", root)))
 
-    def untar_rows(self) -> None:
+    def archive(self) -> Path:
+        """The tree as one file."""
         archive = self.base / "tree.tar"
         if not archive.exists():
             shell(f"tar cf {archive} .", self.tree)
+        return archive
+
+    def untar_rows(self) -> None:
+        archive = self.archive()
         ext4 = self.fresh("ext4")
         self.row("untar 10,000 files", "ext4", seconds(lambda: shell(f"tar xf {archive}", ext4)))
         with self.bindfs() as where:
@@ -348,7 +331,8 @@ class Bench:
             self.row("pull 1 GiB", "tcfs", seconds(lambda: bates.run("pull", "big", "copy", timeout=300)))
 
     def table(self) -> None:
-        sides = ["ext4", "bindfs", "rclone", "restic", "cp+sync"]
+        sides = ["ext4", "bindfs", "juicefs", "weed", "rclone", "restic", "cp+sync"]
+        sides = [side for side in sides if any(side in row.figures for row in self.rows.values())]
         print(f"\n| row | {' | '.join(sides)} | tcfs | min-max | ratio to others |")
         print("|" + "---|" * (len(sides) + 4))
         for row in self.rows.values():
@@ -361,26 +345,26 @@ class Bench:
             print(f"| {row.name} | {' | '.join(cells)} | {mine} | {spread} | {ratio} |")
 
 
-def first_bytes(path: Path) -> None:
-    with path.open("rb") as file:
-        assert len(os.pread(file.fileno(), 4096, GIB // 2 + 12345)) == 4096
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"))
-    parser.add_argument("--only", action="append", choices=["tree", "untar", "git", "large", "push"])
+    parser.add_argument("--only", action="append", choices=GROUPS)
+    parser.add_argument("--peers", action="store_true", help="JuiceFS and SeaweedFS too: some minutes a run")
     options = parser.parse_args()
     base = options.dir / f"tcfs-bench-{os.getpid()}"
     base.mkdir()
-    bench = Bench(base, options.runs)
-    groups = {
+    bench = Bench(base, options.runs, options.peers)
+    groups: dict[str, Callable[[], None]] = {
         "push": bench.push_rows,
         "tree": bench.tree_rows,
         "untar": bench.untar_rows,
         "git": bench.git_rows,
         "large": bench.large_rows,
+        "small": lambda: side_rows.small_rows(bench),
+        "listing": lambda: side_rows.listing_rows(bench),
+        "clone": lambda: side_rows.clone_rows(bench),
+        "peer": lambda: side_rows.peer_rows(bench),
     }
     try:
         make_tree(bench.tree)

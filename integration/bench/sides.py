@@ -1,0 +1,258 @@
+"""Who is measured beside whom: each side is a folder to work in, and the same content again, cold.
+
+Cold is what a program meets on a machine that has just mounted: an empty local cache, and nothing in the page cache.
+weed and juicefs are for measuring only; scripts/bench --peers installs them beside the project's own environment.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
+from fleetkit import Machine, poll
+
+READY_S = 60.0
+SERVER_ENV = {"GOMEMLIMIT": "512MiB"}  # else the server takes more than a gigabyte
+
+
+def drop_page_cache() -> None:
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    except PermissionError:
+        print("  not root: the page cache stays, so no row is really cold", file=sys.stderr)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Side(ABC):
+    """`root` is where to write. settle() returns when everything is where it is kept for good."""
+
+    name: str
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.root = base
+
+    @abstractmethod
+    def __enter__(self) -> "Side": ...
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None: ...
+
+    def settle(self) -> None:
+        os.sync()
+
+    @abstractmethod
+    def cold(self) -> Path:
+        """The same content, on a new mount with an empty cache; the page cache is dropped."""
+
+
+class Ext4(Side):
+    name = "ext4"
+
+    def __enter__(self) -> "Ext4":
+        self.root = self.base / "ext4"
+        self.root.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.root)
+
+    def cold(self) -> Path:
+        drop_page_cache()
+        return self.root
+
+
+class Bindfs(Side):
+    name = "bindfs"
+
+    def __enter__(self) -> "Bindfs":
+        self.source, self.root = self.base / "bindsource", self.base / "bind"
+        self.source.mkdir()
+        self.root.mkdir()
+        self._mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unmount(self.root)
+        shutil.rmtree(self.source)
+
+    def cold(self) -> Path:
+        unmount(self.root)
+        drop_page_cache()
+        self._mount()
+        return self.root
+
+    def _mount(self) -> None:
+        subprocess.run(["bindfs", self.source, self.root], check=True, stdout=subprocess.DEVNULL)
+
+
+class Tcfs(Side):
+    """yoga writes; bates, which has everything but the content, reads cold."""
+
+    name = "tcfs"
+
+    def __enter__(self) -> "Tcfs":
+        self.yoga, self.bates = Machine(self.base / "yoga", "yoga"), Machine(self.base / "bates", "bates")
+        self.yoga.init(self.base / "store")
+        self.bates.init(self.base / "store", key_from=self.yoga)
+        self.yoga.up()
+        self.root = self.yoga.mountpoint
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.yoga.destroy()
+        self.bates.destroy()
+
+    def settle(self) -> None:
+        self.yoga.run("wait", timeout=600)
+
+    def cold(self) -> Path:
+        self.bates.up()
+        names = sorted(os.listdir(self.root))
+        poll(lambda: sorted(os.listdir(self.bates.mountpoint)) == names, READY_S, "the same names on bates")
+        self.bates.run("down", expect=None)
+        shutil.rmtree(self.bates.home / "cache", ignore_errors=True)
+        drop_page_cache()
+        self.bates.up()
+        return self.bates.mountpoint
+
+
+class Juicefs(Side):
+    """Metadata in SQLite, objects in a folder of this disk."""
+
+    name = "juicefs"
+
+    def __enter__(self) -> "Juicefs":
+        self.root, self.cache = self.base / "juicefs", self.base / "juicecache"
+        self.root.mkdir()
+        self.meta = f"sqlite3://{self.base}/juice.db"
+        quietly("juicefs", "format", "--storage", "file", "--bucket", f"{self.base}/juicestore/", self.meta, "bench")
+        self._mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unmount()
+
+    def cold(self) -> Path:
+        self._unmount()
+        shutil.rmtree(self.cache, ignore_errors=True)
+        drop_page_cache()
+        self._mount()
+        return self.root
+
+    def _mount(self) -> None:
+        quietly("juicefs", "mount", "-d", "--no-usage-report", "--cache-dir", self.cache, self.meta, self.root)
+        poll(lambda: os.path.ismount(self.root), READY_S, "juicefs's mount")
+
+    def _unmount(self) -> None:
+        quietly("juicefs", "umount", self.root)
+        poll(lambda: not os.path.ismount(self.root), READY_S, "juicefs's end")
+
+
+class Weed(Side):
+    """SeaweedFS: a server on the loopback, and its mount."""
+
+    name = "weed"
+
+    def __enter__(self) -> "Weed":
+        self.root, self.cache, data = self.base / "weed", self.base / "weedcache", self.base / "weeddata"
+        for folder in (self.root, self.cache, data):
+            folder.mkdir(exist_ok=True)
+        ports = [free_port() for _ in range(6)]
+        self.filer = f"127.0.0.1:{ports[4]}.{ports[5]}"
+        self.server = start(
+            *("weed", "-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *("-master.telemetry=false", f"-master.port={ports[0]}", f"-master.port.grpc={ports[1]}"),
+            *("-master.volumeSizeLimitMB=64", "-master.volumePreallocate=false", "-master.electionTimeout=1s"),
+            *("-master.heartbeatInterval=100ms", f"-volume.port={ports[2]}", f"-volume.port.grpc={ports[3]}"),
+            *("-volume.max=200", "-volume.minFreeSpace=1", "-volume.preStopSeconds=0", "-filer"),
+            *(f"-filer.port={ports[4]}", f"-filer.port.grpc={ports[5]}", f"-filer.localSocket={data}/filer.sock"),
+        )
+        poll(lambda: answers(ports[4]) and answers(ports[5]), READY_S, "the filer")
+        self._mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unmount()
+        end(self.server)
+
+    def cold(self) -> Path:
+        self._unmount()
+        shutil.rmtree(self.cache, ignore_errors=True)
+        self.cache.mkdir()
+        drop_page_cache()
+        self._mount()
+        return self.root
+
+    def _mount(self) -> None:
+        self.mount = start(
+            "weed", "mount", f"-filer={self.filer}", f"-dir={self.root}", f"-cacheDir={self.cache}", "-filer.path=/"
+        )
+        poll(lambda: os.path.ismount(self.root), READY_S, "weed's mount")
+
+    def _unmount(self) -> None:
+        unmount(self.root)
+        end(self.mount)
+
+
+def sides(base: Path, *, peers: bool) -> Iterator[Side]:
+    """Fresh ones below `base`: ext4 and tcfs always, the others where their programs are."""
+    found: list[type[Side]] = [Ext4]
+    found += [Bindfs] if shutil.which("bindfs") else []
+    found += [side for side in (Juicefs, Weed) if peers and shutil.which(side.name)]
+    for side in [*found, Tcfs]:
+        base.mkdir()
+        try:
+            yield side(base)
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+def quietly(*command: str | Path) -> None:
+    subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def start(*command: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **SERVER_ENV},
+    )
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL: SIGTERM takes such a server 20 s."""
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=20)
+
+
+def unmount(where: Path) -> None:
+    until = time.monotonic() + READY_S
+    while os.path.ismount(where):
+        subprocess.run(["fusermount3", "-u", str(where)], check=False, stderr=subprocess.DEVNULL)
+        if time.monotonic() > until:
+            raise TimeoutError(f"{where} stays mounted")
+        time.sleep(0.1)
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return True
+    return False
