@@ -15,6 +15,7 @@ from sync.machines.places import local_place, meanings
 from sync.reports.status import is_among
 from sync.state.globs import children
 from sync.state.rows import DIR, FILE, IMPLIED_DIR_MODE, ShownRow
+from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.places import places_of
 from sync.verbs.wait import publish_now
@@ -97,8 +98,20 @@ async def _settled(engine: "Engine", places: Sequence[str]) -> None:
 
 
 async def _changed(engine: "Engine", places: Sequence[str]) -> list[str]:
-    paths = [item.path for item in await engine.dirty()]
-    return [path for path in paths if any(is_among(path, [place]) or is_below(place, path) for place in places)]
+    items = [item for item in await engine.dirty() if not _is_published(engine, item)]
+    return [
+        item.path
+        for item in items
+        if any(is_among(item.path, [place]) or is_below(place, item.path) for place in places)
+    ]
+
+
+def _is_published(engine: "Engine", item: Dirty) -> bool:
+    """True if this very state is in the books, though the mount has not taken note of that yet."""
+    if item.seal_id is None or item.state is not DirtyState.SEALED:
+        return False
+    answer = engine.context.db.view.answer(item.seal_id)
+    return answer is not None and answer.answer != Outcome.REFUSED
 
 
 def _named(engine: "Engine", source: str, target: str, is_folder: bool) -> str:

@@ -182,6 +182,23 @@ def test_what_is_not_published_is_published_first(yoga):
     tree.close()
 
 
+def test_what_is_published_needs_no_note_of_the_mount(yoga):
+    tree = Tree(yoga)
+    tree.put("mine", b"written in the mount")
+
+    async def scenario(engine):
+        mount = MountEnd()
+        await mount.connect(engine)
+        await call(engine, "cp", sources=["mine"], target="copy")
+        assert row(engine, "copy").value == row(engine, "mine").value
+        await call(engine, "cp", sources=["d/a"], target="mine", force=True)
+        assert [head.is_live for head in engine.context.db.heads("mine")] == [True]
+        await mount.close()
+
+    yoga.run(scenario)
+    tree.close()
+
+
 def test_without_a_mount_it_is_refused(yoga):
     tree = Tree(yoga)
     tree.dirty("mine")
