@@ -45,6 +45,7 @@ def _lines(data: dict[str, Any]) -> list[str]:
     if data["engine"] and data["engine"]["store_trouble"]:
         lines.append(data["engine"]["store_trouble"])
     lines += [data["disk_trouble"]] if data["disk_trouble"] else []
+    lines += [f"{data['policy_trouble']}: until then nothing is evicted"] if data["policy_trouble"] else []
     if data["mount_trouble"]:
         lines.append(f"the mount holds changes that it cannot save: {data['mount_trouble']}")
     if data["safe"]:
@@ -54,6 +55,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
         lines += table([["  " + item["path"], item["reason"], item["next"]] for item in data["unsafe"]])
     pins = data["engine"].get("pins") if data["engine"] else None  # a daemon of an older program tells of none
     lines += _pin_lines(pins) if pins else []
+    if data["pinned_paths"] and not data["engine"]:
+        lines.append(f"{plural(data['pinned_paths'], 'path')} pinned; what is missing comes while tcfsd runs")
     if data["local_only"]:
         lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
         lines += ["  " + path for path in data["local_only"]]

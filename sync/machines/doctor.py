@@ -22,6 +22,7 @@ from sync.ours import VERSION, foreign_packages
 from sync.state.damage import find_damage
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths, Home
+from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
 from sync.store.open import open_store, store_folder
 
@@ -54,6 +55,7 @@ async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
     found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
     problems: list[dict[str, str]] = engine["problems"] if engine else []
     found += _content(env, paths, with_holes=engine is None)
+    found.append(await _guarded("policies", "put policies.toml right, or remove it", lambda: _policies(paths)))
     found += _pins(engine) + _refusals(engine) if engine else []
     found += [
         Finding(problem["kind"], False, problem["message"], problem["hint"] or "'tcfs fsck' tells what depends on it")
@@ -116,9 +118,14 @@ def _mount(paths: FleetPaths, engine: dict[str, Any] | None) -> Finding:
     return Finding("mount", False, f"{state}; it belongs at {mountpoint}", "'tcfs up'")
 
 
+async def _policies(paths: FleetPaths) -> Finding:
+    words = PolicyFile(paths.policies_toml).read().words
+    return Finding("policies", True, f"{len(words)} set by 'tcfs pin' and 'tcfs policy'")
+
+
 def _pins(engine: dict[str, Any]) -> list[Finding]:
-    pins = engine["pins"]
-    if not pins["paths"]:
+    pins = engine.get("pins")  # a daemon of an older program tells of none
+    if not pins or not pins["paths"]:
         return []
     if pins["trouble"]:
         lacks = f"{pins['lacking_files']} pinned files are not all here: " if pins["lacking_files"] else ""
@@ -131,7 +138,7 @@ def _pins(engine: dict[str, Any]) -> list[Finding]:
 def _refusals(engine: dict[str, Any]) -> list[Finding]:
     """Who was refused what is not local: that is what was asked for, so nothing is wrong."""
     found = []
-    for item in engine["refusals"]:
+    for item in engine.get("refusals", []):
         when = datetime.datetime.fromtimestamp(item["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         why = "it is among no_hydrate" if item["reason"] == "no_hydrate" else "the policy there is 'never'"
         text = f"{item['program']} was refused what is not local {item['count']} times, last at {when}: {item['path']}"

@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from sync.core.errors import BadConfig
 from sync.core.paths import is_below, join_path, parents_of
 from sync.machines.lock import is_held
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
 from sync.state import ballast
 from sync.state.fleet import FleetDb
+from sync.state.home import FleetPaths
+from sync.state.policies import PolicyFile
 from sync.state.tree.reader import Dirty, DirtyState, TreeReader
 
 _QUEUED = """
@@ -142,6 +145,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "safe": not (chosen or mount_trouble or lost),  # what the mount cannot commit, tree.db does not know
         "mount_trouble": mount_trouble,
         "disk_trouble": ballast.shortage(state.paths.ballast),
+        **_policies(state.paths),
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
         "local_only": topmost(
             [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
@@ -154,6 +158,14 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "lost": [{"object": key, "reason": "missing" if is_missing else "damaged"} for key, is_missing in lost],
         "engine": engine,
     }
+
+
+def _policies(paths: FleetPaths) -> dict[str, object]:
+    """How many paths are pinned, and why nobody can tell."""
+    try:
+        return {"pinned_paths": len(PolicyFile(paths.policies_toml).read().pins()), "policy_trouble": ""}
+    except BadConfig as error:
+        return {"pinned_paths": 0, "policy_trouble": error.message}
 
 
 def is_among(path: str, chosen: list[str]) -> bool:

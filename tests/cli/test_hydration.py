@@ -63,6 +63,12 @@ def test_policies_that_make_no_sense_are_named(one: Shell) -> None:
     path.write_text("[policies]\nd = 1\n")
     done = one("pin", "d")
     assert done.code == 1 and "policies.toml" in done.err and done.err.count("\n") == 1
+    assert "policies.toml" in one.ok("status")
+    assert one("status", "--json").json["data"]["policy_trouble"]
+    assert "!!  policies: " in one("doctor").out
+    path.write_text('[policies]\nd = "always"\n')
+    assert "1 path pinned; what is missing comes while tcfsd runs" in one.ok("status")
+    assert "ok  policies: 1 set" in one("doctor").out
 
 
 def test_cp(one: Shell) -> None:
