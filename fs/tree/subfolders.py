@@ -29,9 +29,13 @@ class Subfolders:
         return count
 
     def moved(self, dir_id: int, by: int) -> None:
-        """A folder came (1) or went (-1)."""
+        """A folder came (1) or went (-1). One that went before the feed told of it was never counted."""
         count = self._counts.get(dir_id)
-        if count is not None:
+        if count is None:
+            return
+        if count + by < 0:
+            del self._counts[dir_id]
+        else:
             self._counts[dir_id] = count + by
 
     def forget(self, dir_id: int) -> None:

@@ -62,3 +62,13 @@ def test_folders_from_elsewhere(yoga: Machine, bates: Machine) -> None:
     yoga.tree.feed()
     yoga.cycle()
     assert links(yoga, "", "a", "b") == [4, 3, 2]
+
+
+def test_a_folder_from_elsewhere_that_goes_before_the_feed_told_of_it(yoga: Machine, bates: Machine) -> None:
+    """Counted before it came: the folder above has no fewer links than two."""
+    assert yoga.tree.attr(1).nlink == 2
+    bates.mkdir("d")
+    bates.cycle()
+    yoga.learn()
+    yoga.rmdir("d")
+    assert yoga.tree.attr(1).nlink == 2
