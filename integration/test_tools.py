@@ -287,6 +287,18 @@ def test_make(place: Place) -> None:
     assert place.agree() == {"Makefile", "h.h", "a.c", "b.c", "a.o", "b.o", "prog"}
 
 
+def test_times_go_forward(place: Place) -> None:
+    """make compares what compilers write with what `touch` stamps."""
+    last = 0
+    changes = (lambda file: file.write_text("x"), os.utime, lambda file: os.truncate(file, 10))
+    for n in range(100):
+        file = place.path / f"f{n % 7}"
+        for change in changes:
+            change(file)
+            assert file.stat().st_mtime_ns >= last
+            last = file.stat().st_mtime_ns
+
+
 def test_tar(place: Place, tmp_path: Path) -> None:
     make_tree(tmp_path / "src")
     place.sh(

@@ -37,6 +37,7 @@ STORE_THREADS = 4  # for a store's disk, which may hang: nothing of this machine
 NICENESS = 10  # of the threads of a process in the background
 BUSY_TIMEOUT = 5.0  # seconds
 MMAP_SIZE = 64 * 1024 * 1024
+_REALTIME_COARSE = 5  # CLOCK_REALTIME_COARSE of Linux, for which Python has no name
 
 
 class Crash(BaseException):
@@ -49,6 +50,10 @@ class Env(ABC):
     @abstractmethod
     def now_ns(self) -> int:
         """Wall clock, ns since the epoch. May jump."""
+
+    def file_time_ns(self) -> int:
+        """The wall clock as the kernel stamps files with it: some milliseconds behind, where there is such a clock."""
+        return self.now_ns()
 
     def now(self) -> float:
         """Wall clock, seconds since the epoch."""
@@ -160,6 +165,11 @@ class RealEnv(Env):
         self._store_threads: ThreadPoolExecutor | None = None
 
     def now_ns(self) -> int:
+        return time.time_ns()
+
+    def file_time_ns(self) -> int:
+        if sys.platform == "linux":
+            return time.clock_gettime_ns(_REALTIME_COARSE)
         return time.time_ns()
 
     def monotonic(self) -> float:

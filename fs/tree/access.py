@@ -21,7 +21,7 @@ def is_due(atime_ns: int, mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
 
 def read_node(st: State, node: Node) -> bool:
     """Something of the node was read. True if that moved its time."""
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     if not is_due(node.atime_ns, node.mtime_ns, node.ctime_ns, now_ns):
         return False
     node.atime_ns = now_ns
@@ -41,7 +41,7 @@ def read(st: State, ino: int) -> bool:
     row = st.view.row(row_id) if row_id is not None else None
     if row is None:
         return False
-    now_ns, attr = st.env.now_ns(), st.row_attr(row, ino)
+    now_ns, attr = st.stamp_ns(), st.row_attr(row, ino)
     if not is_due(attr.atime_ns, attr.mtime_ns, attr.ctime_ns, now_ns):
         return False
     keep(st, row.id, now_ns)

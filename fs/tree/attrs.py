@@ -63,9 +63,10 @@ def change(
         node.atime_ns = within(atime_ns)
     if mtime_ns is not None:
         node.mtime_ns = within(mtime_ns)
+        st.told_time(mtime_ns)
         if node.kind == DIR:
             st.overlay.set_times(node.id, None)
-    node.ctime_ns = st.env.now_ns()
+    node.ctime_ns = st.stamp_ns()
     if is_resized or (mode, uid, gid, mtime_ns) != (None,) * 4:
         st.touch_node(node)
     elif node.stored:
@@ -142,7 +143,7 @@ def change_xattr(st: State, node: Node, name: str, value: bytes | None) -> None:
         else:
             xattrs[name] = base64.b64encode(value).decode()
         node.xattrs = xattrs or None
-    node.ctime_ns = st.env.now_ns()
+    node.ctime_ns = st.stamp_ns()
     st.touch_node(node)
 
 

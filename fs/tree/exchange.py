@@ -27,7 +27,7 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
     node.key, other_node.key = other.key, entry.key
     _settle(st, entry, other_node)
     _settle(st, other, node)
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     st.touch_dir(parent, now_ns)
     st.touch_dir(other_parent, now_ns)
     if DIR in kinds:
@@ -78,7 +78,7 @@ def _settle(st: State, entry: Entry, node: Node) -> None:
         st.left_by.get(node.id, set()).discard(entry.key)
         entry.moved_node = None
     node.gen += 1
-    node.ctime_ns = st.env.now_ns()
+    node.ctime_ns = st.stamp_ns()
     st.overlay.put_node(node)
     st.put_entry(entry)
     st.touch(entry)

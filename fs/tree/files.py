@@ -277,7 +277,7 @@ def set_unsynced(st: State, node: Node) -> None:
 
 def note_change(st: State, node: Node) -> None:
     """The content has changed, or a program has done what counts as that: its times move."""
-    node.mtime_ns = node.ctime_ns = st.env.now_ns()
+    node.mtime_ns = node.ctime_ns = st.stamp_ns()
     st.touch_node(node)
 
 

@@ -180,7 +180,7 @@ def _has_life(st: State, dir_id: int) -> bool:
 
 
 def _make(st: State, parent: int, name: str, dir_id: int) -> Node:
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     mtime_ns, ctime_ns, _ = st.overlay.times.get(dir_id) or (now_ns, now_ns, 0)
     st.overlay.set_times(dir_id, None)
     node = Node(dir_id, DIR, KEEPER_MODE, st.uid, st.gid, 0, mtime_ns, mtime_ns, ctime_ns, key=(parent, name))

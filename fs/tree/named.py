@@ -40,7 +40,7 @@ def setattr_named(st: State, row: ShownRow, ino: int, **changes: Any) -> Attr:
         attrs.change(st, found, **changes)
     attr = st.row_attr(row, ino)
     new = {key: value for key, value in changes.items() if value is not None}
-    return attr._replace(ctime_ns=st.env.now_ns(), **new)
+    return attr._replace(ctime_ns=st.stamp_ns(), **new)
 
 
 def setxattr_named(st: State, row: ShownRow, name: str, value: bytes | None) -> None:

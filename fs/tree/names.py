@@ -170,7 +170,7 @@ def create(
         entry.gen = 0
     else:
         renew_whiteout(st, entry)
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     size = len(target.encode()) if kind == SYMLINK else 0
     node = Node(
         st.overlay.new_ino(), kind, mode & MODE_BITS, uid, gid, size, now_ns, now_ns, now_ns, target, key=(parent, name)
@@ -213,7 +213,7 @@ def unlink(st: State, parent: int, name: str) -> None:
         siblings.remove(st, found)
     else:
         white_out(st, found)
-    st.touch_dir(parent, st.env.now_ns())
+    st.touch_dir(parent, st.stamp_ns())
 
 
 def rmdir(st: State, parent: int, name: str) -> None:
@@ -239,7 +239,7 @@ def rmdir(st: State, parent: int, name: str) -> None:
         st.forget_path(ino)
     st.subfolders.moved(parent, -1)
     st.subfolders.forget(ino)
-    st.touch_dir(parent, st.env.now_ns())
+    st.touch_dir(parent, st.stamp_ns())
 
 
 def remember_place(st: State, dir_id: int) -> bool:
@@ -251,7 +251,7 @@ def remember_place(st: State, dir_id: int) -> bool:
     if ino in st.inodes.known:
         was, xattrs = attr(st, ino), xattrs_of(st, ino)
         st.inodes.removed[ino] = Node(
-            ino, DIR, was.mode, was.uid, was.gid, 0, was.atime_ns, was.mtime_ns, st.env.now_ns(),
+            ino, DIR, was.mode, was.uid, was.gid, 0, was.atime_ns, was.mtime_ns, st.stamp_ns(),
             xattrs=xattrs or None, nameless=True, unlinked=True,
         )  # fmt: skip
     return is_elsewhere

@@ -57,7 +57,7 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
         _move_sibling(st, source, target, new_parent, new_name)
     else:
         _move(st, source, target, new_parent, new_name)
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     if kind == DIR:
         st.subfolders.forget(parent)
         st.subfolders.forget(new_parent)
@@ -278,7 +278,7 @@ def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) 
 
 def _settle(st: State, entry: Entry, node: Node) -> None:
     node.gen += 1
-    node.ctime_ns = st.env.now_ns()
+    node.ctime_ns = st.stamp_ns()
     st.overlay.put_node(node)
     if not entry.local_only:
         entry.dirty = True

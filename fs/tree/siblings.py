@@ -33,7 +33,7 @@ def take_out(st: State, row: ShownRow, parent: int, name: str) -> Node:
     Moved over its own NAME it replaces it (the caller puts the node there); elsewhere NAME keeps its value.
     """
     version = st.view.seen_of(row)[0]
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     mode = st.view.manifest(version).mode
     attr = st.row_attr(row, row.id)
     node = Node(

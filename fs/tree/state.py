@@ -18,6 +18,7 @@ from sync.env import Env
 from sync.state.rows import ShownRow
 from sync.state.view import ShownView
 
+TICK_NS = 10_000_000  # the longest tick of a kernel's coarse clock
 PATHS_KEPT = 20_000
 LOCAL_TIMES_KEPT = 100_000
 LOCAL_KEPT = 100_000
@@ -57,8 +58,26 @@ class State:
         self.unsynced_before: set[int] = set()
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
+        self._told_ns = 0  # the newest time that the kernel has stamped, or nearly so
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole
         self._paths: dict[int, str] = {ROOT_ID: ""}
+
+    # ---- the time of a change
+
+    def stamp_ns(self) -> int:
+        """The time of what is changed now: by the kernel's own coarse clock, and not before what it has just said.
+
+        The kernel stamps `touch` by that clock. With a finer one here what is touched would be older than what was made
+        just before.
+        """
+        coarse = self.env.file_time_ns()
+        return self._told_ns if 0 < self._told_ns - coarse < TICK_NS else coarse
+
+    def told_time(self, time_ns: int) -> None:
+        """A request has brought this time for a file; whether it is a program's or the kernel's cannot be told."""
+        coarse = self.env.file_time_ns()
+        if 0 < time_ns - coarse < TICK_NS:
+            self._told_ns = max(time_ns, self._told_ns if self._told_ns - coarse < TICK_NS else 0)
 
     # ---- what stat shows
 
