@@ -498,9 +498,7 @@ def test_a_removed_file_that_is_written_over_stays_removed(pair: tuple[Machine, 
     assert work_files(yoga) == []
 
 
-def test_stamps_are_never_before_what_the_kernel_has_just_stamped(
-    yoga: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stamps_are_never_before_those_of_the_kernel(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stamps `touch` by its coarse clock, or a little ahead of that."""
     coarse = yoga.env.now_ns()
     monkeypatch.setattr(yoga.env, "file_time_ns", lambda: coarse)
