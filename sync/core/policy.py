@@ -3,13 +3,13 @@
 A word belongs to a path, not to what stands there: a file that is renamed has the policy of its new place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 
 import msgspec
 
-from sync.core.paths import is_below, parents_of
+from sync.core.paths import parents_of
 
 
 class Policy(StrEnum):
@@ -54,28 +54,28 @@ class Policies(msgspec.Struct, frozen=True, dict=True):
     def _used(self) -> frozenset[Policy]:
         return frozenset(self.words.values())
 
-    def below(self, path: str) -> Iterator[tuple[str, Policy]]:
-        """What has a word of its own at this path or below it."""
-        return ((place, word) for place, word in self.words.items() if place == path or is_below(place, path))
-
     def with_word(self, path: str, word: Policy | None) -> "Policies":
         """None: the path has the policy of the folder above."""
         words = {place: old for place, old in self.words.items() if place != path}
         return Policies(words if word is None else {**words, path: word})
 
-    def pinned(self, path: str) -> "Policies":
-        """The path and all below it are pinned, whatever words there were."""
-        return self._without_below(path).with_word(path, Policy.ALWAYS)
+    def pinned(self, *paths: str) -> "Policies":
+        """The paths and all below them are pinned, whatever words there were. A glob may mean very many at once."""
+        places = frozenset(paths)
+        words = {place: word for place, word in self.words.items() if not _is_at_or_below(place, places)}
+        return Policies(words | dict.fromkeys(paths, Policy.ALWAYS))
 
-    def unpinned(self, path: str) -> "Policies":
-        """Neither the path nor anything below it is pinned. Where a folder above is, the path gets the default word."""
-        words = {place: word for place, word in self.words.items() if place not in self._pins_below(path)}
+    def unpinned(self, *paths: str) -> "Policies":
+        """Neither the paths nor what is below them is pinned. Where a folder above is, a path gets the default word."""
+        places = frozenset(paths)
+        words = {
+            place: word
+            for place, word in self.words.items()
+            if word is not Policy.ALWAYS or not _is_at_or_below(place, places)
+        }
         freed = Policies(words)
-        return freed.with_word(path, DEFAULT) if freed.is_pinned(path) else freed
+        return Policies(words | {path: DEFAULT for path in paths if freed.is_pinned(path)})
 
-    def _pins_below(self, path: str) -> set[str]:
-        return {place for place, word in self.below(path) if word is Policy.ALWAYS}
 
-    def _without_below(self, path: str) -> "Policies":
-        gone = {place for place, _ in self.below(path)}
-        return Policies({place: word for place, word in self.words.items() if place not in gone})
+def _is_at_or_below(path: str, places: frozenset[str]) -> bool:
+    return any(place in places for place in (path, *parents_of(path), ""))

@@ -9,7 +9,7 @@ from sync.cas.index import ChunkPlace
 from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, StoreAway, TcfsError, Unsupported
 from sync.core.manifest import ChunkId
 from sync.core.paths import join_path
-from sync.core.policy import Policies, Policy
+from sync.core.policy import Policies
 from sync.ipc.frames import ContentMoved
 from sync.reports.status import is_among
 from sync.state.rows import DIR, FILE, ShownRow
@@ -98,7 +98,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     asked = parse_args(args, DehydrateArgs)
     places = await places_of(engine, asked.paths, asked.cwd)
     if asked.unpin:
-        await _unpin(engine, places)
+        await engine.change_policies(lambda now: now.unpinned(*places))
     policies = engine.policies.read()
     protected = await engine.env.run(engine.pins.protected)
     unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
@@ -110,7 +110,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         for path in sorted(unsafe)
         if is_among(path, places)
     ]
-    files, pins = _unpinned(engine, policies, places, unsafe)
+    files, pins = await engine.env.run(_unpinned, engine, policies, places, unsafe)
     refused += [NotYet("is pinned", path=pin, hint="'tcfs unpin' it, or 'tcfs dehydrate --unpin'") for pin in pins]
     for done, file in enumerate(files, 1):
         try:
@@ -135,16 +135,6 @@ def _tell_mount(engine: "Engine", files: list[ShownFile], *, dropped: bool) -> N
         engine.server.hint(ContentMoved(values, dropped))
 
 
-async def _unpin(engine: "Engine", places: list[str]) -> None:
-    def unpinned(policies: Policies) -> Policies:
-        for place in places:
-            if policies.is_pinned(place) or any(word is Policy.ALWAYS for _, word in policies.below(place)):
-                policies = policies.unpinned(place)
-        return policies
-
-    await engine.change_policies(unpinned)
-
-
 def _unpinned(
     engine: "Engine", policies: Policies, places: list[str], unsafe: set[str]
 ) -> tuple[list[ShownFile], list[str]]:
@@ -166,12 +156,17 @@ async def _dehydrate_one(engine: "Engine", file: ShownFile, packs: dict[str, boo
     all_ids, _ = await engine.fetcher.chunk_list(file.version)
     await _check_stored(engine, all_ids, packs)
     ids = [chunk for chunk in all_ids if chunk.hex() not in protected] if protected else all_ids
+    return await engine.env.run_io(_drop, engine, ids, manifest.content_id, file.size, protected)
+
+
+def _drop(engine: "Engine", ids: list[ChunkId], content_id: str, size: int, protected: Collection[str]) -> int:
+    """Bytes freed."""
     sizes = [path.stat().st_size for chunk in ids if (path := engine.cache.path(chunk)).exists()]
     for chunk in ids:
         engine.cache.drop(chunk)
-    if manifest.content_id not in protected and engine.cache.has_whole(manifest.content_id):
-        sizes = [file.size]
-        engine.cache.drop_whole(manifest.content_id)
+    if content_id not in protected and engine.cache.has_whole(content_id):
+        sizes = [size]
+        engine.cache.drop_whole(content_id)
     return sum(sizes)
 
 

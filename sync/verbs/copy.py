@@ -24,7 +24,7 @@ from sync.worker.change import Answer, Change, KeepSource, Outcome
 if TYPE_CHECKING:
     from sync.engine import Engine
 
-CHANGES_AT_ONCE: Final = 20_000  # of one batch: a larger copy goes out in several
+CHANGES_AT_ONCE: Final = 5_000  # of one batch: a larger copy goes out in several
 _KINDS: Final = {FILE: Kind.FILE, DIR: Kind.DIR}
 
 

@@ -35,13 +35,7 @@ async def pin(engine: "Engine", args: dict[str, object], progress: Progress) -> 
     """These places, and all that is or will be below them, are to be here from now on. It comes in the background."""
     asked = parse_args(args, PinArgs)
     places = await places_of(engine, asked.paths, asked.cwd, literal=asked.literal)
-
-    def pinned(policies: Policies) -> Policies:
-        for place in places:
-            policies = policies.pinned(place)
-        return policies
-
-    await engine.change_policies(pinned)
+    await engine.change_policies(lambda now: now.pinned(*places))
     return _told(engine, places)
 
 
@@ -50,13 +44,7 @@ async def unpin(engine: "Engine", args: dict[str, object], progress: Progress) -
     asked = parse_args(args, PinArgs)
     also = engine.policies.read().words
     places = await places_of(engine, asked.paths, asked.cwd, literal=asked.literal, also=also)
-
-    def unpinned(policies: Policies) -> Policies:
-        for place in places:
-            policies = policies.unpinned(place)
-        return policies
-
-    await engine.change_policies(unpinned)
+    await engine.change_policies(lambda now: now.unpinned(*places))
     return _told(engine, places)
 
 

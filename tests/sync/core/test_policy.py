@@ -51,3 +51,26 @@ def test_pinned_is_pinned_and_unpinned_is_not(words: Policies, path: str, other:
 @pytest.mark.parametrize("word", list(Policy))
 def test_uses(word: Policy) -> None:
     assert [Policies({"a": word}).uses(each) for each in Policy] == [each is word for each in Policy]
+
+
+class Counted(dict[str, Policy]):
+    """How often somebody went through all of it."""
+
+    looks = 0
+
+    def items(self):  # type: ignore[no-untyped-def]
+        self.looks += 1
+        return super().items()
+
+
+def test_many_paths_at_once_are_one_look_at_the_words() -> None:
+    """A glob may mean a hundred thousand files."""
+    words = Counted({"a": Policy.NEVER, "a/x/y": Policy.ALWAYS, "b": Policy.ON_OPEN, "c": Policy.ALWAYS})
+    paths = ["a", "b/c", "c/d", "c/e"]
+    pinned = Policies(words).pinned(*paths)
+    assert pinned.words == {"b": Policy.ON_OPEN, "c": Policy.ALWAYS, **dict.fromkeys(paths, Policy.ALWAYS)}
+    assert Policies(words).unpinned(*paths).words == {
+        "a": Policy.NEVER, "b": Policy.ON_OPEN, "c": Policy.ALWAYS, "c/d": Policy.ON_READ, "c/e": Policy.ON_READ,
+    }  # fmt: skip
+    assert pinned.unpinned("").words == {"b": Policy.ON_OPEN}
+    assert words.looks == 2
