@@ -76,7 +76,7 @@ KNOWN = (
         "large attributes",
         "xattrs",
         "ext4 has room for one block of them; here each may have 64 KiB",
-        lambda d: d.case == "xattr of 65537" and d.plain == _answer(errno.ENOSPC),
+        lambda d: d.case == "xattr of 40000" and d.plain == _answer(errno.ENOSPC),
     ),
 )
 
