@@ -60,6 +60,9 @@ def _lines(data: dict[str, Any]) -> list[str]:
     if data["local_only"]:
         lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
         lines += ["  " + path for path in data["local_only"]]
+    if data["special"]:
+        lines.append(f"{plural(len(data['special']), 'path')} kept on this machine only (pipes, sockets, devices):")
+        lines += ["  " + path for path in data["special"]]
     if data["conflicts"]:
         lines.append(f"{plural(data['conflicts'], 'conflict')}: see 'tcfs conflicts'")
     lines += [f"missing: journal of {hole['machine']} from {hole['first']}: {hole['reason']}" for hole in data["holes"]]

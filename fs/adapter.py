@@ -20,16 +20,24 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from fs.errno import outcome_of
 from fs.ops import attr as attr_ops
-from fs.ops import directory, link, lookup, named, read, rename, statfs, write, xattr
+from fs.ops import directory, link, lookup, named, read, rename, special, statfs, write, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
-from fs.tree.model import DIR, FILE, SYMLINK, Attr
+from fs.tree.model import BLOCK_DEVICE, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Attr
 from sync.core.errors import Stale, TcfsError
 
 FOREVER_S = 10.0 * 365 * 86_400  # every change is told to the kernel, so it may believe what it knows
 BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
 
-_TYPE_BITS = {FILE: stat.S_IFREG, DIR: stat.S_IFDIR, SYMLINK: stat.S_IFLNK}
+_TYPE_BITS = {
+    FILE: stat.S_IFREG,
+    DIR: stat.S_IFDIR,
+    SYMLINK: stat.S_IFLNK,
+    FIFO: stat.S_IFIFO,
+    SOCKET: stat.S_IFSOCK,
+    CHAR: stat.S_IFCHR,
+    BLOCK_DEVICE: stat.S_IFBLK,
+}
 _PERMISSIONS = 0o7777
 _BY_HANDLE = frozenset({"read", "write", "flush", "release", "fsync"})
 _WITH_CONTENT = frozenset({"write", "setxattr"})  # as their third argument
@@ -88,6 +96,8 @@ def _entry(attr: Attr, valid_s: float) -> EntryAttributes:
     entry.st_atime_ns = attr.atime_ns
     entry.st_mtime_ns = attr.mtime_ns
     entry.st_ctime_ns = attr.ctime_ns
+    if attr.rdev:
+        entry.st_rdev = attr.rdev
     return entry
 
 
@@ -148,9 +158,9 @@ class Adapter(pyfuse3.Operations):
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return link.readlink(self._volume, inode)
 
-    @_handler
+    @_change
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
-        link.refuse_link("device nodes, pipes and sockets")
+        return _entry(special.mknod(self._volume, parent_inode, name, mode, rdev, ctx.uid, ctx.gid))
 
     @_change
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:

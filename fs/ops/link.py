@@ -1,4 +1,4 @@
-"""Symbolic links; hard links and device nodes are refused."""
+"""Symbolic links; hard links are refused."""
 
 import errno
 import stat

@@ -5,7 +5,7 @@ on when it is read: an inode that has moved on answers ESTALE until the kernel h
 """
 
 from fs.tree import keepers, siblings
-from fs.tree.model import DIR, ROOT_ID, Entry, Invalidation, Key
+from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
@@ -138,7 +138,13 @@ def reread_ignore(st: State) -> None:
     for entry in sorted(st.overlay.all_entries(), key=lambda entry: _depth(st, entry)):
         node = st.overlay.node(entry.node) if entry.node is not None else None
         is_open_question = entry.local_only or (entry.dirty and entry.last is None and entry.seal_id is None)
-        if node is None or not is_open_question or entry.resolved or entry.moved_from is not None:
+        if (
+            node is None
+            or node.kind in SPECIAL
+            or not is_open_question
+            or entry.resolved
+            or entry.moved_from is not None
+        ):
             continue
         is_local = st.is_local_name(entry.parent, entry.name, node.kind == DIR)
         if is_local == entry.local_only or node.seal_id is not None:

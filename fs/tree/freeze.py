@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fs.tree import gone
-from fs.tree.model import DIR, FILE, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
+from fs.tree.model import DIR, FILE, ROOT_ID, SPECIAL, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import Pending, State
 from fs.work.workfile import WorkFile, absorb
@@ -104,7 +104,7 @@ class Freezer:
         above = self._above(entry) if st.gone else None
         if above is not None:
             return self._emit(above)
-        node = st.overlay.node(entry.node) if entry.node is not None else None
+        node = self._published(entry)
         if entry.seal_id is not None or (node is not None and node.seal_id is not None):
             return self._is_sealed_as_is(entry, node)
         if not self._dir_ready(entry.parent) or (node is not None and st.overlay.is_unsaved(node.id)):
@@ -131,11 +131,16 @@ class Freezer:
         self._freeze(path, entry, node)
         return True
 
+    def _published(self, entry: Entry) -> Node | None:
+        """What others are to see at the name. Of a special file they see that what had its name is gone."""
+        node = self._st.overlay.node(entry.node) if entry.node is not None else None
+        return None if node is not None and node.kind in SPECIAL else node
+
     def _is_sealed_as_is(self, entry: Entry, node: Node | None) -> bool:
         """True if the un-noted seal froze the entry at the place where it is now."""
         seal_id = entry.seal_id if entry.seal_id is not None else node.seal_id if node is not None else None
         ref = self._st.overlay.seals.get(seal_id) if seal_id is not None else None
-        if ref is None or entry.key not in ref.keys or ref.node != entry.node:
+        if ref is None or entry.key not in ref.keys or ref.node != (node.id if node is not None else None):
             return False
         return ref.path == self._path_at(entry)
 

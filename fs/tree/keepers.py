@@ -1,7 +1,7 @@
 """Keepers: folders that shown has lost and that stay for what is below them here; rows of renumbered folders."""
 
 from fs.tree.gone import is_left
-from fs.tree.model import DIR, ROOT_ID, Entry, Invalidation, Node
+from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Node
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.paths import join_path, split_path
@@ -166,6 +166,8 @@ def _give_way(st: State, entry: Entry, other: Entry) -> None:
         elif st.overlay.has_rows(node.id):
             st.overlay.set_attach(node.id, path)
             st.gone.add(node.id)
+    elif node.kind in SPECIAL:
+        st.release_node(node)  # it has no content
     else:
         node.key = None
         node.nameless = True

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from fs.work.workfile import WorkFile
-from sync.state.rows import DIR, FILE, ROOT_ID, SYMLINK
+from sync.state.rows import BLOCK_DEVICE, CHAR, DIR, FIFO, FILE, ROOT_ID, SOCKET, SPECIAL, SYMLINK
 
 __all__ = [
+    "BLOCK_DEVICE",
+    "CHAR",
     "DIR",
+    "FIFO",
     "FILE",
     "ROOT_ID",
+    "SOCKET",
+    "SPECIAL",
     "SYMLINK",
     "Ahead",
     "Attr",
@@ -48,6 +53,7 @@ class Attr(NamedTuple):
     ctime_ns: int
     blocks: int
     told: int
+    rdev: int = 0
 
 
 class LocalTimes(NamedTuple):
@@ -98,6 +104,7 @@ class Node:
     lost_seen: tuple[str, ...] = ()
     unflushed: bool = False
     synced: bool = True
+    rdev: int = 0
     # kept in memory only
     stored: bool = False
     key: Key | None = None  # the entry that shows it

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 
 from fs.tree import local_xattrs, siblings
-from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Entry, Node
+from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SPECIAL, SYMLINK, Attr, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import AlreadyExists, BadPath, NotEmpty, NotFound, Stale
 from sync.core.paths import PART_MAX, join_path
@@ -153,9 +153,11 @@ def check_parent(st: State, parent: int) -> None:
 
 
 def create(
-    st: State, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = ""
+    st: State, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = "", rdev: int = 0
 ) -> Attr:  # fmt: skip
-    """Make a file, directory or symlink; told to the kernel (counts as one lookup). AlreadyExists, BadPath, NoSpace."""
+    """Make a file, directory, symlink or special file; told to the kernel (counts as one lookup). AlreadyExists,
+    BadPath, NoSpace.
+    """
     check_parent(st, parent)
     path = check_name(st, parent, name)
     entry = st.overlay.entry(parent, name)
@@ -165,7 +167,8 @@ def create(
     st.overlay.room.need()
     if entry is None:
         entry = Entry(parent, name, None, seen=tuple(st.view.dead_heads(path)))
-        entry.local_only = st.is_local_folder(parent) or st.is_local_path(path, kind == DIR)
+        is_local = kind in SPECIAL or st.is_local_folder(parent)
+        entry.local_only = is_local or st.is_local_path(path, kind == DIR)
         entry.dirty = not entry.local_only
         entry.gen = 0
     else:
@@ -175,7 +178,7 @@ def create(
     node = Node(
         st.overlay.new_ino(), kind, mode & MODE_BITS, uid, gid, size, now_ns, now_ns, now_ns, target, key=(parent, name)
     )  # fmt: skip
-    node.gen = 1
+    node.gen, node.rdev = 1, rdev
     if st.overlay.local_xattrs:
         local_xattrs.inherit(st, parent, node)
     entry.node = node.id

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fs.tree import access, keepers, local_xattrs, siblings, whole
 from fs.tree.gone import hand_over
-from fs.tree.model import DIR, FILE, Entry, Invalidation, LocalTimes, Node, SealRef
+from fs.tree.model import DIR, FILE, SPECIAL, Entry, Invalidation, LocalTimes, Node, SealRef
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.state.rows import ShownRow, Taken, value_number
@@ -133,7 +133,8 @@ class _Note:
         st, ref, version = self._st, self._ref, self._version
         is_as_sealed = entry.gen == entry.sealed_gen
         entry.seal_id = entry.sealed_gen = None
-        is_as_sealed = is_as_sealed and (entry.node is None or self._is_node_as_sealed)
+        is_special = self._is_special(entry)
+        is_as_sealed = is_as_sealed and (entry.node is None or is_special or self._is_node_as_sealed)
         if self._is_refused:
             if is_as_sealed:  # what stands there now may well be taken
                 st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
@@ -149,6 +150,8 @@ class _Note:
             entry.moved_from = None
         if not is_as_sealed:
             return self._stay(entry)
+        if is_special:
+            return self._stay_here(entry)
         if ref.op == "movedir" and entry.node == ref.node and self._differs_from_shown(entry):
             return self._stay(entry)
         return self._drop(entry)
@@ -192,6 +195,17 @@ class _Note:
     def _stay(self, entry: Entry) -> list[Invalidation]:
         self._st.put_entry(entry)
         self._st.pending[entry.key] = self._st.env.monotonic()
+        return []
+
+    def _is_special(self, entry: Entry) -> bool:
+        node = self._st.overlay.node(entry.node) if entry.node is not None else None
+        return node is not None and node.kind in SPECIAL
+
+    def _stay_here(self, entry: Entry) -> list[Invalidation]:
+        """What had the name of a special file is gone for all: nothing of the row is to be published any more."""
+        entry.local_only, entry.dirty, entry.resolved = True, False, False
+        self._st.put_entry(entry)
+        self._st.pending.pop(entry.key, None)
         return []
 
     def _drop(self, entry: Entry) -> list[Invalidation]:

@@ -8,7 +8,7 @@ what it had seen.
 import msgspec
 
 from fs.tree import keepers
-from fs.tree.model import DIR, ROOT_ID, Entry
+from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry
 from fs.tree.state import State
 from sync.core.paths import join_path
 
@@ -108,7 +108,7 @@ def _lose_name(st: State, entry: Entry) -> None:
     """Another file has the entry's name: what is behind it is published beside that."""
     node = st.overlay.node(entry.node) if entry.node is not None else None
     folder = st.overlay.attach.get(entry.parent)
-    if node is None or node.kind == DIR or folder is None:
+    if node is None or node.kind == DIR or node.kind in SPECIAL or folder is None:
         return
     node.key = None
     node.nameless = True

@@ -10,7 +10,7 @@ import errno
 from fs.tree import siblings
 from fs.tree.depth import check_depth
 from fs.tree.gone import Places, folder_seals, is_at_or_below, path_behind
-from fs.tree.model import DIR, ROOT_ID, Entry, Node
+from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Node
 from fs.tree.names import (
     check_name,
     check_parent,
@@ -199,9 +199,10 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     left.origin = left.moved_from = None
     if moved_from is not None and moved_from[0] == st.path_at(entry.key):
         moved_from = None  # back again
-    entry.moved_from = None if is_dir or was_local else moved_from
+    is_special = node.kind in SPECIAL
+    entry.moved_from = None if is_dir or was_local or is_special else moved_from
     entry.origin = origin if is_dir else None
-    if entry.local_only:
+    if entry.local_only or is_special:
         _forget_left(st, node)
     elif not was_local and must_stay(st, left):
         _remember_left(st, left, node)
@@ -253,7 +254,7 @@ def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) 
         entry = white_out(st, target)
     elif target is None:
         entry = st.new_entry(parent, name, None)
-        entry.local_only = st.is_local_name(parent, name, node.kind == DIR)
+        entry.local_only = node.kind in SPECIAL or st.is_local_name(parent, name, node.kind == DIR)
         entry.dirty = not entry.local_only
         entry.gen = 0
     else:
@@ -267,10 +268,15 @@ def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) 
             entry.node = None
             st.release_node(replaced)
             st.keepers.discard(entry.key)
+            if replaced.kind in SPECIAL and node.kind not in SPECIAL:
+                entry.local_only = st.is_local_name(parent, name, node.kind == DIR)
         entry.origin = None
     if entry.moved_node == node.id:
         st.left_by.get(node.id, set()).discard(entry.key)
         entry.moved_node = None
+    if node.kind in SPECIAL and not must_stay(st, entry):
+        entry.local_only, entry.dirty = True, False  # nobody else has ever seen anything there
+        st.pending.pop(entry.key, None)
     entry.node = node.id
     node.key = entry.key
     return entry
@@ -316,7 +322,7 @@ def _wake_below(st: State, dir_id: int) -> None:
         node = st.overlay.node(entry.node) if entry.node is not None else None
         if node is not None and node.kind == DIR and not entry.local_only:
             _wake_below(st, node.id)
-        if node is None or not entry.local_only:
+        if node is None or not entry.local_only or node.kind in SPECIAL:
             continue
         if st.is_local_path(st.path_at(entry.key), node.kind == DIR):
             continue

@@ -11,7 +11,7 @@ from fs.work.workfile import WorkFile
 
 NODE_COLUMNS: Final = (
     "id, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, target, xattrs, base, layer, work, gen, seal_id,"
-    " sealed_gen, lost_path, lost_seen, unflushed, synced"
+    " sealed_gen, lost_path, lost_seen, unflushed, synced, rdev"
 )
 ENTRY_COLUMNS: Final = (
     "parent, name, node, dirty, local_only, resolved, seen, last, gen, seal_id, sealed_gen, moved_from, moved_to,"
@@ -57,6 +57,7 @@ def node_row(node: Node) -> tuple[Any, ...]:
         json_text(node.lost_seen) if node.lost_path is not None else None,
         int(node.unflushed),
         int(node.synced),
+        node.rdev,
     )
 
 

@@ -5,7 +5,7 @@ published even if nothing else changed. The sibling itself is hidden by a whiteo
 when shown agrees.
 """
 
-from fs.tree.model import FILE, Entry, Node
+from fs.tree.model import FILE, SPECIAL, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import ReadOnly
 from sync.core.paths import split_path
@@ -90,6 +90,9 @@ def _resolve(st: State, row: ShownRow) -> None:
             st.put_entry(entry)
         else:
             entry, _ = st.own(parent, name, shown)
+    elif entry.local_only and entry.node is not None:
+        node = st.overlay.node(entry.node)
+        entry.local_only = node is None or node.kind not in SPECIAL  # that NAME is absent is said once more
     mark_resolved(st, entry, row)
     st.touch(entry)
 

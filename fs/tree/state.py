@@ -88,7 +88,7 @@ class State:
         nlink = 0 if node.unlinked else 1 if node.kind != DIR else 2 + self.subfolders.of(node.id)
         return Attr(
             node.id, node.kind, node.mode, nlink, node.uid, node.gid, size, node.atime_ns, node.mtime_ns, node.ctime_ns,
-            blocks, told,
+            blocks, told, node.rdev,
         )  # fmt: skip
 
     def row_attr(self, row: ShownRow, ino: int) -> Attr:

@@ -119,10 +119,10 @@ class Tree:
         return names.read_dir(self.state, ino, after, limit)
 
     def create(
-        self, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = ""
+        self, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = "", rdev: int = 0
     ) -> Attr:  # fmt: skip
         """AlreadyExists, BadPath, Stale if the parent is gone. Counts as one lookup."""
-        return names.create(self.state, parent, name, kind, mode, uid, gid, target)
+        return names.create(self.state, parent, name, kind, mode, uid, gid, target, rdev)
 
     def unlink(self, parent: int, name: str) -> None:
         """NotFound; IsADirectoryError."""

@@ -41,7 +41,9 @@ class LocalState:
 
     def is_here(self, path: str) -> bool:
         """True if the path, or something below it, is known or is only in the mount yet."""
-        here = [item.path for item in self.tree.dirty(self.view.path_of)] + self.tree.local_only(self.view.path_of)
+        path_of = self.view.path_of
+        here = [item.path for item in self.tree.dirty(path_of)]
+        here += self.tree.local_only(path_of) + self.tree.special(path_of)
         return self.is_known_path(path) or any(item == path or is_below(item, path) for item in here)
 
     def is_shown(self, path: str) -> bool:

@@ -150,6 +150,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "local_only": topmost(
             [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
         ),
+        "special": [path for path in state.tree.special(state.view.path_of) if is_among(path, paths)],
         "conflicts": len(contested_paths(state.db)),
         "holes": [
             {"machine": hole.machine_id, "first": hole.first, "since": hole.since, "reason": hole.reason}

@@ -13,6 +13,11 @@ ROOT_ID: Final = 1
 FILE: Final = 1
 DIR: Final = 2
 SYMLINK: Final = 3
+FIFO: Final = 4
+SOCKET: Final = 5
+CHAR: Final = 6
+BLOCK_DEVICE: Final = 7
+SPECIAL: Final = frozenset({FIFO, SOCKET, CHAR, BLOCK_DEVICE})  # kinds of nodes that are never published
 IMPLIED_DIR_MODE: Final = 0o755
 KIND_NUMBER: Final = {Kind.FILE: FILE, Kind.DIR: DIR, Kind.SYMLINK: SYMLINK}
 

@@ -7,7 +7,7 @@ come with the round's end. All other rules hold after every commit.
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
-from sync.state.rows import DIR, FILE, ROOT_ID, SYMLINK
+from sync.state.rows import DIR, FILE, ROOT_ID, SPECIAL, SYMLINK
 
 _NODES: Final = "SELECT id, kind, size, base, layer, work, seal_id, sealed_gen, lost_path FROM node"
 _ENTRIES: Final = "SELECT parent, name, node, dirty, local_only, seal_id, sealed_gen FROM entry"
@@ -103,7 +103,7 @@ class Rows:
 
     def _node(self, node: NodeRow) -> Iterator[Broken]:
         name = f"node {node.id}"
-        if node.kind not in (FILE, DIR, SYMLINK):
+        if node.kind not in (FILE, DIR, SYMLINK, *SPECIAL):
             yield Broken(f"{name} is of no kind that there is: {node.kind}", node=node.id)
         for which, work_id in (("layer", node.layer), ("work file", node.work)):
             if work_id is not None and work_id not in self.works:

@@ -16,7 +16,7 @@ from sync.core.paths import join_path
 from sync.core.ranges import RangeSet
 from sync.env import Env
 from sync.state.migrate import applied_version
-from sync.state.rows import ROOT_ID
+from sync.state.rows import ROOT_ID, SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
 
 __all__ = ["Dirty", "DirtyState", "Seal", "TreeReader", "layer_path"]
@@ -33,9 +33,11 @@ _SEAL_COLUMNS = (
     " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
 )
 _DIRTY = """
-SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed
+SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed, n.kind
 FROM entry AS e LEFT JOIN node AS n ON n.id = COALESCE(e.node, e.moved_node)
 WHERE e.dirty = 1 AND e.local_only = 0"""
+
+_BEHIND = "SELECT e.parent, e.name FROM entry AS e JOIN node AS n ON n.id = e.node"
 
 _LOST = "SELECT lost_path, seal_id, gen, sealed_gen, unflushed FROM node WHERE lost_path IS NOT NULL"
 
@@ -153,11 +155,12 @@ class TreeReader:
         """
         with self._snapshot():
             found = []
-            for parent, name, node, seal_id, gen, sealed_gen, unflushed in self._all(_DIRTY):
+            for parent, name, node, seal_id, gen, sealed_gen, unflushed, kind in self._all(_DIRTY):
                 path = self._path_below(parent, name, shown_path)
                 if path is not None or node is not None:
                     state = _state(seal_id, gen, sealed_gen, unflushed)
-                    found.append(Dirty(name if path is None else path, state, node is None, seal_id))
+                    is_removed = node is None or kind in SPECIAL
+                    found.append(Dirty(name if path is None else path, state, is_removed, seal_id))
             found += [
                 Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), False, seal_id)
                 for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
@@ -166,10 +169,11 @@ class TreeReader:
 
     def local_only(self, shown_path: Callable[[int], str]) -> list[str]:
         """Paths that stay on this machine because they are ignored. `shown_path` as in dirty."""
-        with self._snapshot():
-            rows = self._all("SELECT parent, name FROM entry WHERE local_only = 1 AND node IS NOT NULL")
-            paths = (self._path_below(parent, name, shown_path) for parent, name in rows)
-            return sorted(path for path in paths if path is not None)
+        return self._paths(f"{_BEHIND} WHERE e.local_only = 1 AND n.kind < {min(SPECIAL)}", shown_path)
+
+    def special(self, shown_path: Callable[[int], str]) -> list[str]:
+        """Fifos, sockets and device nodes: they stay on this machine. `shown_path` as in dirty."""
+        return self._paths(f"{_BEHIND} WHERE n.kind >= {min(SPECIAL)}", shown_path)
 
     def bases(self) -> list[str]:
         """Identities of the versions whose bytes changed or sealed files still show: their content must stay here."""
@@ -183,6 +187,11 @@ class TreeReader:
         return bool(self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"))
 
     # ---- inside
+
+    def _paths(self, query: str, shown_path: Callable[[int], str]) -> list[str]:
+        with self._snapshot():
+            paths = (self._path_below(parent, name, shown_path) for parent, name in self._all(query))
+            return sorted(path for path in paths if path is not None)
 
     def _path_below(self, parent: int, name: str, shown_path: Callable[[int], str]) -> str | None:
         """The rel_path of an entry; None if a folder above is gone without a trace."""
