@@ -190,9 +190,9 @@ class Adapter(pyfuse3.Operations):
     ) -> None:
         rename.rename(self._volume, parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
-    @_handler
+    @_change
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
-        link.refuse_link("hard links")
+        return _entry(link.hard_link(self._volume, inode, new_parent_inode, new_name))
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:

@@ -50,6 +50,8 @@ class OneWriter:
     def check(self) -> None:
         shown = self.machine.walk()
         assert shown == self.shell.files, f"{self.machine.name} shows {shown}, and not {self.shell.files}"
+        linked = self.machine.linked()
+        assert linked == self.shell.linked(), f"{self.machine.name} links {linked}, and not {self.shell.linked()}"
 
     # ---- places
 
@@ -90,7 +92,7 @@ class OneWriter:
         self.say(f"write to {path}, and leave it open")
         text = self.text().encode()
         self.machine.open(path, write=True, truncate=True).write(0, text)
-        self.shell.files[path] = text
+        self.shell.wrote(path, text)
 
     def do_release(self) -> None:
         if self.machine.files:
@@ -119,6 +121,12 @@ class OneWriter:
         old = self.existing()
         if old is not None:
             self.move(old, self.place(folder=self.shell.is_dir(old)))
+
+    def do_link(self) -> None:
+        old, new = self.existing(folder=False), self.place(folder=False)
+        if old is not None and new not in self.shell.files:
+            self.say(f"ln {old} {new}")
+            self.shell.link(old, new)
 
     def do_swap_in(self) -> None:
         """A folder takes the name of another, which goes before or after."""
@@ -274,7 +282,7 @@ class OneWriter:
     def run(self, steps: int) -> None:
         weights = {
             "write": 10, "mkdir": 5, "remove": 3, "remove_tree": 2, "rename": 7, "swap_in": 3, "rebuild": 4,
-            "move_through": 3, "other_kind": 2, "hold": 2, "release": 3, "change_places": 1,
+            "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3, "change_places": 1,
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):
@@ -290,6 +298,7 @@ class OneWriter:
         self.world.verify()
         for machine in self.machines:
             assert machine.walk() == self.shell.files, f"{machine.name} shows {machine.walk()}"
+            assert machine.linked() == self.shell.linked(), f"{machine.name} links {machine.linked()}"
 
     def close(self) -> None:
         self.world.close()

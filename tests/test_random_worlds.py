@@ -121,9 +121,22 @@ class Schedule:
     def write_new(self, m: WorldMachine, path: str) -> None:
         if m.exists(path) and not self.is_file(m, path):
             return  # others have made a folder there
-        over, text = self.text_at(m, path), self.text()
+        self.write_to(m, path, self.text())
+
+    def write_to(self, m: WorldMachine, path: str, text: str) -> None:
+        """Under one name, and so under all that the file has there."""
+        names, over = self.names_of(m, path), self.text_at(m, path)
         m.write(path, text.encode())
-        self.history.write(path, text, over)
+        for name in names:
+            self.history.write(name, text, over)
+
+    def names_of(self, m: WorldMachine, path: str) -> list[str]:
+        """All names of a file, `path` itself in any case; also one in a folder that the mount has yet to find again."""
+        number = m.ino(path) if m.exists(path) else 0
+        names = [p for p in PATHS if p == path or (self.text_at(m, p) is not None and m.ino(p) == number)]
+        node = m.tree.state.overlay.node(number)
+        keys = node.keys if node is not None else ()
+        return list(dict.fromkeys([path, *names, *(m.tree.state.path_at(key) for key in keys)]))
 
     def maybe_publish(self, m: WorldMachine) -> None:
         if self.rnd.random() < 0.3:
@@ -219,10 +232,19 @@ class Schedule:
             self.history.remove(f"{old}/{name}", text)
 
     def op_put(self, m: WorldMachine) -> None:
-        path = self.path(m)
-        over, text = m.text(path), self.text()
-        m.write(path, text.encode())
-        self.history.write(path, text, over)
+        self.write_to(m, self.path(m), self.text())
+
+    def op_link(self, m: WorldMachine) -> None:
+        old, new = self.path(m), self.path(m)
+        text = self.text_at(m, old)
+        if text is None or old == new or m.exists(new):
+            return
+        m.link(old, new)
+        self.history.write(new, text, None)
+        self.history.kept.add((new, text))
+        if self.rnd.random() < 0.5:
+            self.maybe_publish(m)
+            self.write_to(m, self.rnd.choice((old, new)), self.text())
 
     def op_save_by_rename(self, m: WorldMachine) -> None:
         path = self.path(m)
@@ -241,14 +263,12 @@ class Schedule:
     def op_rename(self, m: WorldMachine) -> None:
         old, new = self.path(m), self.path(m)
         text, over = m.text(old), m.text(new)
-        if text is None or old == new:
+        if text is None or old == new or new in self.names_of(m, old):
             return
         m.rename(old, new)
-        fresh = self.text()  # so that every content is written once
         self.history.write(new, text, over)
         self.history.remove(old, text)
-        m.write(new, fresh.encode())
-        self.history.write(new, fresh, text)
+        self.write_to(m, new, self.text())  # so that every content is written once
 
     def op_hold(self, m: WorldMachine) -> None:
         path = self.path(m)
@@ -309,7 +329,7 @@ class Schedule:
 
     def run(self, steps: int) -> None:
         weights = {
-            "put": 8, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2,
+            "put": 8, "link": 4, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2,
             "remove_sibling": 3, "move_folder": 2, "rebuild": 3, "replace": 3, "move_through": 2, "other_kind": 1,
             "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
         }  # fmt: skip

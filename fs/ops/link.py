@@ -1,8 +1,7 @@
-"""Symbolic links; hard links are refused."""
+"""Links, symbolic and hard ones."""
 
 import errno
 import stat
-from typing import NoReturn
 
 from fs.ops.volume import Volume, name_of
 from fs.tree.model import SYMLINK, Attr
@@ -26,6 +25,6 @@ def readlink(volume: Volume, ino: int) -> bytes:
     return target
 
 
-def refuse_link(kind: str) -> NoReturn:
-    """EPERM, the errno of file systems that have no such thing."""
-    raise OSError(errno.EPERM, f"{kind} are not supported")
+def hard_link(volume: Volume, ino: int, parent: int, name: bytes) -> Attr:
+    """Another name for a file. Stale (ESTALE) if the inode shows another version than the kernel was told."""
+    return volume.tree.link(ino, parent, name_of(name))

@@ -58,5 +58,5 @@ def keep(st: State, row_id: int, atime_ns: int) -> None:
 
 def left(st: State, row: ShownRow, node: Node) -> None:
     """A node of ours has become a shown row: its time stays."""
-    if st.atimes.get(row.id, row.mtime_ns) != node.atime_ns:
-        keep(st, row.id, node.atime_ns)
+    if st.atimes.get(row.number, row.mtime_ns) != node.atime_ns:
+        keep(st, row.number, node.atime_ns)

@@ -15,8 +15,9 @@ def check_state(st: State) -> list[str]:
     for entry in entries:
         problems += _check_entry(st, entry)
         if entry.node is not None:
-            if entry.node in shown_by:
-                problems.append(f"node {entry.node} stands under two names: {shown_by[entry.node].key} and {entry.key}")
+            first, node = shown_by.get(entry.node), st.overlay.node(entry.node)
+            if first is not None and (node is None or node.kind == DIR):
+                problems.append(f"node {entry.node} stands under two names: {first.key} and {entry.key}")
             shown_by[entry.node] = entry
     for node in nodes:
         problems += _check_node(st, node, shown_by.get(node.id))
@@ -37,7 +38,7 @@ def _check_entry(st: State, entry: Entry) -> list[str]:
     except NotFound:
         found.append(f"{name} hangs below a folder that nothing leads to")
     node = st.overlay.node(entry.node) if entry.node is not None else None
-    if entry.node is not None and (node is None or node.key != entry.key or not node.stored):
+    if entry.node is not None and (node is None or entry.key not in node.keys or not node.stored):
         found.append(f"{name} shows node {entry.node}, which does not say so")
     if entry.seal_id is not None and entry.seal_id not in st.overlay.seals:
         found.append(f"{name} holds a seal that is not there")
@@ -56,6 +57,11 @@ def _check_entry(st: State, entry: Entry) -> list[str]:
 def _check_node(st: State, node: Node, entry: Entry | None) -> list[str]:
     found: list[str] = []
     name = f"node {node.id}"
+    found += [
+        f"{name} has lost {key}"
+        for key in node.keys
+        if (shows := st.overlay.entry(*key)) is None or shows.node != node.id
+    ]
     if entry is None and node.lost_path is None and node.id != ROOT_ID:
         found.append(f"{name} has no name and is not to be published")
     if node.seal_id is not None and node.seal_id not in st.overlay.seals:

@@ -6,8 +6,9 @@ the engine would have to move each of the two before the other.
 
 import errno
 
-from fs.tree.model import DIR, Entry, Node
-from fs.tree.names import check_name, check_parent, node_behind
+from fs.tree import links
+from fs.tree.model import DIR, SPECIAL, Entry, Node
+from fs.tree.names import check_name, check_parent, must_stay, node_behind
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -23,8 +24,18 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
     if (parent, name) == (other_parent, other_name):
         return
     (entry, node), (other, other_node) = _own(st, parent, name), _own(st, other_parent, other_name)
+    if node is other_node:
+        return  # both are names of one file
+    if entry.local_only != other.local_only and (node.links or other_node.links):
+        raise OSError(errno.EXDEV, "of a file that has several names all stay on this machine, or none")
     entry.node, other.node = other_node.id, node.id
-    node.key, other_node.key = other.key, entry.key
+    node.change_key(entry.key, other.key)
+    other_node.change_key(other.key, entry.key)
+    for one in (node, other_node):
+        if one.links:
+            links.renew(st, one)
+    _keep_here(st, entry, other_node, node)
+    _keep_here(st, other, node, other_node)
     _settle(st, entry, other_node)
     _settle(st, other, node)
     now_ns = st.stamp_ns()
@@ -72,6 +83,17 @@ def _own(st: State, parent: int, name: str) -> tuple[Entry, Node]:
     return st.own(parent, name, found)
 
 
+def _keep_here(st: State, entry: Entry, node: Node, before: Node) -> None:
+    """Special files stay on this machine, and what takes the name of one may not."""
+    if node.kind in SPECIAL:
+        if not entry.local_only and not must_stay(st, entry):
+            entry.local_only, entry.dirty = True, False
+            st.pending.pop(entry.key, None)
+    elif before.kind in SPECIAL and entry.local_only:
+        entry.local_only = st.is_local_name(entry.parent, entry.name, node.kind == DIR)
+        entry.dirty = not entry.local_only
+
+
 def _settle(st: State, entry: Entry, node: Node) -> None:
     entry.moved_from = None  # to everybody else it is a change of what the name holds
     if entry.moved_node == node.id:  # back again
@@ -81,7 +103,8 @@ def _settle(st: State, entry: Entry, node: Node) -> None:
     node.ctime_ns = st.stamp_ns()
     st.overlay.put_node(node)
     st.put_entry(entry)
-    st.touch(entry)
+    for one in st.overlay.entries_of(node):
+        st.touch(one)
     known = st.inodes.known.get(node.id)
     if known is not None:
         known.told = 0

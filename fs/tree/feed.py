@@ -4,7 +4,7 @@ The feed says where to look, never what is there; that is read from shown in thi
 on when it is read: an inode that has moved on answers ESTALE until the kernel has looked again.
 """
 
-from fs.tree import keepers, siblings
+from fs.tree import keepers, links, siblings
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -85,7 +85,8 @@ def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
         return  # ours stands there, whatever is below
     row = st.view.lookup(item.parent, item.name)
     if row is None:
-        if item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known:
+        is_known = item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known
+        if is_known and st.view.row(item.id) is None:  # else it has other names, or another one
             found.setdefault(Invalidation(item.parent, item.name, st.inodes.number(item.id), "gone"))
         else:
             found.setdefault(Invalidation(item.parent, item.name, 0, "entry"))
@@ -94,7 +95,7 @@ def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
 
 
 def _what_moved(st: State, item: FeedItem, row: ShownRow) -> Invalidation:
-    ino = st.inodes.number(row.id)
+    ino = st.inodes.number(links.number_of(st, row))
     known = st.inodes.known.get(ino)
     if known is None or item.id != row.id:
         return Invalidation(item.parent, item.name, ino, "entry")
@@ -147,8 +148,8 @@ def reread_ignore(st: State) -> None:
         ):
             continue
         is_local = st.is_local_name(entry.parent, entry.name, node.kind == DIR)
-        if is_local == entry.local_only or node.seal_id is not None:
-            continue
+        if is_local == entry.local_only or node.seal_id is not None or node.links:
+            continue  # all names of a file stay, or go out, together: as it was when it got them
         entry.local_only, entry.dirty = is_local, not is_local
         if is_local:
             st.pending.pop(entry.key, None)

@@ -107,21 +107,14 @@ class Freezer:
         node = self._published(entry)
         if entry.seal_id is not None or (node is not None and node.seal_id is not None):
             return self._is_sealed_as_is(entry, node)
-        if not self._dir_ready(entry.parent) or (node is not None and st.overlay.is_unsaved(node.id)):
-            return False
-        try:
-            path = self._path_at(entry)
-        except NotFound:
-            return False
-        if path in self._under_way:
-            return False  # another row's, which has moved on since
-        if entry.moved_node is not None and not self._left_ready(entry) and entry.key not in self._forced:
+        if node is not None and node.links:
+            return self._try_names(node)
+        path = self._free_path(entry, node)
+        if path is None:
             return False
         if entry.seal_id is not None:
             return True  # sealed with the move of the directory that left this name
-        if node is not None and node.kind == FILE and (node.is_cut or not self._allows(node)):
-            return False
-        if st.gone and not (self._may_take_over(entry, path) and self._clear(path, node)):
+        if not self._may_go(entry, node, path):
             return False
         if node is None:
             self._removals.append((path, entry))
@@ -130,6 +123,44 @@ class Freezer:
             return False
         self._freeze(path, entry, node)
         return True
+
+    def _try_names(self, node: Node) -> bool:
+        """The same for all names of a file: they go out together, or none does."""
+        entries = [entry for entry in self._st.overlay.entries_of(node) if gone.takes_over(entry)]
+        self._done.update((entry.key, False) for entry in entries)
+        found: list[tuple[str, Entry]] = []
+        for entry in entries:
+            path = self._free_path(entry, node) if entry.seal_id is None else None
+            if path is None or entry.seal_id is not None or not self._may_go(entry, node, path):
+                return False
+            found.append((path, entry))
+        if node.kind == FILE and not unlayer(self._st, node):
+            return False
+        group: bytes | None = b"" if len(found) > 1 else None
+        for path, entry in found:
+            item = self._freeze(path, entry, node, group)
+            group = group or (item.ref.seal_id if len(found) > 1 else None)
+            self._done[entry.key] = True
+        return True
+
+    def _free_path(self, entry: Entry, node: Node | None) -> str | None:
+        """The path under which the entry can go out as far as folders and other rows are concerned; None if not yet."""
+        if not self._dir_ready(entry.parent) or (node is not None and self._st.overlay.is_unsaved(node.id)):
+            return None
+        try:
+            path = self._path_at(entry)
+        except NotFound:
+            return None
+        if path in self._under_way:
+            return None  # another row's, which has moved on since
+        if entry.moved_node is not None and not self._left_ready(entry) and entry.key not in self._forced:
+            return None
+        return path
+
+    def _may_go(self, entry: Entry, node: Node | None, path: str) -> bool:
+        if node is not None and node.kind == FILE and (node.is_cut or not self._allows(node)):
+            return False
+        return not self._st.gone or (self._may_take_over(entry, path) and self._clear(path, node))
 
     def _published(self, entry: Entry) -> Node | None:
         """What others are to see at the name. Of a special file they see that what had its name is gone."""
@@ -288,21 +319,24 @@ class Freezer:
 
     # ---- rows
 
-    def _freeze(self, path: str, entry: Entry, node: Node) -> None:
+    def _freeze(self, path: str, entry: Entry, node: Node, group: bytes | None = None) -> SealItem:
+        """group: None: the file has one name; b"": this is the first of several; else the seal_id of that."""
         if entry.moved_from is not None and entry.moved_from[0] == path:
             entry.moved_from = None  # back again
         from_path = self._from_path(path, node) if node.kind == DIR else None
-        item = self._item(MOVEDIR if from_path is not None else PUT, path, entry, node, from_path)
+        item = self._item(MOVEDIR if from_path is not None else PUT, path, entry, node, from_path, group)
         item.ref.keys.append(entry.key)
         self._take_over(item, entry, path)
         entry.seal_id, entry.sealed_gen, entry.moved_to = item.ref.seal_id, entry.gen, None
         self._st.overlay.put_entry(entry)
         self._st.pending.pop(entry.key, None)
-        self._free_left(item, path, node, from_path)
+        if not group:
+            self._free_left(item, path, node, from_path)
         if from_path is not None:
             self._moves.append(gone.FolderSeal(node.id, from_path, path))
         elif entry.origin is not None:
             entry.origin = None
+        return item
 
     def _from_path(self, path: str, node: Node) -> str | None:
         """Where the engine will have the directory when it comes to this row; None: there, or not known at all."""
@@ -322,7 +356,7 @@ class Freezer:
             item.freed.append(key)
             if left.seal_id is not None:
                 continue
-            left.moved_to = path
+            left.moved_to = self._moved_to(left, node) or path
             if from_path is not None and self._path_at(left) == from_path:
                 if left.node is None:
                     left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
@@ -331,6 +365,15 @@ class Freezer:
                 else:
                     left.last = None  # the rename leaves nothing there
             st.overlay.put_entry(left)
+
+    def _moved_to(self, left: Entry, node: Node) -> str | None:
+        """Which of several names of a file is the one that was moved."""
+        if not node.links:
+            return None
+        old = self._path_at(left)
+        found = (entry for entry in self._st.overlay.entries_of(node) if (entry.moved_from or ("", ""))[0] == old)
+        entry = next(found, None)
+        return self._path_at(entry) if entry is not None else None
 
     def _add_lost(self, ino: int) -> None:
         node = self._st.overlay.node(ino)
@@ -348,9 +391,12 @@ class Freezer:
         found = self._st.find(path)
         return not isinstance(found, Entry) or not found.dirty or found.local_only or self._emit(found)
 
-    def _item(self, op: str, path: str, entry: Entry | None, node: Node, from_path: str | None) -> SealItem:
-        """Freeze the node: its work file becomes the layer, later writes go to a new one."""
+    def _item(
+        self, op: str, path: str, entry: Entry | None, node: Node, from_path: str | None, group: bytes | None = None
+    ) -> SealItem:  # fmt: skip
+        """Freeze the node: its work file becomes the layer, later writes go to a new one. group: as of _freeze."""
         st = self._st
+        is_first = not group  # else the node is frozen, by the first of its names
         if node.work is not None:
             if node.handles or not node.work.stored:
                 node.work.fd()
@@ -362,18 +408,21 @@ class Freezer:
         layer = node.layer
         seal_id = st.env.random_bytes(16)
         known = self._known(entry, path) if entry is not None else Known(node.lost_seen, node.base, False)
-        node.seal_id, node.sealed_gen = seal_id, node.gen
-        node.first_write, node.last_seal = None, st.env.monotonic()
-        node.interrupted = node.unflushed = False
-        st.overlay.put_node(node)
-        st.unshown.discard(node.id)
-        ref = SealRef(seal_id, 0, path, op, layer.id if layer is not None else None, known.last, node.size)
-        ref.node, ref.from_path = node.id, from_path
+        if is_first:
+            node.seal_id, node.sealed_gen = seal_id, node.gen
+            node.first_write, node.last_seal = None, st.env.monotonic()
+            node.interrupted = node.unflushed = False
+            st.overlay.put_node(node)
+            st.unshown.discard(node.id)
+        held = layer.id if layer is not None and is_first else None
+        ref = SealRef(seal_id, 0, path, op, held, known.last, node.size)
+        ref.node, ref.from_path = node.id if is_first else None, from_path
+        ref.group = seal_id if group == b"" else group
         ref.folder = node.id if node.kind == DIR else None
         ref.moved_from = entry.moved_from if entry is not None else None
         row = (
             op, path, from_path,
-            node.id if entry is not None else None,
+            ref.node if entry is not None else None,
             self._dir_ids(entry.parent) if entry is not None else "[]",
             node.kind, node.mode,
             None if node.uid == st.uid else node.uid,
@@ -388,8 +437,10 @@ class Freezer:
             int(known.resolved),
             json_text(ref.moved_from) if ref.moved_from is not None else None,
             None,
+            node.link_id if ref.group is not None else "",
+            ref.group,
         )  # fmt: skip
-        item = SealItem(ref, row, layer)
+        item = SealItem(ref, row, layer if is_first else None)
         st.overlay.seals[seal_id] = ref
         self.items.append(item)
         return item
@@ -405,7 +456,7 @@ class Freezer:
         nothing = (None,) * 13
         row = (
             REMOVE, path, None, *nothing[:1], "[]", *nothing[1:],
-            json_text(known.seen), known.last, int(known.resolved), None, entry.moved_to,
+            json_text(known.seen), known.last, int(known.resolved), None, entry.moved_to, "", None,
         )  # fmt: skip
         item = SealItem(ref, row, None)
         self._take_over(item, entry, path)

@@ -1,5 +1,6 @@
 """Keepers: folders that shown has lost and that stay for what is below them here; rows of renumbered folders."""
 
+from fs.tree import links
 from fs.tree.gone import is_left
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Node
 from fs.tree.state import State
@@ -134,7 +135,7 @@ def _hang_up(st: State, entry: Entry, parent: int) -> None:
         left.add(entry.key)
     node = st.overlay.node(entry.node) if entry.node is not None else None
     if node is not None:
-        node.key = entry.key
+        node.change_key(old_key, entry.key)
     st.overlay.put_entry(entry)
     if waiting is not None:
         st.pending[entry.key] = waiting
@@ -166,8 +167,8 @@ def _give_way(st: State, entry: Entry, other: Entry) -> None:
         elif st.overlay.has_rows(node.id):
             st.overlay.set_attach(node.id, path)
             st.gone.add(node.id)
-    elif node.kind in SPECIAL:
-        st.release_node(node)  # it has no content
+    elif node.kind in SPECIAL or node.links:
+        links.drop_name(st, node, entry.key)  # it has no content, or that has another name
     else:
         node.key = None
         node.nameless = True

@@ -105,9 +105,11 @@ class Node:
     unflushed: bool = False
     synced: bool = True
     rdev: int = 0
+    link_id: str = ""
     # kept in memory only
     stored: bool = False
     key: Key | None = None  # the entry that shows it
+    links: tuple[Key, ...] = ()  # the others: its further names
     handles: int = 0
     busy: int = 0  # write handles not flushed since they were opened or written to
     value: int = 0  # shown.value of what was opened, of a clean node
@@ -123,6 +125,18 @@ class Node:
     last_seal: float = 0.0
     is_cut: bool = False  # a thread is making its work file shorter
     ahead: bool | None = None  # large: False while a thread brings it to the disk, True when that is done
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The entries of all its names."""
+        return () if self.key is None else (self.key, *self.links)
+
+    def set_keys(self, keys: Sequence[Key]) -> None:
+        self.key, self.links = (keys[0], tuple(keys[1:])) if keys else (None, ())
+
+    def change_key(self, old: Key, new: Key) -> None:
+        """An entry of it has another place."""
+        self.set_keys([new if key == old else key for key in self.keys])
 
     @property
     def files(self) -> tuple[WorkFile, ...]:
@@ -250,6 +264,7 @@ class SealRef:
     keys: list[Key] = field(default_factory=list)
     node: int | None = None
     folder: int | None = None  # of a put or movedir of a folder: its number, even if it is removed here
+    group: bytes | None = None  # of one of several names of a file: see schema/010_link.sql
 
 
 def merge_seen(seen: tuple[str, ...], identities: Sequence[str]) -> tuple[str, ...]:

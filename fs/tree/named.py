@@ -7,7 +7,7 @@ what the name shows by now.
 
 from typing import Any
 
-from fs.tree import attrs, files
+from fs.tree import attrs, files, links
 from fs.tree.files import OpenFile
 from fs.tree.model import SYMLINK, Attr, Node
 from fs.tree.siblings import refuse_sibling
@@ -71,7 +71,7 @@ def _own(st: State, row: ShownRow) -> Node | None:
     """A node for what stands now where `row` stood. None if it is gone or was replaced here: then it was changed a
     moment before that."""
     current = st.view.row(row.id)
-    if current is None or current.kind != row.kind or st.overlay.entry(current.parent, current.name) is not None:
+    if current is None or current.kind != row.kind or (current := links.visible(st, current)) is None:
         return None
     refuse_sibling(current)
     return st.own(current.parent, current.name, current)[1]

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 
-from fs.tree import local_xattrs, siblings
+from fs.tree import links, local_xattrs, siblings
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SPECIAL, SYMLINK, Attr, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import AlreadyExists, BadPath, NotEmpty, NotFound, Stale
@@ -80,7 +80,8 @@ def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
     """The shown row of an inode without a node; Stale if it is gone, or (check_told) not of the content told."""
     row_id = st.inodes.row_id(ino)
     row = st.view.row(row_id) if row_id is not None else None
-    if row is None or st.overlay.entry(row.parent, row.name) is not None:
+    row = links.visible(st, row) if row is not None else None
+    if row is None:
         raise Stale(f"inode {ino} is not shown any more")
     known = st.inodes.known.get(ino)
     if check_told and known is not None and known.told != row.value:
@@ -214,6 +215,8 @@ def unlink(st: State, parent: int, name: str) -> None:
         raise IsADirectoryError(21, "is a directory")
     elif found.sibling:
         siblings.remove(st, found)
+    elif found.link is not None:
+        take_away(st, st.own(parent, name, found)[0])
     else:
         white_out(st, found)
     st.touch_dir(parent, st.stamp_ns())
@@ -278,7 +281,7 @@ def take_away(st: State, entry: Entry) -> None:
     entry.node = None
     entry.origin = None
     entry.moved_from = None
-    st.release_node(node)
+    links.drop_name(st, node, entry.key)
     leave(st, entry)
 
 

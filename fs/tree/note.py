@@ -8,9 +8,9 @@ missing when the same answer is read again, and that is all there is to know.
 import contextlib
 from collections.abc import Sequence
 
-from fs.tree import access, keepers, local_xattrs, siblings, whole
+from fs.tree import access, keepers, links, local_xattrs, siblings, whole
 from fs.tree.gone import hand_over
-from fs.tree.model import DIR, FILE, SPECIAL, Entry, Invalidation, LocalTimes, Node, SealRef
+from fs.tree.model import DIR, FILE, SPECIAL, Entry, Invalidation, Key, LocalTimes, Node, SealRef
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.state.rows import ShownRow, Taken, value_number
@@ -56,7 +56,9 @@ def note(st: State, limit: int) -> list[Invalidation]:
     with st.view.snapshot():  # one moment for all, and one lock instead of ten an answer
         for answer in answers:
             ref = st.overlay.seals.get(answer.seal_id)
-            if ref is not None:
+            if ref is not None and ref.group is not None:
+                found += _note_names(st, ref.group)
+            elif ref is not None:
                 found += _Note(st, ref, answer).apply()
                 is_moved |= ref.folder is not None
         if is_moved:
@@ -71,34 +73,109 @@ def note(st: State, limit: int) -> list[Invalidation]:
     return found
 
 
+def _note_names(st: State, group: bytes) -> list[Invalidation]:
+    """The answers to the seals of all names of one file: the engine gives them together."""
+    answers = ((ref, st.view.answer(ref.seal_id)) for ref in list(st.overlay.groups.get(group, ())))
+    notes = [_Note(st, ref, answer) for ref, answer in answers if answer is not None]
+    node = next((note.node for note in notes if note.node is not None), None)
+    taken = next((note for note in notes if not note.is_refused), notes[0])
+    is_as_sealed = any(note.is_node_as_sealed for note in notes)
+    if node is not None:
+        taken.settle_node(node)
+    for note in notes:
+        note.node, note.is_node_as_sealed = node, is_as_sealed
+    sealed = {key for note in notes for key in note.unchanged_keys()}
+    if node is None or any(note.is_refused for note in notes) or not sealed.issuperset(node.keys):
+        return [item for note in notes for item in note.settle(may_drop=False)]
+    return _drop_names(st, node, notes)
+
+
+def _drop_names(st: State, node: Node, notes: "list[_Note]") -> list[Invalidation]:
+    """All that was sealed is published: the rows of all names go."""
+    found: list[Invalidation] = []
+    names: list[tuple[_Note, Entry]] = []
+    for note in notes:
+        for entry in note.held():
+            if entry.node == node.id:
+                note.take(entry)
+                names.append((note, entry))
+            else:
+                found += note.settle_entry(entry)
+        note.finish()
+    for _, entry in names:
+        st.drop_entry(entry)
+    rows = [st.view.lookup(*entry.key) for _, entry in names]
+    ranks = [_rank(st, node, row, note) for (note, _), row in zip(names, rows, strict=True)]
+    chosen = ranks.index(max(ranks))
+    note, entry = names[chosen]
+    node.set_keys(())
+    found += note.drop_node(entry, node, rows[chosen])
+    for n, ((_, entry), row) in enumerate(zip(names, rows, strict=True)):
+        if n == chosen:
+            continue
+        number = st.inodes.number(links.number_of(st, row)) if row is not None else None
+        if row is None or number != node.id or row.value != node.value:
+            found.append(Invalidation(entry.parent, entry.name, node.id, "entry"))
+    return found
+
+
+def _rank(st: State, node: Node, row: ShownRow | None, note: "_Note") -> int:
+    """How well a row stands for the node."""
+    if row is None or row.kind != node.kind:
+        return 0
+    is_same = row.value == note.value(row)
+    return 1 + is_same + (is_same and row.number == node.id)
+
+
 class _Note:
     """One answer."""
 
     def __init__(self, st: State, ref: SealRef, answer: Taken) -> None:
         self._st = st
         self._ref = ref
-        self._is_refused = answer.answer == "refused"
+        self.is_refused = answer.answer == "refused"
         self._is_queued = answer.answer == "queued"
         self._version = version_of(ref, answer)
         self._seen: tuple[str, ...] = (
             (self._version,) if self._version is not None else ()
         )  # by all that share the seal
         node = st.overlay.node(ref.node) if ref.node is not None else None
-        self._node = node if node is not None and node.seal_id == ref.seal_id else None
-        self._is_node_as_sealed = self._node is not None and self._node.gen == self._node.sealed_gen
+        self.node = node if node is not None and node.seal_id == ref.seal_id else None
+        self.is_node_as_sealed = self.node is not None and self.node.gen == self.node.sealed_gen
+        self._may_drop = True
 
     def apply(self) -> list[Invalidation]:
-        st, ref, node = self._st, self._ref, self._node
-        found: list[Invalidation] = []
-        if node is not None:
-            self._settle_node(node)
-        elif ref.layer is not None:  # nobody shows it any more, refused or not
-            st.overlay.drop_file(ref.layer, remove=True)
-        held = [entry for key in ref.keys if (entry := st.overlay.entry(*key)) and entry.seal_id == ref.seal_id]
+        if self.node is not None:
+            self.settle_node(self.node)
+            self._may_drop = not self.node.links  # it had one name when it was sealed
+        return self.settle()
+
+    def held(self) -> list[Entry]:
+        """The entries that this answer is for. What any of them has seen, and this version, is seen by all."""
+        ref, entry_at = self._ref, self._st.overlay.entry
+        held = [entry for key in ref.keys if (entry := entry_at(*key)) and entry.seal_id == ref.seal_id]
         if ref.op != "movedir" and self._version is not None:
             self._seen = tuple(dict.fromkeys([*(seen for entry in held for seen in entry.seen), self._version]))
-        for entry in held:
-            found += self._settle_entry(entry)
+        return held
+
+    def unchanged_keys(self) -> list[Key]:
+        """Those of its entries, and its node, that are as they were sealed."""
+        return [entry.key for entry in self.held() if self.is_node_as_sealed and entry.gen == entry.sealed_gen]
+
+    def settle(self, *, may_drop: bool = True) -> list[Invalidation]:
+        """The entries; the node is settled."""
+        self._may_drop = self._may_drop and may_drop
+        found: list[Invalidation] = []
+        for entry in self.held():
+            found += self.settle_entry(entry)
+        self.finish()
+        return found
+
+    def finish(self) -> None:
+        """Behind the entries: what else the answer settles."""
+        st, ref, node = self._st, self._ref, self.node
+        if node is None and ref.layer is not None:  # nobody shows it any more, refused or not
+            st.overlay.drop_file(ref.layer, remove=True)
         if ref.from_path is not None and self._is_queued:
             hand_over(st, None, ref.from_path, st.view.dead_heads(ref.from_path))
         if node is not None and node.lost_path is not None and node.stored and node.key is None:
@@ -106,15 +183,14 @@ class _Note:
         if node is not None and self._is_queued:
             self._name_origin(node)
         st.overlay.drop_seal(ref.seal_id)
-        return found
 
     # ---- the node
 
-    def _settle_node(self, node: Node) -> None:
+    def settle_node(self, node: Node) -> None:
         st = self._st
         node.seal_id = node.sealed_gen = None
         layer = node.layer
-        if not self._is_refused and node.kind == FILE:
+        if not self.is_refused and node.kind == FILE:
             if layer is not None:
                 kept = whole.keep(st, layer, self._ref.size, self._version)
                 if node.handles:
@@ -129,32 +205,42 @@ class _Note:
 
     # ---- the entries
 
-    def _settle_entry(self, entry: Entry) -> list[Invalidation]:
-        st, ref, version = self._st, self._ref, self._version
+    def settle_entry(self, entry: Entry) -> list[Invalidation]:
+        st, ref = self._st, self._ref
         is_as_sealed = entry.gen == entry.sealed_gen
         entry.seal_id = entry.sealed_gen = None
         is_special = self._is_special(entry)
-        is_as_sealed = is_as_sealed and (entry.node is None or is_special or self._is_node_as_sealed)
-        if self._is_refused:
+        is_as_sealed = is_as_sealed and (entry.node is None or is_special or self.is_node_as_sealed)
+        if self.is_refused:
             if is_as_sealed:  # what stands there now may well be taken
                 st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
             return self._stay(entry)
-        st.noted_at[entry.key] = st.env.monotonic()
         if ref.op == "movedir" and entry.node != ref.node and entry.moved_to is not None:
+            st.noted_at[entry.key] = st.env.monotonic()
             return self._settle_left(entry, is_as_sealed)
-        if version is not None:
-            entry.add_seen(self._seen)
-            entry.last = version
-            self._hand_over(entry, ref.path, self._seen)
-        if entry.moved_from == ref.moved_from:
-            entry.moved_from = None
+        self.take(entry)
         if not is_as_sealed:
+            return self._stay(entry)
+        if not self._may_drop and entry.node is not None and not is_special:
+            st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED  # with the other names, which have to wait
             return self._stay(entry)
         if is_special:
             return self._stay_here(entry)
         if ref.op == "movedir" and entry.node == ref.node and self._differs_from_shown(entry):
             return self._stay(entry)
         return self._drop(entry)
+
+    def take(self, entry: Entry) -> None:
+        """What the entry knows from now on."""
+        st, ref = self._st, self._ref
+        entry.seal_id = entry.sealed_gen = None
+        st.noted_at[entry.key] = st.env.monotonic()
+        if self._version is not None:
+            entry.add_seen(self._seen)
+            entry.last = self._version
+            self._hand_over(entry, ref.path, self._seen)
+        if entry.moved_from == ref.moved_from:
+            entry.moved_from = None
 
     def _hand_over(self, entry: Entry, path: str, versions: Sequence[str]) -> None:
         """What stands where the row was, when this was published, has seen it: the person knew of it."""
@@ -173,7 +259,7 @@ class _Note:
 
     def _differs_from_shown(self, entry: Entry) -> bool:
         """A renamed directory was published as shown had it: what was changed of itself goes out after that."""
-        node, row = self._node, self._st.view.lookup(*entry.key)
+        node, row = self.node, self._st.view.lookup(*entry.key)
         if node is None or row is None:
             return False
         return (node.mode, node.xattrs or {}) != (row.mode, self._st.view.xattrs(row))
@@ -222,7 +308,7 @@ class _Note:
         if node is None:
             gone = [Invalidation(entry.parent, entry.name, row.id, "entry")] if row is not None else []
             return gone
-        return self._drop_node(entry, node, row)
+        return self.drop_node(entry, node, row)
 
     def _keep(self, entry: Entry) -> list[Invalidation]:
         """Published, and removed elsewhere since: the folder stays for what is below it here."""
@@ -233,20 +319,20 @@ class _Note:
         st.keepers.add(entry.key)
         return []
 
-    def _drop_node(self, entry: Entry, node: Node, row: ShownRow | None) -> list[Invalidation]:
+    def drop_node(self, entry: Entry, node: Node, row: ShownRow | None) -> list[Invalidation]:
         st = self._st
-        node.key = None
+        node.set_keys(())
         if node.kind == DIR:
             self._leave_dir(entry, node, row if row is not None and row.kind == DIR else None)
-        value = self._value(row)
+        value = self.value(row)
         node.value, node.seen = value, entry.seen
         st.overlay.drop_node(node)
-        if row is not None and row.kind == node.kind != DIR and row.id != node.id:
-            st.inodes.renumber(row.id, node.id)
+        if row is not None and row.kind == node.kind != DIR and (number := links.number_of(st, row)) != node.id:
+            st.inodes.renumber(number, node.id)
         if row is not None:
             self._keep_owner(node, row)
         if row is not None and row.kind == node.kind:
-            local_xattrs.move(st, node.id, row.id)
+            local_xattrs.move(st, node.id, row.number)
         else:
             st.overlay.set_local_xattrs(node.id, None)
         known = st.inodes.known.get(node.id)
@@ -266,7 +352,7 @@ class _Note:
             return [Invalidation(entry.parent, entry.name, node.id, "attr")]
         return []
 
-    def _value(self, row: ShownRow | None) -> int:
+    def value(self, row: ShownRow | None) -> int:
         """The content token of what was published, or of what is shown if nothing had to be."""
         st, version = self._st, self._version
         if version is None:
@@ -297,22 +383,22 @@ class _Note:
         """What was nothing to publish shown does not know either: the owner, and when that was changed."""
         st = self._st
         owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
-        st.overlay.set_owner(row.id, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
+        st.overlay.set_owner(row.number, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
         if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:
-            st.keep_times(row.id, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
+            st.keep_times(row.number, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
 
     def _settle_lost(self, node: Node) -> None:
         """A nameless node that was published: it stays only as long as it is open."""
         st = self._st
-        if self._is_refused:
+        if self.is_refused:
             st.retry_at[node.id] = st.env.monotonic() + RETRY_REFUSED
         elif self._is_queued and self._version is not None:
             node.lost_seen = (*node.lost_seen, self._version)
-        if self._is_refused or not self._is_node_as_sealed:
+        if self.is_refused or not self.is_node_as_sealed:
             st.pending[node.id] = st.env.monotonic()
             st.overlay.put_node(node)
             return
-        node.seen, node.value = node.lost_seen, self._value(None)
+        node.seen, node.value = node.lost_seen, self.value(None)
         node.lost_path = None
         st.pending.pop(node.id, None)
         st.overlay.drop_node(node)
@@ -320,10 +406,10 @@ class _Note:
     def _name_origin(self, node: Node) -> None:
         """The node was renamed before the version it was published as had a name."""
         st = self._st
-        entry = st.overlay.entry_of(node)
-        if entry is not None and entry.moved_from == (self._ref.path, "") and self._version is not None:
-            entry.moved_from = (self._ref.path, self._version)
-            st.overlay.put_entry(entry)
+        for entry in st.overlay.entries_of(node):
+            if entry.moved_from == (self._ref.path, "") and self._version is not None:
+                entry.moved_from = (self._ref.path, self._version)
+                st.overlay.put_entry(entry)
 
 
 def _forget_old(st: State) -> None:

@@ -44,7 +44,7 @@ LOG_PAGES_MAX: Final = 20_000
 CHECKPOINT_WAIT_MS: Final = 20  # for readers; while it waits nothing can be committed
 SEAL_COLUMNS: Final = (
     "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
-    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
+    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
 )
 _PUT_SPAN = (
     'INSERT INTO span (work, start, "end") VALUES (?, ?, ?)'
@@ -84,6 +84,7 @@ class Overlay:
         self.nodes: dict[int, Node] = {}
         self.folders: dict[int, Folder] = {}
         self.seals: dict[bytes, SealRef] = {}
+        self.groups: dict[bytes, list[SealRef]] = {}  # committed seals of files with several names
         self._attach = SmallTable("attach", ("dir_id", "path"), str, lambda path: (path,))
         self._owners = SmallTable("owner", ("id", "uid", "gid"), _owner, tuple)
         self._times = SmallTable("local_time", ("id", "mtime_ns", "ctime_ns", "version"), LocalTimes, tuple)
@@ -147,6 +148,10 @@ class Overlay:
     def entry_of(self, node: Node) -> Entry | None:
         """The entry that shows the node; None if it is nameless."""
         return self.entry(*node.key) if node.key is not None else None
+
+    def entries_of(self, node: Node) -> list[Entry]:
+        """The entries of all its names."""
+        return [entry for key in node.keys if (entry := self.entry(*key)) is not None]
 
     def meta(self, key: str) -> Any:
         """The value of a singleton, None if it was never set."""
@@ -290,10 +295,17 @@ class Overlay:
         """`row` in the order of SEAL_COLUMNS."""
         self._seals_new.append(row)
         self.seals[ref.seal_id] = ref
+        if ref.group is not None:
+            self.groups.setdefault(ref.group, []).append(ref)
 
     def drop_seal(self, seal_id: bytes) -> None:
-        self.seals.pop(seal_id, None)
+        ref = self.seals.pop(seal_id, None)
         self._seals_gone.append(seal_id)
+        if ref is not None and ref.group is not None:
+            group = self.groups[ref.group]
+            group.remove(ref)
+            if not group:
+                del self.groups[ref.group]
 
     def withdraw_seal(self, seal_id: bytes) -> None:
         """A seal that was never committed is none."""
@@ -358,7 +370,8 @@ class Overlay:
         if not (self._bad_nodes or self._bad_entries):
             return False
         node = self.nodes.get(node_id)
-        return node_id in self._bad_nodes or (node is not None and node.key in self._bad_entries)
+        bad_entries = self._bad_entries
+        return node_id in self._bad_nodes or (node is not None and any(key in bad_entries for key in node.keys))
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -481,13 +494,18 @@ class Overlay:
         self._next = {counter: int(self._meta[counter]) for counter in ("next_ino", "next_work")}
         for table in self._small:
             table.load(db)
-        for seal_id, number, path, op, layer, last, size, from_path, moved_from, node, kind in db.execute(
-            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node, kind FROM seal ORDER BY ord"
+        for seal_id, number, path, op, layer, last, size, from_path, moved_from, node, kind, group in db.execute(
+            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node, kind, grp FROM seal"
+            " ORDER BY ord"
         ):
-            ref = SealRef(seal_id, number, path, op, layer, last, size or 0, from_path)
+            is_held = group is None or group == seal_id  # by the node, and the layer by this one
+            ref = SealRef(seal_id, number, path, op, layer if is_held else None, last, size or 0, from_path)
             ref.moved_from = decode_pair(moved_from) if moved_from else None
             ref.folder = node if kind == DIR else None
+            ref.group = group
             self.seals[seal_id] = ref
+            if group is not None:
+                self.groups.setdefault(group, []).append(ref)
         for parent, name, seal_id in db.execute("SELECT parent, name, seal_id FROM entry WHERE seal_id IS NOT NULL"):
             if seal_id in self.seals:
                 self.seals[seal_id].keys.append((parent, name))
@@ -507,8 +525,8 @@ class Overlay:
         values = node_values(row)
         node = make_node(values, self._file_of(values["layer"]), self._file_of(values["work"]))
         node.stored = True
-        found = self._connection.execute("SELECT parent, name FROM entry WHERE node = ?", (node.id,)).fetchone()
-        node.key = (found[0], found[1]) if found else None
+        found = self._connection.execute("SELECT parent, name FROM entry WHERE node = ?", (node.id,)).fetchall()
+        node.set_keys([(parent, name) for parent, name in found])
         node.nameless = node.lost_path is not None
         node.interrupted = node.kind == FILE and node.unflushed  # nobody has it open: such nodes stay in memory
         self.nodes[node.id] = node

@@ -78,12 +78,9 @@ def _move_nodes(st: State, numbers: dict[int, int]) -> None:
         for file in node.files:
             file.node_id = node.id
             overlay.put_file(file)
-        if node.key is not None:
-            node.key = (numbers.get(node.key[0], node.key[0]), node.key[1])
         overlay.put_node(node)
-    for node in overlay.all_nodes():
-        if node not in moved and node.key is not None:
-            node.key = (numbers.get(node.key[0], node.key[0]), node.key[1])
+    for node in {id(node): node for node in [*moved, *overlay.all_nodes()]}.values():
+        node.set_keys([(numbers.get(parent, parent), name) for parent, name in node.keys])
 
 
 def _move_entries(st: State, entries: list[Entry], numbers: dict[int, int]) -> None:
@@ -109,6 +106,10 @@ def _lose_name(st: State, entry: Entry) -> None:
     node = st.overlay.node(entry.node) if entry.node is not None else None
     folder = st.overlay.attach.get(entry.parent)
     if node is None or node.kind == DIR or node.kind in SPECIAL or folder is None:
+        return
+    if node.links:  # what is behind it has another name
+        key = entry.key
+        node.set_keys([other for other in node.keys if other != key])
         return
     node.key = None
     node.nameless = True

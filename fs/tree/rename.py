@@ -7,7 +7,7 @@ shown has it elsewhere.
 
 import errno
 
-from fs.tree import siblings
+from fs.tree import links, siblings
 from fs.tree.depth import check_depth
 from fs.tree.gone import Places, folder_seals, is_at_or_below, path_behind
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Node
@@ -49,6 +49,10 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
     if (parent, name) == (new_parent, new_name):
         return
     kind, ino = _what(st, source)
+    if kind != DIR and links.are_one(source, target_found):
+        return
+    if kind != DIR:
+        links.check_place(st, source, new_parent, new_name)
     _check_target(st, source, kind, target_found, new_parent, new_name)
     if kind == DIR:
         _check_dir(st, ino, source, target, new_parent, new_name)
@@ -71,7 +75,7 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
 def _what(st: State, found: Found) -> tuple[int, int]:
     """(kind, inode number)"""
     if isinstance(found, ShownRow):
-        return found.kind, found.id
+        return found.kind, found.number
     node = node_behind(st, found)
     return node.kind, node.id
 
@@ -107,6 +111,8 @@ def _check_dir(
     becomes_local = st.is_local_name(new_parent, new_name, True)
     if becomes_local and not was_local:
         raise OSError(errno.EXDEV, "what is shared cannot move to a local-only name")
+    if was_local and not becomes_local and links.has_names_outside(st, ino):
+        raise OSError(errno.EXDEV, "of a file that has several names all stay on this machine, or none")
     with st.view.snapshot():
         must_wait = isinstance(target, Entry) and _leads_back(st, target, ino)
         must_wait = must_wait or _crosses(st, ino, new_parent, new_name)
@@ -194,7 +200,11 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     origin = left.origin
     if is_dir and origin is None and _is_public(st, node):
         origin = old_path
+    keys = [key for key in node.keys if key != left.key]
     entry = _claim(st, target, new_parent, new_name, node)
+    node.set_keys([entry.key, *keys])
+    if keys:
+        links.renew(st, node)
     left.node = None
     left.origin = left.moved_from = None
     if moved_from is not None and moved_from[0] == st.path_at(entry.key):
@@ -248,6 +258,8 @@ def _is_public(st: State, node: Node) -> bool:
 
 def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) -> Entry:
     """The row of the new name, with `node` behind it and what stood there gone."""
+    if isinstance(target, ShownRow) and target.link is not None:
+        target = st.own(parent, name, target)[0]
     if isinstance(target, ShownRow):
         if target.kind == DIR:
             remember_place(st, target.id)
@@ -266,7 +278,7 @@ def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) 
             if replaced.kind == DIR:
                 remember_place(st, replaced.id)
             entry.node = None
-            st.release_node(replaced)
+            links.drop_name(st, replaced, entry.key)
             st.keepers.discard(entry.key)
             if replaced.kind in SPECIAL and node.kind not in SPECIAL:
                 entry.local_only = st.is_local_name(parent, name, node.kind == DIR)
@@ -290,6 +302,9 @@ def _settle(st: State, entry: Entry, node: Node) -> None:
         entry.dirty = True
     st.put_entry(entry)
     st.touch(entry)
+    for other in st.overlay.entries_of(node) if node.links else ():
+        if other is not entry:
+            st.touch(other)
     known = st.inodes.known.get(node.id)
     if known is not None:
         known.told = 0

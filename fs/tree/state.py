@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from fs.tree import links
 from fs.tree.gone import DEPTH_MAX, GoneFolders
 from fs.tree.inodes import Inodes
 from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, LocalTimes, Node
@@ -85,7 +86,7 @@ class State:
         size = node.size if node.kind != DIR else 0
         blocks = (size + BLOCK - 1) // BLOCK if node.kind == FILE else 0
         told = node.value if not node.stored else 0
-        nlink = 0 if node.unlinked else 1 if node.kind != DIR else 2 + self.subfolders.of(node.id)
+        nlink = 0 if node.unlinked else 1 + len(node.links) if node.kind != DIR else 2 + self.subfolders.of(node.id)
         return Attr(
             node.id, node.kind, node.mode, nlink, node.uid, node.gid, size, node.atime_ns, node.mtime_ns, node.ctime_ns,
             blocks, told, node.rdev,
@@ -94,8 +95,8 @@ class State:
     def row_attr(self, row: ShownRow, ino: int) -> Attr:
         """A shown row under the number `ino`."""
         mtime_ns, ctime_ns, blocks = row.mtime_ns, row.ctime_ns, 0
-        uid, gid = self.overlay.owners.get(row.id) or (row.uid, row.gid)
-        local = self.overlay.times.get(row.id)
+        uid, gid = self.overlay.owners.get(row.number) or (row.uid, row.gid)
+        local = self.overlay.times.get(row.number)
         if local is not None:
             ctime_ns = max(ctime_ns, local.ctime_ns)
             mtime_ns = max(mtime_ns, local.mtime_ns) if row.kind == DIR else mtime_ns
@@ -103,9 +104,9 @@ class State:
             is_local = row.value in self._local_values or self.is_local(row)
             blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
         return Attr(
-            ino, row.kind, row.mode & MODE_BITS, 1 if row.kind != DIR else 2 + self.subfolders.of(row.id),
+            ino, row.kind, row.mode & MODE_BITS, row.nlink if row.kind != DIR else 2 + self.subfolders.of(row.id),
             self.uid if uid is None else uid, self.gid if gid is None else gid,
-            row.size, self.atimes.get(row.id, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
+            row.size, self.atimes.get(number, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
         )  # fmt: skip
 
     def keep_local(self, value: int) -> None:
@@ -124,17 +125,20 @@ class State:
         """The inode number to tell for a row. A number stands for one content as long as the kernel knows it: of an
         inode whose size has changed, whoever is about to read it may still have the old one in hand.
         """
-        ino = self.inodes.number(row.id)
-        if self.inodes.row_id(ino) == row.id:  # else it was given to another row, as a node of ours stands there
+        number = row.id if row.link_id is None else links.number_of(self, row)
+        ino = self.inodes.number(number)
+        if self.inodes.row_id(ino) == number:  # else it was given to another row, as a node of ours stands there
             if row.kind == DIR:
                 return ino
             node, known = self.overlay.nodes.get(ino), self.inodes.known.get(ino)
-            if node is not None and (node.nameless or node.value != row.value):
+            if row.link_id is not None and links.is_changed_here(self, ino):
+                pass
+            elif node is not None and (node.nameless or node.value != row.value):
                 node.nameless = True
             elif known is None or known.told == row.value:
                 return ino
         ino = self.overlay.new_ino()
-        self.inodes.renumber(row.id, ino)
+        self.inodes.renumber(number, ino)
         return ino
 
     def xattrs_of(self, row: ShownRow) -> dict[str, str] | None:
@@ -237,7 +241,11 @@ class State:
         return entry
 
     def own(self, parent: int, name: str, row: ShownRow) -> tuple[Entry, Node]:
-        """Give a shown name its own row and node; both are put, and dirty once touched."""
+        """Give a shown name its own row and node; both are put, and dirty once touched. A file with several names gets
+        the rows of all.
+        """
+        if row.link is not None:
+            return links.own(self, row)
         entry = self.new_entry(parent, name, row)
         node = self.node_of_row(row, entry.last)
         entry.node = node.id
@@ -264,7 +272,7 @@ class State:
         node.xattrs = self.xattrs_of(row)
         if row.kind not in (DIR, FILE) and base is not None:
             node.target = self.view.manifest(base).target
-        if ino != row.id and (names := self.overlay.local_xattrs.get(row.id)) is not None:
+        if ino != row.number and (names := self.overlay.local_xattrs.get(row.number)) is not None:
             self.overlay.set_local_xattrs(ino, names)
         self.inodes.drop(ino)
         return node
@@ -313,8 +321,7 @@ class State:
             return
         self.overlay.put_node(node)
         if node.key is not None:
-            entry = self.overlay.entry_of(node)
-            if entry is not None:
+            for entry in self.overlay.entries_of(node):
                 self.touch(entry)
         elif node.lost_path is not None:
             self.pending[node.id] = self.env.monotonic()
@@ -362,7 +369,7 @@ class State:
 
     def release_node(self, node: Node) -> None:
         """No name leads to the node any more, by the user's will: what is open stays readable, nothing is published."""
-        node.key = None
+        node.set_keys(())
         node.nameless = node.unlinked = True
         node.lost_path = None
         self.overlay.set_local_xattrs(node.id, None)
@@ -406,6 +413,4 @@ class State:
         """The shown row that a clean open node stands for, if NAME shows it still (and no row of ours hides it)."""
         row_id = self.inodes.row_id(node.id)
         row = self.view.row(row_id) if row_id is not None and not node.nameless else None
-        if row is None or row.value != node.value or self.overlay.entry(row.parent, row.name) is not None:
-            return None
-        return row
+        return links.visible(self, row) if row is not None and row.value == node.value else None

@@ -9,7 +9,22 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fs.tree import access, attrs, exchange, feed, files, named, names, note, recovery, rename, sealing, syncing, whole
+from fs.tree import (
+    access,
+    attrs,
+    exchange,
+    feed,
+    files,
+    links,
+    named,
+    names,
+    note,
+    recovery,
+    rename,
+    sealing,
+    syncing,
+    whole,
+)  # fmt: skip
 from fs.tree.check import check_state
 from fs.tree.files import OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
@@ -123,6 +138,12 @@ class Tree:
     ) -> Attr:  # fmt: skip
         """AlreadyExists, BadPath, Stale if the parent is gone. Counts as one lookup."""
         return names.create(self.state, parent, name, kind, mode, uid, gid, target, rdev)
+
+    def link(self, ino: int, parent: int, name: str) -> Attr:
+        """Another name for a file. PermissionError for a directory, NotFound if it has no name any more, OSError EXDEV
+        for a name that is not shared as the others are; else as create. Counts as one lookup.
+        """
+        return links.link(self.state, ino, parent, name)
 
     def unlink(self, parent: int, name: str) -> None:
         """NotFound; IsADirectoryError."""
@@ -243,7 +264,7 @@ class Tree:
         return named.setattr_named(self.state, row, ino, **changes)
 
     def xattrs_named(self, row: ShownRow) -> dict[str, bytes]:
-        xattrs = {**(self.state.xattrs_of(row) or {}), **self.state.overlay.local_xattrs.get(row.id, {})}
+        xattrs = {**(self.state.xattrs_of(row) or {}), **self.state.overlay.local_xattrs.get(row.number, {})}
         return {name: base64.b64decode(value) for name, value in xattrs.items()}
 
     def setxattr_named(self, row: ShownRow, name: str, value: bytes | None) -> None:

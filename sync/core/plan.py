@@ -39,6 +39,7 @@ class State(msgspec.Struct, frozen=True):
     mode: int
     xattrs: Mapping[str, str]
     mtime_ns: int
+    link_id: str = ""
 
 
 def state_of(version: Manifest | NameShown | None) -> State | None:
@@ -48,7 +49,8 @@ def state_of(version: Manifest | NameShown | None) -> State | None:
     manifest = version.version.manifest if isinstance(version, NameShown) else version
     if not manifest.is_live:
         return None
-    return State(manifest.kind, manifest.content_id, manifest.target, version.mode, version.xattrs, version.mtime_ns)
+    fields = (version.mode, version.xattrs, version.mtime_ns, version.link_id)
+    return State(manifest.kind, manifest.content_id, manifest.target, *fields)
 
 
 def compare_three(last: State | None, here: State | None, resolved: bool) -> Decision:

@@ -40,7 +40,7 @@ class Mode(StrEnum):
 class NameShown(msgspec.Struct, frozen=True):
     """What stands under NAME. The content is `version`'s; mode, xattrs (name -> base64) and mtime_ns are as merged.
 
-    also: identities of every further head that NAME covers (equal or merged), sorted.
+    also: identities of every further head that NAME covers (equal or merged), sorted. link_id is merged as mode is.
     """
 
     version: Version
@@ -48,6 +48,7 @@ class NameShown(msgspec.Struct, frozen=True):
     mode: int
     xattrs: Mapping[str, str]
     mtime_ns: int
+    link_id: str = ""
 
     @property
     def covers(self) -> tuple[VersionId, ...]:
@@ -112,7 +113,7 @@ def _show_one(head: Version) -> Shown:
     manifest = head.manifest
     if not manifest.is_live:
         return Shown(dead=(head.id,))
-    return Shown(NameShown(head, (), manifest.mode, manifest.xattrs, manifest.mtime_ns))
+    return Shown(NameShown(head, (), manifest.mode, manifest.xattrs, manifest.mtime_ns, manifest.link_id))
 
 
 def _merged(live: list[Version], ancestor: Ancestor) -> list[Version]:
@@ -154,14 +155,15 @@ def _name_shown(winner: Version, covered: list[Version], ancestor: Ancestor, own
         same = [head for head in heads if head.manifest.value == winner.manifest.value]
         own = [head for head in same if _machine_of(head) in own_ids]
         mtime_ns = max(head.manifest.mtime_ns for head in own or same)
-    return NameShown(winner, _ids(covered), mode, xattrs, mtime_ns)
+    link_id = _merge([manifest.link_id for manifest in manifests], old.link_id if old else None)
+    return NameShown(winner, _ids(covered), mode, xattrs, mtime_ns, link_id)
 
 
 def _differ(heads: Sequence[Version]) -> bool:
     """True if the merge of the heads' fields depends on their ancestor."""
     first = heads[0].manifest
     return any(
-        (other.mode, other.xattrs) != (first.mode, first.xattrs)
+        (other.mode, other.xattrs, other.link_id) != (first.mode, first.xattrs, first.link_id)
         or (other.kind is Kind.DIR and other.mtime_ns != first.mtime_ns)
         for other in (head.manifest for head in heads[1:])
     )

@@ -51,6 +51,18 @@ _NEVER: Final = (  # (what must find nothing, the error if it does)
         "SELECT 1 FROM shown WHERE id <> 1 AND id NOT IN (SELECT id FROM feed) AND (SELECT min(n) FROM feed) = 1",
         "a row of shown was never in the feed",
     ),
+    (
+        "SELECT 1 FROM shown WHERE link_id IS NULL AND (link IS NOT NULL OR nlink <> 1)",
+        "a row of shown without a link_id has several names",
+    ),
+    (
+        "SELECT 1 FROM (SELECT count(*) AS n, min(nlink) AS least, max(nlink) AS most, count(link) AS linked,"
+        " min(link) AS first, max(link) AS last, max(link = id) AS own FROM shown WHERE link_id IS NOT NULL"
+        " AND sibling = 0 GROUP BY link_id, value, mode, mtime_ns, xattrs)"
+        " WHERE least <> n OR most <> n OR linked <> CASE n WHEN 1 THEN 0 ELSE n END"
+        " OR (n > 1 AND (first <> last OR own <> 1))",
+        "the names of a file do not count, or number, each other",
+    ),
     ("SELECT 1 FROM chunk WHERE pack NOT IN (SELECT num FROM pack)", "a chunk lies in no pack"),
     (
         "SELECT 1 FROM outbox AS o WHERE NOT EXISTS (SELECT 1 FROM outbox AS next WHERE next.first = o.last + 1)"
@@ -72,6 +84,7 @@ class Look(msgspec.Struct, frozen=True):
     also: tuple[VersionId, ...]
     is_sibling: bool
     xattrs: tuple[tuple[str, str], ...]
+    link_id: str = ""
 
 
 def check(db: FleetDb) -> list[str]:
@@ -249,6 +262,7 @@ def _real(placed: Placed) -> Look:
             also=shown.also,
             is_sibling=False,
             xattrs=tuple(sorted(shown.xattrs.items())),
+            link_id=shown.link_id if manifest.kind is not Kind.DIR else "",
         )
     assert isinstance(shown, Implied)
     return Look(DIR, 0, IMPLIED_MODE, None, None, 0, (), False, ())
@@ -281,6 +295,7 @@ def _look(db: FleetDb, row: ShownRow) -> Look:
         also=tuple(seen[1:]),
         is_sibling=bool(row.sibling),
         xattrs=tuple(sorted(db.view.xattrs(row).items())),
+        link_id=row.link_id or "",
     )
 
 

@@ -9,11 +9,12 @@ ctime_ns, uid, gid and the mtime_ns of directories depend on the past.
 from collections.abc import Collection, Sequence
 
 from sync.core.heads import common_ancestor
-from sync.core.manifest import Version
+from sync.core.manifest import Kind, Version
 from sync.core.paths import split_path
 from sync.core.place import Implied, Placed, place
 from sync.core.show import Mode, NameShown, show
 from sync.state.folders import Feed, Folders
+from sync.state.links import settle_links
 from sync.state.rows import (
     DIR,
     IMPLIED_DIR_MODE,
@@ -58,6 +59,7 @@ class Deriver:
                         self._derive(folder, path, is_changed)
             for folder in by_folder:
                 self._siblings.settle(folder)
+        settle_links(self._folders)
         self._folders.touch_all()
         return self._folders.feed
 
@@ -91,8 +93,9 @@ class Deriver:
         number, value, xattrs = self._versions.number(version.id), value_number(manifest), json_or_none(manifest.xattrs)
         size, mode, mtime_ns = size_of(manifest), manifest.mode, manifest.mtime_ns
         row = ShownRow(
-            row_id, parent, name, kind, size, mode, mtime_ns, ctime_ns, uid, gid, number, value, None, 0, xattrs
-        )
+            row_id, parent, name, kind, size, mode, mtime_ns, ctime_ns, uid, gid, number, value, None, 0, xattrs,
+            manifest.link_id or None if kind != DIR else None,
+        )  # fmt: skip
         self._table.insert(row, fresh_dir=kind == DIR)
         if kind == DIR:
             self._folders.set_dir(path, row_id)
@@ -226,7 +229,13 @@ class Deriver:
                 json_or_none(shown.also),
                 0,
                 json_or_none(shown.xattrs),
+                shown.link_id or None if manifest.kind is not Kind.DIR else None,
             )
+            if kept is not None and kept.link is not None and node is None:
+                if new.link_id is not None:
+                    new = new._replace(link=kept.link, nlink=kept.nlink)  # until the names are counted
+                else:
+                    self._folders.alone[new.id] = kept.link
             if kept is not None and kept.kind == DIR and (kept.version, kept.also) == (new.version, new.also):
                 new = new._replace(mtime_ns=kept.mtime_ns)  # entries that came and went since have moved it
         if node is None and kept is not None and not _looks_alike(kept, new):

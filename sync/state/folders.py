@@ -47,6 +47,7 @@ class Folders:
         self.now_ns = now_ns
         self.feed: Feed = {}
         self.displaced: dict[str, list[ShownRow]] = {}  # folder -> siblings that lost their name to something real
+        self.alone: dict[int, int] = {}  # rows that were names of a file with several -> its number
         self._dirs: dict[str, int] = {"": ROOT_ID}
         self._gained: set[str] = set()
         self._touched: dict[str, int] = {}

@@ -28,7 +28,8 @@ class ShownRow(NamedTuple):
     """One row of `shown`, columns in the table's order (see schema/004_shown.sql). size in bytes, times in ns.
 
     kind: FILE, DIR or SYMLINK. version: number in the table `version`; None for the root and implied directories.
-    uid, gid: None = the owner of the mount. also, xattrs: JSON as stored, None = none.
+    uid, gid: None = the owner of the mount. also, xattrs: JSON as stored, None = none. link: of a file with several
+    names the number of all of them, None: it has one.
     """
 
     id: int
@@ -46,6 +47,14 @@ class ShownRow(NamedTuple):
     also: str | None
     sibling: int
     xattrs: str | None
+    link_id: str | None = None
+    link: int | None = None
+    nlink: int = 1
+
+    @property
+    def number(self) -> int:
+        """The inode number: names of one file have one."""
+        return self.id if self.link is None else self.link
 
 
 ROW_COLUMNS: Final = ", ".join(ShownRow._fields)

@@ -10,11 +10,12 @@ from sync.state.rows import ROOT_ID, ROW_COLUMNS, ShownRow
 _INSERT: Final = f"INSERT INTO shown ({ROW_COLUMNS}) VALUES "
 _UPDATE: Final = (
     "UPDATE shown SET kind = ?, size = ?, mode = ?, mtime_ns = ?, ctime_ns = ?, uid = ?, gid = ?, version = ?,"
-    " value = ?, also = ?, sibling = ?, xattrs = ? WHERE id = ?"
+    " value = ?, also = ?, sibling = ?, xattrs = ?, link_id = ?, link = ?, nlink = ? WHERE id = ?"
 )
 _AT: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name = ?"
 _BY_ID: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE id = ?"
 _CHILDREN: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? ORDER BY name"
+_LINKED: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE link_id = ? AND sibling = 0 ORDER BY id"
 _SIBLINGS: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND sibling = 1 ORDER BY name"
 
 
@@ -31,6 +32,7 @@ class ShownTable:
         self._free: set[int] = set()  # numbers that no row of the table has
         self._fresh: dict[int, int] = {}  # directories that this object made -> number of their rows
         self._changed_parents: set[int] = set()
+        self.links_changed: dict[str, None] = {}  # link_ids of rows that came, went or changed
 
     # ---- reading
 
@@ -93,6 +95,11 @@ class ShownTable:
         self.flush()
         return [ShownRow._make(found) for found in self._connection.execute(_SIBLINGS, (parent,)).fetchall()]
 
+    def linked(self, link_id: str) -> list[ShownRow]:
+        """Every row with that link_id that is no sibling, by number."""
+        self.flush()
+        return [ShownRow._make(found) for found in self._connection.execute(_LINKED, (link_id,)).fetchall()]
+
     def has_any_sibling(self) -> bool:
         self.flush()
         return self._connection.execute("SELECT 1 FROM shown WHERE sibling = 1 LIMIT 1").fetchone() is not None
@@ -122,12 +129,16 @@ class ShownTable:
         """`fresh_dir`: a directory that certainly has no rows below it yet."""
         self._at[(row.parent, row.name)] = row
         self._inserted[row.id] = row
+        if row.link_id is not None:
+            self.links_changed[row.link_id] = None
         if fresh_dir:
             self._fresh[row.id] = 0
         self._count(row.parent, 1)
 
     def delete(self, row: ShownRow) -> None:
         self._at[(row.parent, row.name)] = None
+        if row.link_id is not None:
+            self.links_changed[row.link_id] = None
         if self._inserted.pop(row.id, None) is None:
             self._deleted[row.id] = None
             self._updated.pop(row.id, None)
@@ -139,6 +150,9 @@ class ShownTable:
             self.insert(new)
             return
         self._at[(new.parent, new.name)] = new
+        for row in (old, new):
+            if row.link_id is not None:
+                self.links_changed[row.link_id] = None
         if new.id in self._inserted:
             self._inserted[new.id] = new
         else:

@@ -40,6 +40,7 @@ MANIFESTS_KEPT: Final = 16 << 20  # bytes in memory, about
 _LOOKUP = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name = ?"
 _BY_ID = f"SELECT {ROW_COLUMNS} FROM shown WHERE id = ?"
 _CHILDREN = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
+_LINKED = f"SELECT {ROW_COLUMNS} FROM shown WHERE link_id = ? AND sibling = 0 ORDER BY id"
 _PATH_OF = """
 WITH RECURSIVE up(id, parent, name, depth) AS (
     SELECT id, parent, name, 0 FROM shown WHERE id = ?
@@ -126,6 +127,12 @@ class ShownView:
         with self._lock:
             row = self._connection.execute(_BY_ID, (row_id,)).fetchone()
         return None if row is None else ShownRow._make(row)
+
+    def linked(self, link_id: str) -> list[ShownRow]:
+        """Every row with that link_id, by number; those of one `link` are one file."""
+        with self._lock:
+            rows = self._connection.execute(_LINKED, (link_id,)).fetchall()
+        return [ShownRow._make(row) for row in rows]
 
     def children(self, parent: int, after: str = "", limit: int = 400) -> list[ShownRow]:
         """A page of a directory in the order of the names' bytes, beginning behind the name `after`."""

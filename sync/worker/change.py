@@ -86,6 +86,7 @@ class Change(msgspec.Struct, frozen=True):
     requires: Sequence[str] = ()  # of a folder or symlink that is renamed; a file's stand in its content
     seal_id: bytes | None = None
     place: NodePlace | None = None
+    link_id: str = ""  # of a file with several names: the same for all
     folder_rules: bool = False  # it comes from a plain folder, see decide.py
     sees_all: bool = False  # supersede whatever heads the path has (push --force)
 

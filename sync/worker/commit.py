@@ -226,6 +226,7 @@ class Committer:
             mtime_ns=change.mtime_ns,
             target=change.target,
             xattrs=dict(change.xattrs),
+            link_id=change.link_id,
             requires=[*content.requires, *change.requires],
         )
         for page, data in content.pages:
@@ -342,7 +343,8 @@ def _state(change: Change) -> State | None:
     if change.is_removal:
         return None
     content_id = change.source.content_id if isinstance(change.source, Content) else ""
-    return State(change.kind, content_id, change.target, change.mode, dict(change.xattrs), change.mtime_ns)
+    fields = (change.mode, dict(change.xattrs), change.mtime_ns, change.link_id)
+    return State(change.kind, content_id, change.target, *fields)
 
 
 def _moved_to(change: Change, written: _Written) -> PathVersion | None:

@@ -59,7 +59,7 @@ class LargeFiles:
     def keep(self, seals: Sequence[Seal]) -> None:
         """Forget all but these, and try again what failed a while ago."""
         now = self._context.env.monotonic()
-        kept = {seal.seal_id for seal in seals}
+        kept = {seal.held_by for seal in seals}
         for seal_id, file in list(self._files.items()):
             if seal_id not in kept or (isinstance(file.result, Exception) and now - file.failed_at >= AGAIN_S):
                 del self._files[seal_id]
@@ -68,14 +68,14 @@ class LargeFiles:
         """True if the seal is that of a large file whose bytes are still to be packed."""
         if seal.op != "put" or seal.kind != FILE or seal.layer is None or not self._least < (seal.size or 0):
             return False
-        file = self._files.get(seal.seal_id)
+        file = self._files.get(seal.held_by)
         if file is None:
-            file = self._files[seal.seal_id] = _File(self._large_source(seal))
+            file = self._files[seal.held_by] = _File(self._large_source(seal))
         return file.source is not None and file.result is None
 
     def content(self, seal: Seal) -> Content | None:
         """What was packed of it; None if it is not large. Raises why that could not be."""
-        file = self._files.get(seal.seal_id)
+        file = self._files.get(seal.held_by)
         if file is None or file.result is None:
             return None
         if isinstance(file.result, Exception):

@@ -103,6 +103,7 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
         moved_from=item.moved_from,
         requires=manifest.requires,
         place=place,
+        link_id=source.link_id if manifest.kind is not Kind.DIR else "",
     )
 
 

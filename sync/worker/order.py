@@ -29,6 +29,10 @@ class Held:
         found._paths, found._above = set(self._paths), set(self._above)
         return found
 
+    def take(self, other: "Held") -> None:
+        """What `other`, a copy of this, has come to hold."""
+        self._paths, self._above = other._paths, other._above
+
     def add(self, item: Seal | Change | FolderMove) -> None:
         for path in _paths_of(item):
             self._paths.add(path)
@@ -52,8 +56,21 @@ class Held:
 
 def in_order(seals: Iterable[Seal], waiting: set[bytes], held: Held) -> list[Seal]:
     """Those that can go out, without the `waiting` ones (seal_ids) and what has to wait with them, which is held from
-    now on: also what an earlier removal has moved to one of them.
+    now on: also what an earlier removal has moved to one of them. All names of a file go out, or none.
     """
+    seals, waiting = list(seals), set(waiting)
+    while True:
+        now_held = held.copy()
+        found = _free(seals, waiting, now_held)
+        free = {seal.seal_id for seal in found}
+        torn = {seal.grp for seal in seals if seal.grp is not None and seal.seal_id not in free}
+        waiting |= (late := {seal.seal_id for seal in found if seal.grp in torn})
+        if not late:
+            held.take(now_held)
+            return found
+
+
+def _free(seals: Iterable[Seal], waiting: set[bytes], held: Held) -> list[Seal]:
     found: list[Seal] = []
     lacking = {seal.path for seal in seals if seal.seal_id in waiting}
     for seal in seals:

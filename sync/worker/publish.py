@@ -246,10 +246,15 @@ class Publication:
         """The batch with the content of each layer in its place."""
         if not isinstance(batch, Sequence):
             return batch
-        layers = [change.source for change in batch if isinstance(change.source, LayerSource)]
-        contents = iter(await self._publisher.layers.layers(layers, self))
+        layers: dict[object, LayerSource] = {}  # each once, however many names the file has
+        for change in batch:
+            if isinstance(change.source, LayerSource):
+                layers.setdefault(_name_of(change.source), change.source)
+        contents = dict(zip(layers, await self._publisher.layers.layers(list(layers.values()), self), strict=True))
         return [
-            msgspec.structs.replace(change, source=next(contents)) if isinstance(change.source, LayerSource) else change
+            msgspec.structs.replace(change, source=contents[_name_of(change.source)])
+            if isinstance(change.source, LayerSource)
+            else change
             for change in batch
         ]
 
@@ -274,6 +279,10 @@ class Publication:
         except NoSpace:
             await writer.take_back()
             raise
+
+
+def _name_of(source: LayerSource) -> object:
+    return source.layer, source.base, source.limit_below, source.size
 
 
 def packs_reader(context: Context, packs: Sequence[FinishedPack], machine_id: str) -> ChunkReader:

@@ -94,11 +94,11 @@ class SealWorker:
 
     def _is_packing(self, seal: Seal) -> bool:
         """True of a large file that is not packed yet. One that was removed meanwhile needs no packing."""
-        return self._large.is_waiting(seal) and not self._tree.is_removed(seal.seal_id)
+        return self._large.is_waiting(seal) and not self._tree.is_removed(seal.held_by)
 
     def _is_given_up(self, seal: Seal) -> bool:
         """True if what is put was removed since. Whatever became of it, nothing has to wait for it."""
-        return seal.op == "put" and self._tree.is_removed(seal.seal_id)
+        return seal.op == "put" and self._tree.is_removed(seal.held_by)
 
     def has_work(self) -> bool:
         """True if a seal waits for its answer, or if something was reported that may have been settled."""
@@ -148,18 +148,23 @@ class SealWorker:
         """
         changes, failed = await self._try_each(seals, publication)
         known = [seal for seal in seals if seal.op == "movedir" or seal.seal_id in changes or seal.seal_id in failed]
-        count = 0
+        settled: set[bytes] = set()
         for seal in known:
             error = failed.get(seal.seal_id)
             if error is None:
                 continue
-            is_settled = self._is_settled(seal, error)
-            count += is_settled
+            if seal.seal_id not in settled:
+                settled.update(self._settle(seal, seals, error))
+            is_settled = seal.seal_id in settled
             if not is_settled or isinstance(error, TooLarge):
                 self._report(seal.path, error.message, error.hint or _HINT_CONTENT)
             elif self._is_given_up(seal):
                 del failed[seal.seal_id]
-        known = [seal for seal in known if seal.op == "movedir" or seal.seal_id in changes or seal.seal_id in failed]
+        known = [
+            seal
+            for seal in known
+            if seal.op == "movedir" or seal.seal_id in failed or seal.seal_id in changes.keys() - settled
+        ]
         free = in_order(known, set(failed), held)
         for seal in known:
             if seal.seal_id not in failed and seal not in free:
@@ -167,7 +172,7 @@ class SealWorker:
         return [
             _folder_move(step[0]) if step[0].op == "movedir" else [changes[seal.seal_id] for seal in step]
             for step in _steps(free)
-        ], count
+        ], len(settled)
 
     async def _try_each(
         self, seals: Sequence[Seal], publication: Publication
@@ -191,17 +196,20 @@ class SealWorker:
                 failed[seal.seal_id] = broken
         return changes, failed
 
-    def _is_settled(self, seal: Seal, error: TcfsError) -> bool:
+    def _settle(self, seal: Seal, seals: Sequence[Seal], error: TcfsError) -> set[bytes]:
         """Nobody needs the state that this seal froze any more, and what came after it cannot be sealed before its
-        answer, or it will never do: True, and answered.
+        answer, or it will never do: answered, with those of all names of the file. Which were; none: it stays.
         """
+        names = [other for other in seals if other.held_by == seal.held_by]
         is_hopeless = isinstance(error, TooLarge) or self._large.is_waiting(seal)
-        if not (is_hopeless or self._tree.is_overtaken(seal.seal_id)):
-            return False
+        if not (is_hopeless or any(self._tree.is_overtaken(name.seal_id) for name in names)):
+            return set()
         with self._context.db.transaction() as txn:
-            txn.answer(seal.seal_id, Outcome.REFUSED.value, reason=error.message)
-        self._clear(seal.path)
-        return True
+            for name in names:
+                txn.answer(name.seal_id, Outcome.REFUSED.value, reason=error.message)
+        for name in names:
+            self._clear(name.path)
+        return {name.seal_id for name in names}
 
     def _change(self, seal: Seal) -> Change:
         seen = frozenset(seal.seen)
@@ -236,6 +244,7 @@ class SealWorker:
             moved_from=seal.moved_from,
             seal_id=seal.seal_id,
             place=_place(seal),
+            link_id=seal.link_id,
         )
 
     def _source(self, seal: Seal) -> Source | Content:

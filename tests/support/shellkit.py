@@ -14,10 +14,12 @@ class Shell:
     def __init__(self, machine: Machine, between: Callable[[], object] = lambda: None) -> None:
         self.machine = machine
         self.files: Files = {}
+        self.inodes: dict[str, int] = {}  # rel_path of a file -> a number that its names share
+        self._next_inode = 1
         self.between = between
 
     def run(self, script: str) -> None:
-        """Commands, one a line or with ';' between: mkdir, rmdir, echo TEXT FILE, mv [-T], rm, rm -rf."""
+        """Commands, one a line or with ';' between: mkdir, rmdir, echo TEXT FILE, ln, mv [-T], rm, rm -rf."""
         for line in script.replace(";", "\n").splitlines():
             if words := line.split():
                 self._command(words)
@@ -30,6 +32,8 @@ class Shell:
                 self.rmdir(path)
             case ["echo", text, path]:
                 self.write(path, text)
+            case ["ln", old, new]:
+                self.link(old, new)
             case ["rm", "-rf", path]:
                 self.remove_tree(path)
             case ["rm", path]:
@@ -63,17 +67,36 @@ class Shell:
 
     def write(self, path: str, text: str) -> None:
         self.machine.write(path, text.encode())
-        self.files[path] = text.encode()
+        self.wrote(path, text.encode())
+        self.between()
+
+    def wrote(self, path: str, content: bytes) -> None:
+        """A file was made, or written to: under all its names."""
+        if path not in self.inodes:
+            self.inodes[path] = self._next_inode
+            self._next_inode += 1
+        for name, number in self.inodes.items():
+            if number == self.inodes[path]:
+                self.files[name] = content
+
+    def link(self, old: str, new: str) -> None:
+        self.machine.link(old, new)
+        self.files[new], self.inodes[new] = self.files[old], self.inodes[old]
         self.between()
 
     def unlink(self, path: str) -> None:
         self.machine.unlink(path)
-        del self.files[path]
+        del self.files[path], self.inodes[path]
         self.between()
 
     def rename(self, old: str, new: str) -> None:
         """OSError, with nothing changed, where the machine refuses it."""
         self.machine.rename(old, new)
+        if old in self.inodes and self.inodes[old] == self.inodes.get(new):
+            return  # both are names of one file
+        numbers = {path: self.inodes.pop(path) for path in list(self.inodes) if path == old or path.startswith(f"{old}/")}
+        self.inodes.pop(new, None)
+        self.inodes |= {new + path[len(old) :]: number for path, number in numbers.items()}
         moved = {path: self.files.pop(path) for path in list(self.files) if path == old or path.startswith(f"{old}/")}
         self.files.pop(new, None)
         self.files |= {new + path[len(old) :]: content for path, content in moved.items()}
@@ -109,6 +132,13 @@ class Shell:
         self.rmdir(path)
 
     # ---- what is there
+
+    def linked(self) -> list[list[str]]:
+        """The names of each file that has several."""
+        names: dict[int, list[str]] = {}
+        for path, number in sorted(self.inodes.items()):
+            names.setdefault(number, []).append(path)
+        return sorted(paths for paths in names.values() if len(paths) > 1)
 
     def names(self, folder: str) -> list[str]:
         prefix = f"{folder}/" if folder else ""

@@ -174,19 +174,23 @@ class Machine:
     def symlink(self, path: str, target: str) -> None:
         self.tree.create(*self.place(path), SYMLINK, 0o777, 1000, 1000, target)
 
+    def link(self, old: str, new: str) -> None:
+        self.tree.link(self.ino(old), *self.place(new))
+
     def unlink(self, path: str) -> None:
-        ino = self.ino(path)
+        attr = self.attr(path)
         self.tree.unlink(*self.place(path))
-        self._kernel_forgets(ino)
+        if attr.nlink == 1:
+            self._kernel_forgets(attr.ino)
 
     def rmdir(self, path: str) -> None:
         self.tree.rmdir(*self.place(path))
 
     def rename(self, old: str, new: str, *, noreplace: bool = False) -> None:
-        replaced = self.ino(new) if self.exists(new) and old != new else None
+        replaced = self.attr(new) if self.exists(new) and old != new else None
         self.tree.rename(*self.place(old), *self.place(new), noreplace)
-        if replaced is not None:
-            self._kernel_forgets(replaced)
+        if replaced is not None and replaced.nlink == 1:
+            self._kernel_forgets(replaced.ino)
 
     def _kernel_forgets(self, ino: int) -> None:
         """As the kernel does with an inode that has lost its name, once nobody has it open."""
@@ -239,6 +243,25 @@ class Machine:
             else:
                 found[inner] = self.read(inner) if attr.kind == FILE else self.tree.readlink(attr.ino)
         return found
+
+    def linked(self, path: str = "") -> list[list[str]]:
+        """The names of each file that has several; checks that stat says so."""
+        names: dict[int, list[str]] = {}
+        attrs, waiting = [], [path]
+        while waiting:
+            folder = waiting.pop()
+            for name in self.listing(folder):
+                inner = f"{folder}/{name}" if folder else name
+                attr = self.tree.lookup(*self.place(inner))
+                attrs.append(attr)
+                if attr.kind == DIR:
+                    waiting.append(inner)
+                else:
+                    names.setdefault(attr.ino, []).append(inner)
+        for attr in attrs:
+            self.tree.forget(attr.ino, 1)
+            assert attr.kind == DIR or attr.nlink == len(names[attr.ino]), (attr, names[attr.ino])
+        return sorted(sorted(paths) for paths in names.values() if len(paths) > 1)
 
     # ---- what happens by itself
 
@@ -366,6 +389,7 @@ class Machine:
             mode=change.mode,
             mtime_ns=change.mtime_ns,
             xattrs=dict(change.xattrs),
+            link_id=change.link_id,
             target=change.target,
             parents=parents,
             moved_from=change.moved_from,
@@ -394,6 +418,7 @@ class Machine:
             xattrs=seal.xattrs,
             target=seal.target or "",
             moved_from=seal.moved_from,
+            link_id=seal.link_id,
             place=NodePlace(seal.node, seal.dir_ids, seal.ctime_ns or 0, seal.uid, seal.gid),
             **common,
         )
@@ -428,7 +453,8 @@ def _state(change: Change) -> State | None:
     if change.is_removal:
         return None
     content_id = change.source.content_id if isinstance(change.source, Content) else ""
-    return State(change.kind, content_id, change.target, change.mode, change.xattrs, change.mtime_ns)
+    fields = (change.mode, change.xattrs, change.mtime_ns, change.link_id)
+    return State(change.kind, content_id, change.target, *fields)
 
 
 def _content_fields(content: Content | None) -> dict[str, object]:

@@ -84,7 +84,8 @@ class Rows:
             if entry.node is None:
                 continue
             other = shown_by.setdefault(entry.node, entry)
-            if other is not entry:
+            node = self.nodes.get(entry.node)
+            if other is not entry and (node is None or node.kind == DIR):
                 place = (entry.parent, entry.name)
                 yield Broken(f"node {entry.node} stands under two names, {other.name} and {entry.name}", place)
         for node in self.nodes.values():

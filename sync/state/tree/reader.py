@@ -30,7 +30,7 @@ _xattrs = msgspec.json.Decoder(dict[str, str])
 
 _SEAL_COLUMNS = (
     "ord, seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
-    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to"
+    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
 )
 _DIRTY = """
 SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed, n.kind
@@ -73,6 +73,13 @@ class Seal(msgspec.Struct, frozen=True):
     resolved: bool
     moved_from: PathVersion | None
     moved_to: str | None
+    link_id: str = ""
+    grp: bytes | None = None
+
+    @property
+    def held_by(self) -> bytes:
+        """The seal_id that the node holds: that of the first of its names."""
+        return self.seal_id if self.grp is None else self.grp
 
 
 class DirtyState(enum.StrEnum):

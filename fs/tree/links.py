@@ -1,0 +1,184 @@
+"""Hard links: files that have several names.
+
+One node stands behind the entries of all of them, and whatever is changed under one name is changed under all. A shown
+file with several names gets the rows of all when any of them is changed here: none of its names is ever shown beside
+one that has a row. They are published together, under one link_id; once a name is taken away the others go out under
+another one, for as long as the old name is still shown elsewhere it must not count as theirs.
+"""
+
+from typing import TYPE_CHECKING
+
+from fs.tree.gone import is_reachable
+from fs.tree.model import DIR, SPECIAL, Attr, Entry, Key, Node
+from sync.core.errors import AlreadyExists, NotFound, Stale
+from sync.state.rows import ShownRow
+
+if TYPE_CHECKING:
+    from fs.tree.state import State
+
+ID_BYTES = 16
+
+
+def link(st: "State", ino: int, parent: int, name: str) -> Attr:
+    """See Tree.link."""
+    from fs.tree import attrs, names  # they need what is below, too
+
+    names.check_parent(st, parent)
+    path = names.check_name(st, parent, name)
+    if _kind_of(st, ino) == DIR:
+        raise PermissionError(1, "a directory has one name")
+    entry = st.overlay.entry(parent, name)
+    row = st.shown(parent, name) if entry is None else None
+    if row is not None or (entry is not None and entry.node is not None):
+        raise AlreadyExists(f"the name is taken: {name!r}")
+    st.overlay.room.need()
+    node = attrs.writable_node(st, ino, content=True)
+    first = st.overlay.entry_of(node)
+    if first is None:
+        raise NotFound(f"inode {ino} has no name any more")
+    _check_place(st, node, first, parent, name)
+    if entry is None:
+        entry = Entry(parent, name, None, gen=0, seen=tuple(st.view.dead_heads(path)))
+        entry.local_only = node.kind in SPECIAL or first.local_only
+        entry.dirty = not entry.local_only
+    else:
+        names.renew_whiteout(st, entry)
+    if entry.moved_node == node.id:
+        st.left_by.get(node.id, set()).discard(entry.key)
+        entry.moved_node = None
+    now_ns = st.env.now_ns()
+    if not node.links:
+        node.link_id = _new_id(st)
+    entry.node = node.id
+    node.set_keys([*node.keys, entry.key])
+    node.ctime_ns = now_ns
+    st.put_entry(entry)
+    st.touch_node(node)
+    st.touch_dir(parent, now_ns)
+    st.inodes.remember(node.id, 0, node.size, node.mtime_ns)
+    return st.node_attr(node)
+
+
+def drop_name(st: "State", node: Node, key: Key) -> None:
+    """One of its names is gone, by the user's will; with the last one the node goes (State.release_node)."""
+    if not node.links:
+        st.release_node(node)
+        return
+    node.set_keys([other for other in node.keys if other != key])
+    node.ctime_ns = st.env.now_ns()
+    renew(st, node)
+    st.touch_node(node)
+
+
+def renew(st: "State", node: Node) -> None:
+    """A name has left the node: the others are no names of what is still shown there elsewhere."""
+    node.link_id = _new_id(st) if node.links else ""
+    st.overlay.put_node(node)
+
+
+def own(st: "State", row: ShownRow) -> tuple[Entry, Node]:
+    """Rows and node for a shown file of several names; those of `row`. All are put; those of other names are dirty."""
+    same_id = st.view.linked(row.link_id or "")
+    rows = [other for other in same_id if other.link == row.link and _is_visible(st, other)]
+    found = [(other, st.new_entry(other.parent, other.name, other)) for other in rows]
+    entry = next(entry for other, entry in found if other.id == row.id)
+    node = st.node_of_row(row, entry.last)
+    node.link_id = "" if len(rows) == 1 else row.link_id or "" if len(rows) == len(same_id) else _new_id(st)
+    node.set_keys([entry.key, *(other.key for _, other in found if other is not entry)])
+    st.overlay.put_node(node)
+    for _, other in found:
+        other.node = node.id
+        st.put_entry(other)
+        if other is not entry:
+            st.touch(other)
+    return entry, node
+
+
+def are_one(one: Entry | ShownRow, other: Entry | ShownRow | None) -> bool:
+    """True of two names of one file."""
+    if isinstance(one, Entry) and isinstance(other, Entry):
+        return one.node is not None and one.node == other.node
+    return isinstance(one, ShownRow) and isinstance(other, ShownRow) and one.link is not None and one.link == other.link
+
+
+def visible(st: "State", row: ShownRow) -> ShownRow | None:
+    """The row, if no entry hides it; else one of another name of the same file. None if all are hidden."""
+    if st.overlay.entry(row.parent, row.name) is None:
+        return row
+    if row.link is None:
+        return None
+    others = st.view.linked(row.link_id or "")
+    return next((other for other in others if other.link == row.link and _is_visible(st, other)), None)
+
+
+def number_of(st: "State", row: ShownRow) -> int:
+    """The inode number of a row. While names of the file are changed here, another one keeps to itself."""
+    number = row.number
+    return row.id if number != row.id and is_changed_here(st, number) else number
+
+
+def is_changed_here(st: "State", ino: int) -> bool:
+    """True if a node of ours has that number."""
+    node = st.overlay.node(ino)
+    return node is not None and node.stored
+
+
+def check_place(st: "State", source: Entry | ShownRow, parent: int, name: str) -> None:
+    """OSError EXDEV if one name of several would be published otherwise than the others."""
+    node = st.overlay.node(source.node) if isinstance(source, Entry) and source.node is not None else None
+    if isinstance(source, Entry) and node is not None and node.links:
+        _check_place(st, node, source, parent, name)
+    elif isinstance(source, ShownRow) and source.link is not None and st.is_local_name(parent, name, False):
+        raise _other_place()
+
+
+def has_names_outside(st: "State", dir_id: int) -> bool:
+    """True if a file below a folder that is only here has a name elsewhere, too."""
+    inside, waiting, files = {dir_id}, [dir_id], list[Node]()
+    while waiting:
+        folder = st.overlay.folder(waiting.pop())
+        for entry in folder.entries.values() if folder is not None else ():
+            node = st.overlay.node(entry.node) if entry.node is not None else None
+            if node is not None and node.kind == DIR:
+                inside.add(node.id)
+                waiting.append(node.id)
+            elif node is not None and node.links:
+                files.append(node)
+    return any(key[0] not in inside for node in files for key in node.keys)
+
+
+def _check_place(st: "State", node: Node, entry: Entry, parent: int, name: str) -> None:
+    if node.kind in SPECIAL:
+        return
+    there = st.overlay.entry(parent, name)
+    is_local = there.local_only if there is not None else st.is_local_name(parent, name, False)
+    if is_local != entry.local_only:
+        raise _other_place()
+
+
+def _other_place() -> OSError:
+    return OSError(18, "of a file that has several names all stay on this machine, or none")
+
+
+def _kind_of(st: "State", ino: int) -> int:
+    """NotFound if the file was removed, Stale if the number stands for nothing."""
+    node = st.overlay.node(ino)
+    if node is not None and (node.stored or node.unlinked):
+        if node.key is None and ino != 1:
+            raise NotFound(f"inode {ino} has no name any more")
+        return node.kind
+    if node is not None and st.row_behind(node) is None:
+        raise Stale(f"the name of inode {ino} has moved on")
+    row_id = st.inodes.row_id(ino)
+    row = st.view.row(row_id) if row_id is not None else None
+    if row is None:
+        raise Stale(f"inode {ino} is gone")
+    return row.kind
+
+
+def _is_visible(st: "State", row: ShownRow) -> bool:
+    return st.overlay.entry(row.parent, row.name) is None and is_reachable(st, row.parent)
+
+
+def _new_id(st: "State") -> str:
+    return st.env.random_bytes(ID_BYTES).hex()

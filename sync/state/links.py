@@ -1,0 +1,65 @@
+"""Names of one file: which rows of shown are one inode, and under which number.
+
+Rows whose versions carry one link_id are one file as long as content, mode, mtime and xattrs agree; what has been
+changed under one name only is a file by itself again. One of them has the number of all as its own id, so a number
+always leads to a row.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sync.state.folders import Folders
+from sync.state.rows import ShownRow
+
+
+def settle_links(folders: Folders) -> None:
+    """Behind a derivation: count the names of each file that has several, and give them one number."""
+    table = folders.table
+    if not (table.links_changed or folders.alone):
+        return
+    placed = {place.node_id for place in folders.origin.places.values() if place.node_id is not None}
+    for link_id in list(table.links_changed):
+        groups: dict[tuple[object, ...], list[ShownRow]] = {}
+        for row in table.linked(link_id):
+            groups.setdefault((row.value, row.mode, row.mtime_ns, row.xattrs), []).append(row)
+        for rows in groups.values():
+            _settle(folders, rows, placed)
+    table.links_changed.clear()
+    for row_id, number in folders.alone.items():
+        row = table.by_id(row_id)
+        if row is not None and row.link_id is None and table.by_id(number) is None:
+            _renumber(folders, row, number)
+    folders.alone.clear()
+
+
+def _settle(folders: Folders, rows: list[ShownRow], placed: Collection[int]) -> None:
+    number = _number(folders, rows, placed)
+    if all(row.id != number for row in rows):  # that of a name that is gone
+        rows[0] = _renumber(folders, rows[0], number)
+    leader = next(row for row in rows if row.id == number)
+    count = len(rows)
+    ctime_ns = max(row.ctime_ns for row in rows)
+    for row in rows:
+        new = row._replace(
+            link=number if count > 1 else None, nlink=count, ctime_ns=ctime_ns, uid=leader.uid, gid=leader.gid
+        )
+        if new != row:
+            folders.table.replace(row, new)
+            folders.note(folders.table.path_of(new), new.parent, new.name, new.id)
+
+
+def _number(folders: Folders, rows: Sequence[ShownRow], placed: Collection[int]) -> int:
+    """That of the node they were published from, else the one they have had, else the least."""
+    ids = [row.id for row in rows]
+    had = sorted({row.link for row in rows if row.link is not None})
+    kept = [*(number for number in ids if number in placed), *(number for number in had if number in ids)]
+    free = [number for number in had if folders.table.by_id(number) is None]
+    return (kept or free or ids)[0]
+
+
+def _renumber(folders: Folders, row: ShownRow, number: int) -> ShownRow:
+    new = row._replace(id=folders.table.claim(number))
+    folders.table.replace(row, new)
+    path = folders.table.path_of(new)
+    folders.note(path, row.parent, row.name, row.id)
+    folders.note(path, new.parent, new.name, new.id)
+    return new
