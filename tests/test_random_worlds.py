@@ -179,6 +179,9 @@ class Schedule:
             return
         m.mkdir(other)
         self.maybe_publish(m)
+        if any(self.siblings(m, path) for path in PATHS):  # come by that; moved they would be files of their own
+            m.rmdir(other)
+            return
         texts = {name: m.text(f"{folder}/{name}") or "" for name in m.names(folder)}
         for name, text in texts.items():
             m.rename(f"{folder}/{name}", f"{other}/{name}")
