@@ -109,7 +109,8 @@ def test_trees_with_links(machines: list[Machine], tmp_path: Path, how: str) -> 
     elif how == "ln":
         run("cp", "-a", source, target)
         for place in (source, target):
-            run("sh", "-c", "ln f1 d/e/more; ln d/g2 again; rm f3; mv d/g4 f5; ln -f f6 alone; mv f7 d/e/seven", cwd=place)
+            steps = "ln f1 d/e/more; ln d/g2 again; rm f3; mv d/g4 f5; ln -f f6 alone; mv f7 d/e/seven"
+            run("sh", "-c", steps, cwd=place)
     else:
         run("cp", "-a", source, target)
     both_show(machines, folder, source)

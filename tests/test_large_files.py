@@ -187,3 +187,30 @@ def test_a_file_written_to_all_the_time_goes_out(world: World, yoga: WorldMachin
     bates.learn()
     assert bates.read("log") == BIG
     yoga.note()
+
+
+def test_all_names_of_a_large_file_wait_for_its_bytes(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.mkdir("d")
+    yoga.write("big", BIG)
+    yoga.link("big", "d/too")
+    arrives(yoga, bates)
+    assert bates.names() == ["d"] and bates.names("d") == []
+    assert world.do(yoga.sealer.pack_large())
+    assert not world.do(yoga.sealer.pack_large())  # the other name needs no bytes of its own
+    arrives(yoga, bates)
+    assert bates.linked() == [["big", "d/too"]] and bates.read("d/too") == BIG
+
+
+@pytest.mark.parametrize("gone", [["big"], ["too"], ["big", "too"]])
+def test_names_of_a_large_file_that_go_while_it_waits(
+    world: World, yoga: WorldMachine, bates: WorldMachine, gone: list[str]
+) -> None:
+    yoga.write("big", BIG)
+    yoga.link("big", "too")
+    arrives(yoga, bates)
+    for name in gone:
+        yoga.unlink(name)
+    arrives(yoga, bates)
+    assert bates.names() == []
+    world.settle()
+    assert bates.names() == yoga.names() == [name for name in ("big", "too") if name not in gone]

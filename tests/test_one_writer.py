@@ -282,7 +282,8 @@ class OneWriter:
     def run(self, steps: int) -> None:
         weights = {
             "write": 10, "mkdir": 5, "remove": 3, "remove_tree": 2, "rename": 7, "swap_in": 3, "rebuild": 4,
-            "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3, "change_places": 1,
+            "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3,
+            "change_places": 1,
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):

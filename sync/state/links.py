@@ -25,9 +25,9 @@ def settle_links(folders: Folders) -> None:
             _settle(folders, rows, placed)
     table.links_changed.clear()
     for row_id, number in folders.alone.items():
-        row = table.by_id(row_id)
-        if row is not None and row.link_id is None and table.by_id(number) is None:
-            _renumber(folders, row, number)
+        alone = table.by_id(row_id)
+        if alone is not None and alone.link_id is None and table.by_id(number) is None:
+            _renumber(folders, alone, number)
     folders.alone.clear()
 
 

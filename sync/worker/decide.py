@@ -177,6 +177,7 @@ def _says_the_same(
             if before is None or (before.mode, before.xattrs) == (here.mode, here.xattrs):
                 return head
         is_same = _fields(manifest) == (here.content_id, here.target, here.mode, dict(here.xattrs))
+        is_same = is_same and here.link_id in ("", manifest.link_id)
         if is_same and (last is None or last.id != head.id or here.kind is Kind.DIR):
             return head
     return None

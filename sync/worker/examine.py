@@ -48,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True):
     mtime_ns: int
     xattrs: Mapping[str, str]
     known: Known | None
+    link: int | None = None  # of a file with several names in the fleet: the same for all
 
 
 class EnterDir(msgspec.Struct, frozen=True):

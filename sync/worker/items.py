@@ -65,4 +65,5 @@ def _entry(context: Context, row: ShownRow, remote: str, place: Path) -> Entry:
         mtime_ns=row.mtime_ns,
         xattrs=view.xattrs(row),
         known=known_at(context.db, place, remote),
+        link=row.link,
     )

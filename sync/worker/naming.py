@@ -9,7 +9,7 @@ from typing import Any, Final
 
 _NOREPLACE: Final = 1  # RENAME_NOREPLACE of linux/fs.h
 _UNKNOWN: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV}) | _UNKNOWN
+NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV}) | _UNKNOWN
 
 
 def name_new(folder: int, temp: str, name: str) -> bool:
@@ -36,7 +36,7 @@ def _link(folder: int, temp: str, name: str) -> bool:
     try:
         os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         return False
     os.unlink(temp, dir_fd=folder)

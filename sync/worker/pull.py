@@ -34,6 +34,7 @@ from sync.worker.fetch import Fetcher
 from sync.worker.items import items_of
 from sync.worker.learn import Learner
 from sync.worker.plain import plain_of, real_place
+from sync.worker.pulllinks import PullLinks
 from sync.worker.report import ProgressCallback, TransferReport
 from sync.worker.target import TargetDir, TargetFile, sync_tree
 from sync.worker.temps import temp_name
@@ -52,6 +53,7 @@ class _Piece:
     chunks: tuple[ChunkId, ...] = ()
     first: bool = True
     last: bool = True
+    is_link: bool = False  # a further name of a file: its content is brought only if that cannot be
 
 
 @dataclass(slots=True)
@@ -144,6 +146,7 @@ class _Run:
         self._file: TargetFile | None = None
         self._failed: Entry | None = None
         self._plain: list[_Done] = []
+        self._links = PullLinks(root)
 
     def _manifest_of(self, identity: VersionId) -> Manifest | None:
         version = self._context.db.version(identity)
@@ -161,6 +164,7 @@ class _Run:
                 if waiting is not None:
                     ready, waiting = waiting, None
                     await self._write(ready[0], await ready[1])
+            self._plain += [_Done(entry, path, found) for path, entry, found in self._links.all_names()]
             await self._remember()
         finally:
             if waiting is not None:
@@ -184,7 +188,15 @@ class _Run:
                 yield window
                 window = _Window()
 
-    async def _pieces(self, step: Step) -> AsyncIterator[tuple[_Piece, int]]:
+    async def _pieces(self, step: Step, *, may_link: bool = True) -> AsyncIterator[tuple[_Piece, int]]:
+        if (
+            may_link
+            and isinstance(step, Write | Same)
+            and not self._links.is_first(step.entry)
+            and isinstance(step, Write)
+        ):
+            yield _Piece(step, is_link=True), 0
+            return
         if not isinstance(step, Write) or step.entry.manifest.kind is not Kind.FILE:
             yield _Piece(step), 0
             return
@@ -231,18 +243,35 @@ class _Run:
         return {chunk: data for chunk, data in found if data is not None}
 
     async def _write(self, window: _Window, loaded: _Loaded) -> None:
-        temps = [temp_name(self._context.env.random_bytes(8)) for _ in window.pieces]
-        for done in await run_to_end(self._context.env, self._write_pieces, window.pieces, loaded, temps, io=True):
-            self._count(done)
+        rest = window.pieces
+        while rest:
+            temps = [temp_name(self._context.env.random_bytes(8)) for _ in rest]
+            results = await run_to_end(self._context.env, self._write_pieces, rest, loaded, temps, io=True)
+            for done in results:
+                self._count(done)
+            rest = rest[len(results) :]
+            if rest:  # a name that cannot be one of what stands already
+                await self._write_by_itself(rest[0].step)
+                rest = rest[1:]
         if len(self._plain) >= PLAIN_EVERY:
             await self._remember()
         if self._progress is not None:
             self._progress(self.report.progress())
 
+    async def _write_by_itself(self, step: Step) -> None:
+        async for piece, _ in self._pieces(step, may_link=False):
+            await self._write(window := _Window([piece]), await self._load(window))
+
     def _write_pieces(self, pieces: Sequence[_Piece], loaded: _Loaded, temps: Sequence[str]) -> list[_Done]:
-        results = []
+        """Stops before a further name that cannot be linked."""
+        results: list[_Done] = []
         for piece, temp in zip(pieces, temps, strict=True):
             try:
+                if piece.is_link and isinstance(piece.step, Write):
+                    if (linked := self._link(piece.step, temp)) is None:
+                        break
+                    results.append(linked)
+                    continue
                 results.append(self._write_piece(piece, loaded, temp))
             except TcfsError as error:
                 results.append(_Done(error=error))
@@ -250,6 +279,13 @@ class _Run:
                 folder = piece.step.folder.path if not isinstance(piece.step, Refused) else self._root.path
                 results.append(_Done(error=local_error(folder, error)))
         return results
+
+    def _link(self, step: Write, temp: str) -> _Done | None:
+        if not self._links.make(step, temp):
+            return None
+        found = step.folder.stat(step.entry.name)
+        path = step.folder.path / step.entry.name
+        return _Done(step.entry, path, FileStat.of(found) if found is not None else None)
 
     def _write_piece(self, piece: _Piece, loaded: _Loaded, temp: str) -> _Done:
         step = piece.step
@@ -268,9 +304,11 @@ class _Run:
                 step.folder.close()
         path = step.folder.path / step.entry.name
         if isinstance(step, Same):
+            self._links.stands(step)
             return _Done(step.entry, path, step.stat, is_same=True)
         if step.entry.manifest.kind is Kind.SYMLINK:
             step.folder.symlink(step.entry.name, step.entry.manifest.target, step.entry.mtime_ns, temp, step.before)
+            self._links.stands(step)
             found = step.folder.stat(step.entry.name)
             return _Done(step.entry, path, FileStat.of(found) if found is not None else None)
         return self._write_file(step, piece, loaded, temp, path)
@@ -303,6 +341,7 @@ class _Run:
             xattrs=entry.xattrs,
             before=step.before,
         )
+        self._links.stands(step)
         return _Done(entry, path, found, moved=moved, trouble=trouble)
 
     def _abort(self) -> None:

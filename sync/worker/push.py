@@ -20,6 +20,7 @@ from sync.worker.examine import Known, local_error
 from sync.worker.learn import Learner
 from sync.worker.plain import known_below, plain_of, real_place
 from sync.worker.publish import Publication, Publisher
+from sync.worker.pushlinks import PushLinks
 from sync.worker.report import ProgressCallback, TransferReport
 from sync.worker.threads import run_to_end
 from sync.worker.walk import LocalEntry, Skipped, walk
@@ -99,6 +100,7 @@ class _Run:
         self._progress = progress
         self._items: list[_Item] = []
         self._slice_bytes = 0
+        self._links = PushLinks(lambda: context.env.random_bytes(16).hex(), self._shown)
         self.report = TransferReport()
         self.pending: TcfsError | None = None
 
@@ -162,6 +164,7 @@ class _Run:
             mode=stat.mode if entry.kind is not Kind.SYMLINK else 0o777,
             mtime_ns=stat.mtime_ns,
             xattrs=self._xattrs(entry, known),
+            link_id=self._links.id_of(entry, known, self._last(known)),
             target=entry.target,
             seen=frozenset() if known is None else frozenset({known.version}),
             last=None if known is None else known.version,
@@ -187,7 +190,9 @@ class _Run:
         version = self._context.db.version(known.version)
         manifest = version.manifest if version is not None else None
         xattrs = self._xattrs(entry, known)
-        is_same = manifest is not None and (manifest.mode, manifest.xattrs) == (entry.stat.mode, xattrs)
+        link_id = self._links.id_of(entry, known, manifest)
+        fields = (entry.stat.mode, xattrs, link_id)
+        is_same = manifest is not None and (manifest.mode, manifest.xattrs, manifest.link_id) == fields
         if manifest is None or (is_same and not (self._force and self._is_superseded(entry.remote, manifest))):
             self.report.unchanged += 1
             return
@@ -198,12 +203,22 @@ class _Run:
             mode=entry.stat.mode,
             mtime_ns=entry.stat.mtime_ns,
             xattrs=xattrs,
+            link_id=link_id,
             seen=frozenset({known.version}),
             last=known.version,
             folder_rules=True,
             sees_all=self._force,
         )
         self._items.append(_Item(entry, entry.stat, change))
+
+    def _last(self, known: Known | None) -> Manifest | None:
+        version = self._context.db.version(known.version) if known is not None else None
+        return version.manifest if version is not None else None
+
+    def _shown(self, remote: str) -> Manifest | None:
+        row = self._context.db.view.resolve_path(remote)
+        is_file = row is not None and row.kind != DIR and not row.sibling
+        return self._context.db.view.manifest(self._context.db.view.seen_of(row)[0]) if row and is_file else None
 
     def _xattrs(self, entry: LocalEntry, known: Known | None) -> Mapping[str, str]:
         """Where they cannot be read they are what they were: nobody has taken them away."""

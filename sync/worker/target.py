@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from sync.core.errors import Conflict, Integrity
 from sync.worker.content import FileStat
-from sync.worker.naming import name_new
+from sync.worker.naming import NO_LINKS, name_new
 from sync.worker.temps import make_temp, remove_left
 from sync.worker.xattrs import write_xattrs
 
@@ -26,9 +26,10 @@ HOLE: Final = bytes(64 << 10)  # zeros that are not written: as small as is wort
 class TargetDir:
     """An open folder of the target; it stays this one even if it is renamed meanwhile. Names are single parts."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
+    def __init__(self, descriptor: int, path: Path, replaced: set[int] | None = None) -> None:
         self.descriptor = descriptor
         self.path = path
+        self._replaced: set[int] = set() if replaced is None else replaced  # inodes that had other names as well
 
     @staticmethod
     def open(path: Path) -> "TargetDir":
@@ -61,7 +62,7 @@ class TargetDir:
         except FileExistsError:
             is_new = False
         try:
-            return TargetDir(os.open(name, _DIR_FLAGS, dir_fd=self.descriptor), path), is_new
+            return TargetDir(os.open(name, _DIR_FLAGS, dir_fd=self.descriptor), path, self._replaced), is_new
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
@@ -92,14 +93,63 @@ class TargetDir:
         before None: it was absent, and nothing that is made at the last moment is replaced either.
         """
         found = self.stat(name)
-        if (FileStat.of(found) if found is not None else None) != before:
+        if not self._is_as(found, before):
             raise self._changed(name)
+        if found is not None and found.st_nlink > 1:
+            self._replaced.add(found.st_ino)
         try:
             if before is None and name_new(self.descriptor, temp, name):
                 return
         except FileExistsError:
             raise self._changed(name) from None
         os.rename(temp, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def _is_as(self, found: os.stat_result | None, before: FileStat | None) -> bool:
+        """Also if nothing but the change time has moved, because this pull has replaced another name of that file."""
+        now = FileStat.of(found) if found is not None else None
+        if now is not None and before is not None and now.ino in self._replaced:
+            now = msgspec.structs.replace(now, ctime_ns=before.ctime_ns)
+        return now == before
+
+    def link(
+        self, source: "TargetDir", known: str, stat: FileStat, name: str, temp: str, before: FileStat | None
+    ) -> bool:
+        """Make or replace a name of the file `known` in another folder; before: as of TargetFile.finish.
+
+        False: that is not what `stat` says any more, or the file system has no links (any more for this file).
+        """
+        try:
+            os.link(known, temp, src_dir_fd=source.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in NO_LINKS or error.errno == errno.ENOENT:
+                return False
+            raise
+        try:
+            made = self.stat(temp)
+            is_it = made is not None and msgspec.structs.replace(FileStat.of(made), ctime_ns=stat.ctime_ns) == stat
+            there = self.stat(name)
+            if is_it and made is not None and there is not None and os.path.samestat(made, there):
+                os.unlink(temp, dir_fd=self.descriptor)  # a rename would do nothing
+                return True
+            if is_it:
+                self.put(temp, name, before)
+                return True
+            os.unlink(temp, dir_fd=self.descriptor)
+        except BaseException:
+            os.unlink(temp, dir_fd=self.descriptor)
+            raise
+        return False
+
+    def below(self, parts: Sequence[str]) -> "TargetDir":
+        """A folder below this one, no symlink followed; OSError."""
+        folder = TargetDir(os.dup(self.descriptor), self.path, self._replaced)
+        for name in parts:
+            try:
+                inner = os.open(name, _DIR_FLAGS, dir_fd=folder.descriptor)
+            finally:
+                folder.close()
+            folder = TargetDir(inner, folder.path / name, self._replaced)
+        return folder
 
     def _changed(self, name: str) -> Conflict:
         path = str(self.path / name)

@@ -28,6 +28,8 @@ class LocalEntry(msgspec.Struct, frozen=True):
     stat: FileStat
     target: str = ""
     xattrs: Found = NO_XATTRS
+    device: int = 0
+    names: int = 1  # st_nlink, of a file or symlink
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -122,9 +124,9 @@ def _entry(path: str, remote: str, found: os.stat_result) -> LocalEntry | Skippe
             target.encode()
         except UnicodeEncodeError:
             return Skipped(repr(path), "points to a name that is not valid UTF-8", is_error=True)
-        return LocalEntry(path, remote, Kind.SYMLINK, info, target=target)
+        return LocalEntry(path, remote, Kind.SYMLINK, info, target, NO_XATTRS, found.st_dev, found.st_nlink)
     if stat.S_ISDIR(found.st_mode):
         return LocalEntry(path, remote, Kind.DIR, info, xattrs=read_xattrs(path))
     if stat.S_ISREG(found.st_mode):
-        return LocalEntry(path, remote, Kind.FILE, info, xattrs=read_xattrs(path))
+        return LocalEntry(path, remote, Kind.FILE, info, "", read_xattrs(path), found.st_dev, found.st_nlink)
     return Skipped(path, "is a socket, pipe or device", is_error=False)

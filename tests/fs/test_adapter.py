@@ -75,7 +75,7 @@ def failure(error: BaseException, name: str) -> int:
 
 
 @pytest.mark.logs_trouble
-@pytest.mark.parametrize("name", [name for name in HANDLERS if name != "link"])
+@pytest.mark.parametrize("name", HANDLERS)
 def test_nothing_but_fuse_errors_leaves_a_handler(name: str) -> None:
     assert failure(ZeroDivisionError("a bug"), name) == errno.EIO
     assert failure(Integrity("broken"), name) == errno.EIO
@@ -85,10 +85,6 @@ def test_nothing_but_fuse_errors_leaves_a_handler(name: str) -> None:
 def test_every_operation_is_there() -> None:
     missing = [name for name in HANDLERS if getattr(Adapter, name) is getattr(pyfuse3.Operations, name)]
     assert missing == []
-
-
-def test_links_are_not_permitted() -> None:
-    assert failure(AssertionError("not asked"), "link") == errno.EPERM
 
 
 @pytest.mark.logs_trouble

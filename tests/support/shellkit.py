@@ -94,7 +94,8 @@ class Shell:
         self.machine.rename(old, new)
         if old in self.inodes and self.inodes[old] == self.inodes.get(new):
             return  # both are names of one file
-        numbers = {path: self.inodes.pop(path) for path in list(self.inodes) if path == old or path.startswith(f"{old}/")}
+        found = [path for path in self.inodes if path == old or path.startswith(f"{old}/")]
+        numbers = {path: self.inodes.pop(path) for path in found}
         self.inodes.pop(new, None)
         self.inodes |= {new + path[len(old) :]: number for path, number in numbers.items()}
         moved = {path: self.files.pop(path) for path in list(self.files) if path == old or path.startswith(f"{old}/")}

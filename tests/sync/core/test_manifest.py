@@ -45,6 +45,17 @@ def test_the_record_as_it_should_be() -> None:
     assert isinstance(record, Manifest)
 
 
+def test_a_name_of_a_file_with_several() -> None:
+    raw = (
+        b'{"type":"version","version":2,"seq":1,"rel_path":"f","kind":"symlink","vclock":{"clocks":{"m":1}},'
+        b'"written_by":"m","machine_name":"bates","written_at":1,"mode":511,"target":"t",'
+        b'"link_id":"000102030405060708090a0b0c0d0e0f","batch":[1,2]}'
+    )
+    record = decode_record(raw)
+    assert isinstance(record, Manifest) and record.link_id == bytes(range(16)).hex()
+    assert encode_record(record) == raw
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -55,6 +66,7 @@ def test_the_record_as_it_should_be() -> None:
         {"mtime_ns": -(2**63) - 1},
         {"written_at": 2**62},
         {"mode": -1},
+        {"link_id": "0" * 65},
         {"mode": 0o10000},
         {"batch": [1, 2**70]},
         {"kind": "symlink", "target": "a\0b"},

@@ -300,7 +300,7 @@ write_steps = st.lists(
     st.tuples(
         st.sampled_from(JOURNALS),
         st.sampled_from(PATHS),
-        st.sampled_from(["one", "two", None, "dir", "dir700", "link", "chmod"]),
+        st.sampled_from(["one", "two", None, "dir", "dir700", "link", "chmod", "names", "other names"]),
         st.integers(0, 7),
     ),
     min_size=1,
@@ -323,10 +323,21 @@ def history(steps: list[tuple[str, str, str | None, int]]) -> list[Line]:
                 line = journal.write(path, "target", kind=Kind.SYMLINK, seen=seen)
             case "chmod":
                 line = journal.write(path, "one", seen=seen, mode=0o600, xattrs={"user.a": "YQ=="})
+            case "names" | "other names":
+                line = journal.write(path, "one", seen=seen, link_id=content)
             case _:
                 line = journal.write(path, content, seen=seen)
         lines.append(line)
     return lines
+
+
+def linked(db: FleetDb) -> list[list[str]]:
+    """The names of each file that has several."""
+    found: dict[int, list[str]] = {}
+    for path, row in sorted(shown_rows(db).items()):
+        if row.link is not None:
+            found.setdefault(row.number, []).append(path)
+    return sorted(found.values())
 
 
 def insert_all(db: FleetDb, lines: list[Line], cuts: list[int]) -> None:
@@ -354,6 +365,7 @@ def test_shown_does_not_depend_on_the_order(steps, cuts, random, data) -> None: 
         assert check(first) == []
         assert check(second) == []
         assert tree(first) == tree(second)
+        assert linked(first) == linked(second)
         assert mirror.tree() == shown_rows(second)
     finally:
         first.close()

@@ -5,7 +5,7 @@ import pytest
 from sync.core.manifest import PathVersion
 from sync.state.rows import DIR, FILE
 from sync.state.tree.reader import Seal
-from sync.worker.order import Held
+from sync.worker.order import Held, in_order
 
 
 def seal(op: str, path: str, *, kind: int | None = FILE, **more: object) -> Seal:
@@ -62,3 +62,16 @@ def test_what_waits_is_waited_for() -> None:
     assert held.holds(seal("put", "e/sub", kind=DIR))
     assert held.holds(seal("put", "d/new"))
     assert not held.holds(seal("put", "f"))
+
+
+def test_all_names_of_a_file_go_out_or_none() -> None:
+    a, other, b, c = seal("put", "a", grp=b"a"), seal("put", "o"), seal("put", "d/b", grp=b"a"), seal("put", "d/b/x")
+    held = Held()
+    held.add(seal("put", "d"))  # a file, where the folder of one name is to be
+    assert in_order([a, other, b, c], set(), held) == [other]
+    assert held.holds(seal("put", "a")) and held.holds(c)
+    assert in_order([a, other, b], {b"a"}, Held()) == [other]
+    assert in_order([a, other, b], {b"d/b"}, Held()) == [other]
+    assert in_order([a, other, b], set(), Held()) == [a, other, b]
+    twin = seal("put", "d/t", grp=b"t"), seal("put", "o", grp=b"t")  # one held name holds another file's
+    assert in_order([*twin, a, seal("put", "d/t", seal_id=b"2", grp=b"a")], {b"o"}, Held()) == []
