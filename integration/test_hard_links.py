@@ -274,3 +274,24 @@ def test_one_name_is_replaced_elsewhere(machines: list[Machine]) -> None:
     yoga.run("wait", timeout=60)
     poll(lambda: (there / "b").read_text() == "one!", 30, "the other name")
     assert (there / "a").read_text() == "two"
+
+
+def test_push_and_pull(machines: list[Machine], tmp_path: Path) -> None:
+    """Plain folders, by the CLI; and what was pushed is linked in the mounts."""
+    yoga, bates = machines
+    source = tmp_path / "pushed"
+    make_source(source)
+    yoga.run("push", str(source))
+    expected = tree_of(source), linked(source)
+    for machine in machines:
+        shown = machine.mountpoint / "pushed"
+        poll(lambda shown=shown: shown.exists() and (tree_of(shown), linked(shown)) == expected, 30, "in the mounts")
+    (tmp_path / "pulled").mkdir()
+    bates.run("pull", "pushed", str(tmp_path / "pulled"))
+    assert (tree_of(tmp_path / "pulled" / "pushed"), linked(tmp_path / "pulled" / "pushed")) == expected
+    with (bates.mountpoint / "pushed" / "f0").open("a") as file:
+        file.write("from the mount")
+    bates.run("wait", timeout=60)
+    yoga.run("pull", "pushed", str(tmp_path))
+    assert (source / "d" / "g0").read_text().endswith("from the mount")
+    assert linked(source) == expected[1] and tree_of(source) == tree_of(bates.mountpoint / "pushed")
