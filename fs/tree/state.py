@@ -95,8 +95,9 @@ class State:
     def row_attr(self, row: ShownRow, ino: int) -> Attr:
         """A shown row under the number `ino`."""
         mtime_ns, ctime_ns, blocks = row.mtime_ns, row.ctime_ns, 0
-        uid, gid = self.overlay.owners.get(row.number) or (row.uid, row.gid)
-        local = self.overlay.times.get(row.number)
+        number = row.id if row.link is None else row.link
+        uid, gid = self.overlay.owners.get(number) or (row.uid, row.gid)
+        local = self.overlay.times.get(number)
         if local is not None:
             ctime_ns = max(ctime_ns, local.ctime_ns)
             mtime_ns = max(mtime_ns, local.mtime_ns) if row.kind == DIR else mtime_ns
@@ -320,8 +321,12 @@ class State:
         if not node.stored:
             return
         self.overlay.put_node(node)
-        if node.key is not None:
+        if node.links:
             for entry in self.overlay.entries_of(node):
+                self.touch(entry)
+        elif node.key is not None:
+            entry = self.overlay.entry_of(node)
+            if entry is not None:
                 self.touch(entry)
         elif node.lost_path is not None:
             self.pending[node.id] = self.env.monotonic()

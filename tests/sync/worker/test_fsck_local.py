@@ -283,10 +283,10 @@ def break_tree(machine: WorldMachine, sql: str) -> None:
         ("UPDATE node SET sealed_gen = NULL WHERE kind = 1", "has half a seal"),
         ("UPDATE entry SET local_only = 1 WHERE name = 'new'", "stays on this machine and is to be published"),
         (
-            "UPDATE entry SET node = (SELECT node FROM entry WHERE name = 'a') WHERE name = 'new'",
+            "UPDATE entry SET node = (SELECT node FROM entry WHERE name = 'e') WHERE name = 'new'",
             "stands under two names",
         ),
-        ("UPDATE node SET kind = 7", "is of no kind"),
+        ("UPDATE node SET kind = 8", "is of no kind"),
         ("UPDATE node SET work = layer WHERE layer IS NOT NULL", "is sealed, and would be written"),
         ("DELETE FROM entry WHERE name = 'new'", "has no name and is not to be published"),
         ("DELETE FROM node", "shows node"),
