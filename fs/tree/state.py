@@ -322,8 +322,8 @@ class State:
             return
         self.overlay.put_node(node)
         if node.links:
-            for entry in self.overlay.entries_of(node):
-                self.touch(entry)
+            for each in self.overlay.entries_of(node):
+                self.touch(each)
         elif node.key is not None:
             entry = self.overlay.entry_of(node)
             if entry is not None:
