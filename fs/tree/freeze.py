@@ -19,10 +19,10 @@ from fs.tree import gone
 from fs.tree.model import DIR, FILE, ROOT_ID, SPECIAL, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import Pending, State
-from fs.work.workfile import WorkFile, absorb
+from fs.tree.unlayer import unlayer
+from fs.work.workfile import WorkFile
 from sync.core.errors import NotFound
 from sync.core.paths import join_path, split_path
-from sync.state.ballast import is_full
 
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
 
@@ -509,28 +509,3 @@ class Freezer:
                 return []
             dir_id = place[0]
         return ids[::-1]
-
-
-def unlayer(st: State, node: Node) -> bool:
-    """A layer that no seal holds takes writes again: what is above it goes into it.
-
-    False if the disk is too full for that: both stay, and show the same as before.
-    """
-    layer = node.layer
-    if layer is None or node.seal_id is not None:
-        return True
-    layer.unseal()
-    if node.work is not None:
-        try:
-            absorb(layer, node.work)
-        except OSError as error:
-            layer.seal()
-            if is_full(error):
-                return False
-            raise
-        node.work.close()
-        st.overlay.drop_file(node.work.id, remove=True)
-    node.work, node.layer = layer, None
-    st.overlay.put_file(layer)
-    st.overlay.put_node(node)
-    return True

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 
 from fs.tree import reattach, torn
-from fs.tree.freeze import unlayer
 from fs.tree.model import FILE, Node
 from fs.tree.state import State
+from fs.tree.unlayer import unlayer
 from fs.work.workfile import WorkFile
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fs.tree import keepers
-from fs.tree.freeze import Freezer, SealItem, unlayer
+from fs.tree.freeze import Freezer, SealItem
 from fs.tree.model import FILE, Ahead, Entry, Node
 from fs.tree.state import Pending, State
+from fs.tree.unlayer import unlayer
 from fs.work.durable import sync_path
 from sync.core.errors import NotFound
 from sync.core.paths import is_below
