@@ -91,6 +91,7 @@ def own(st: "State", row: ShownRow) -> tuple[Entry, Node]:
         st.put_entry(other)
         if other is not entry:
             st.touch(other)
+    st.pending[entry.key] = st.env.monotonic()
     return entry, node
 
 

@@ -255,6 +255,7 @@ class State:
             self.overlay.set_attach(row.id, self.view.path_of(row.id))
         self.overlay.put_node(node)
         self.put_entry(entry)
+        self.pending[entry.key] = self.env.monotonic()
         return entry, node
 
     def node_of_row(self, row: ShownRow, base: str | None) -> Node:

@@ -406,3 +406,15 @@ def test_a_file_made_shorter_above_a_round_that_is_taken_back(yoga: Machine, is_
     yoga.note()
     (whole,) = (yoga.paths.cache_dir / "whole").iterdir()
     assert whole.read_bytes() == b"x" * 20 + b"end"
+
+
+def test_a_file_of_which_only_atime_was_set_is_settled(yoga: Machine) -> None:
+    yoga.write("a", b"one")
+    yoga.link("a", "b")
+    yoga.write("c", b"two")
+    yoga.cycle()
+    for name in "ac":
+        yoga.tree.setattr(yoga.ino(name), atime_ns=5)
+        yoga.check()
+    yoga.cycle()
+    assert yoga.tree.state.overlay.all_entries() == []
