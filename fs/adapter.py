@@ -160,7 +160,7 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(special.mknod(self._volume, parent_inode, name, mode, rdev, ctx.uid, ctx.gid))
+        return self._entry(special.mknod(self._volume, parent_inode, name, mode, rdev, ctx.uid, ctx.gid))
 
     @_change
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
@@ -192,7 +192,7 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
-        return _entry(link.hard_link(self._volume, inode, new_parent_inode, new_name))
+        return self._entry(link.hard_link(self._volume, inode, new_parent_inode, new_name))
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:

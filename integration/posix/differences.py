@@ -30,12 +30,6 @@ def _is_in(case: str) -> Callable[[Difference], bool]:
 
 
 KNOWN = (
-    Known(
-        "hard links and special files",
-        "link",
-        "there are none yet",
-        lambda d: d.step[1] in ("link", "link_fd", "mknod", "mkfifo", "bind") and d.mount == _answer(errno.EPERM),
-    ),
     Known("fallocate", "fallocate", "libfuse 3.14 offers it to C programs only", _answers("fallocate", errno.ENOTSUP)),
     Known(
         "posix_fallocate",
