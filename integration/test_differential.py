@@ -76,7 +76,7 @@ def test_what_was_found(yoga: Fleet, tmp_path: Path, name: str) -> None:
 def test_random_steps(yoga: Fleet, tmp_path: Path, seed: int) -> None:
     plain, root = tmp_path / "plain", yoga.mount()
     plain.mkdir()
-    differ.check_seed(plain, root, seed, 1500)
+    differ.check_seed(plain, root, seed, 1500, links=True)
     assert "Traceback" not in yoga.log()
 
 
@@ -86,7 +86,7 @@ def test_200_000_random_steps(yoga: Fleet, tmp_path: Path) -> None:
     plain, root = tmp_path / "plain", yoga.mount()
     plain.mkdir()
     for seed in range(1000, 1000 + LONG_SEEDS):
-        differ.check_seed(plain, root, seed, LONG_STEPS)
+        differ.check_seed(plain, root, seed, LONG_STEPS, links=True)
     assert "Traceback" not in yoga.log()
 
 
@@ -112,7 +112,7 @@ def among_others(yoga: Machine, bates: Machine, base: Path, seed: int, count: in
     pair = Pair.below(base / name, yoga.mountpoint / name)
     try:
         with Around(yoga, bates, seed) as around:
-            differ.run(pair, Steps(seed), count)
+            differ.run(pair, Steps(seed, links=True), count)
         assert around.rounds
         tree = pair.compare()
     except differ.Differs as found:
