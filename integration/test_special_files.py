@@ -79,7 +79,8 @@ def test_special_files(tmp_path: Path) -> None:
         assert stat.S_ISFIFO((yoga.mountpoint / "copy" / "fifo").stat().st_mode)
         subprocess.run(["mv", yoga.mountpoint / "copy" / "fifo", yoga.mountpoint / "e" / "plain"], check=True)
         yoga.run("wait", timeout=60)
-        poll(lambda: os.listdir(bates.mountpoint / "e") == [], 30, "the removal of the file under the fifo")
+        there = bates.mountpoint / "e"
+        poll(lambda: there.exists() and os.listdir(there) == [], 30, "the removal of the file under the fifo")
         shutil.rmtree(yoga.mountpoint / "e")
         shutil.rmtree(yoga.mountpoint / "copy")
         yoga.run("wait", timeout=60)
