@@ -5,6 +5,7 @@ import errno
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree.model import FIFO
 from sync.core.errors import NotFound, ReadOnly
 
 
@@ -106,3 +107,30 @@ def test_what_cannot_be(yoga: Machine, bates: Machine) -> None:
     with pytest.raises(OSError, match="above") as caught:
         exchange(yoga, "n", "n/m")
     assert caught.value.errno == errno.EINVAL
+
+
+def test_names_of_a_file_with_several(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"one")
+    yoga.link("a", "b")
+    yoga.write("c", b"two")
+    yoga.cycle()
+    exchange(yoga, "a", "b")
+    assert yoga.linked() == [["a", "b"]]
+    exchange(yoga, "a", "c")
+    assert yoga.linked() == [["b", "c"]] and yoga.read("a") == b"two" and yoga.read("c") == b"one"
+    yoga.cycle()
+    bates.learn()
+    for machine in (yoga, bates):
+        assert machine.linked() == [["b", "c"]] and machine.read("a") == b"two"
+
+
+def test_a_special_file_stays_here(yoga: Machine, bates: Machine) -> None:
+    yoga.write("a", b"one")
+    yoga.cycle()
+    yoga.tree.create(*yoga.place("p"), FIFO, 0o600, 1, 1)
+    exchange(yoga, "a", "p")
+    assert yoga.attr("a").kind == FIFO and yoga.read("p") == b"one"
+    yoga.cycle()
+    yoga.check()
+    bates.learn()
+    assert bates.listing() == ["p"] and bates.read("p") == b"one" and yoga.attr("a").kind == FIFO

@@ -395,3 +395,19 @@ def test_status_names_all(yoga: Machine) -> None:
     reader = TreeReader(yoga.env, yoga.paths.tree_db)
     assert [item.path for item in reader.dirty(yoga.db.view.path_of)] == ["a", "b"]
     reader.close()
+
+
+def test_a_power_cut_before_it_was_synced(yoga: Machine, bates: Machine) -> None:
+    """All names show what was safe, and what the disk has of the rest stands beside one of them."""
+    yoga.write("a", b"one")
+    yoga.link("a", "b")
+    go_round(yoga, bates)
+    yoga.patch("b", 0, b"two")
+    yoga.tree.commit()
+    yoga.restart(boot="two")
+    yoga.check()
+    assert same(yoga, "a", "b") and yoga.read("a") == yoga.read("b") == b"one"
+    go_round(yoga, bates)
+    for machine in (yoga, bates):
+        assert same(machine, "a", "b") and machine.read("b") == b"one"
+        assert [machine.read(name) for name in machine.listing() if name.endswith(".conflict")] == [b"two"]
