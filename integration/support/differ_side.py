@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ SLOTS = 8
 NOW = "now"  # times that no step has set
 SET_TIMES_BELOW_NS = 1_600_000_000 * 10**9  # steps set older ones only
 RENAME_NOREPLACE = 1
+CLOCK_REALTIME_COARSE = 5  # linux/time.h
 _BLOCK = b"".join(hashlib.blake2b(struct.pack("<I", number)).digest() for number in range(8192))
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -336,6 +338,7 @@ class Side:
         """Whether the times of `path`, and of its folder, move with a step."""
         places = [self.path(path), str(Path(self.path(path)).parent)]
         before = [_times(place) for place in places]
+        _next_tick()
         outcome = self.do(step)
         moved = []
         for place, old in zip(places, before, strict=True):
@@ -401,6 +404,13 @@ class Side:
 def _xattrs(path: str) -> dict[str, tuple[int, str]]:
     names = [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith("user.")]
     return {name: brief(os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)}
+
+
+def _next_tick() -> None:
+    """Until the clock that file systems take their times from has moved: some know no finer one."""
+    began = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
+    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= began:
+        os.sched_yield()
 
 
 def _times(place: str) -> tuple[int, int] | None:
