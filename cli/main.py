@@ -39,6 +39,7 @@ VERBS = {
     "unsync": "cli.dehydrate",
     "up": "cli.up",
     "version": "cli.version",
+    "watch": "cli.watch",
     "wait": "cli.wait",
 }
 HIDDEN = frozenset({"unsync"})

@@ -2,6 +2,7 @@
 
 import sqlite3
 from typing import Final, NamedTuple
+from zlib import crc32
 
 import blake3
 import msgspec
@@ -22,6 +23,7 @@ IMPLIED_DIR_MODE: Final = 0o755
 KIND_NUMBER: Final = {Kind.FILE: FILE, Kind.DIR: DIR, Kind.SYMLINK: SYMLINK}
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_was = msgspec.json.Decoder(tuple[int, int, int, int, int, int, int, int])
 
 
 class ShownRow(NamedTuple):
@@ -61,13 +63,41 @@ ROW_COLUMNS: Final = ", ".join(ShownRow._fields)
 
 
 class FeedItem(NamedTuple):
-    """A place to look at again. parent and id are 0 where nothing ever stood."""
+    """A place to look at again. parent and id are 0 where nothing ever stood. was: see Was, None: nothing was there."""
 
     n: int
     path: str
     parent: int
     name: str
     id: int
+    was: str | None = None
+
+
+class Was(NamedTuple):
+    """What stood at a place: of a ShownRow what tells one state from another. version 0: none."""
+
+    id: int
+    kind: int
+    size: int
+    mode: int
+    mtime_ns: int
+    version: int
+    value: int
+    xattrs: int  # CRC-32 of their JSON
+
+
+def was_of(row: ShownRow) -> Was:
+    xattrs = crc32(row.xattrs.encode()) if row.xattrs else 0
+    return Was(row.id, row.kind, row.size, row.mode, row.mtime_ns, row.version or 0, row.value, xattrs)
+
+
+def encode_was(row: ShownRow | None) -> str | None:
+    """As a feed item has it."""
+    return None if row is None else _encode(was_of(row)).decode()
+
+
+def decode_was(text: str | None) -> Was | None:
+    return None if text is None else Was._make(_was.decode(text))
 
 
 class Taken(NamedTuple):

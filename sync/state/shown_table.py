@@ -33,8 +33,14 @@ class ShownTable:
         self._fresh: dict[int, int] = {}  # directories that this object made -> number of their rows
         self._changed_parents: set[int] = set()
         self.links_changed: dict[str, None] = {}  # link_ids of rows that came, went or changed
+        self._before: dict[tuple[int, str], ShownRow | None] = {}  # of places changed here
 
     # ---- reading
+
+    def before(self, parent: int, name: str) -> ShownRow | None:
+        """What stood at a place when this object was made."""
+        key = (parent, name)
+        return self._before[key] if key in self._before else self.at(parent, name)
 
     def at(self, parent: int, name: str) -> ShownRow | None:
         key = (parent, name)
@@ -127,6 +133,9 @@ class ShownTable:
 
     def insert(self, row: ShownRow, *, fresh_dir: bool = False) -> None:
         """`fresh_dir`: a directory that certainly has no rows below it yet."""
+        key = (row.parent, row.name)
+        if key not in self._before:
+            self._before[key] = self.at(*key)
         self._at[(row.parent, row.name)] = row
         self._inserted[row.id] = row
         if row.link_id is not None:
@@ -136,6 +145,7 @@ class ShownTable:
         self._count(row.parent, 1)
 
     def delete(self, row: ShownRow) -> None:
+        self._before.setdefault((row.parent, row.name), row)
         self._at[(row.parent, row.name)] = None
         if row.link_id is not None:
             self.links_changed[row.link_id] = None
@@ -149,6 +159,7 @@ class ShownTable:
             self.delete(old)
             self.insert(new)
             return
+        self._before.setdefault((old.parent, old.name), old)
         self._at[(new.parent, new.name)] = new
         for row in (old, new):
             if row.link_id is not None:

@@ -53,12 +53,19 @@ _IDENTITY = "SELECT machine, seq, hash FROM version WHERE num = ?"
 _DEAD = (
     "SELECT v.machine, v.seq, v.hash FROM head AS h JOIN version AS v ON v.num = h.version WHERE h.path = ? AND h.dead"
 )
+_HEADS = (
+    "SELECT v.machine, v.seq, v.hash, h.dead FROM head AS h JOIN version AS v ON v.num = h.version WHERE h.path = ?"
+)
+_IS_QUEUED = (
+    "SELECT 1 FROM version AS v JOIN outbox AS o ON o.machine = v.machine AND v.seq BETWEEN o.first AND o.last"
+    " WHERE v.num = ?"
+)
 _DEAD_BELOW = (
     "SELECT h.path, v.machine, v.seq, v.hash FROM head AS h JOIN version AS v ON v.num = h.version"
     " WHERE h.path > ? AND h.path < ? AND h.dead"
 )
 _LONGEST_BELOW = "SELECT max(length(CAST(path AS BLOB))) FROM head WHERE path > ? AND path < ? AND NOT dead"
-_FEED = "SELECT n, path, parent, name, id FROM feed WHERE n > ? ORDER BY n LIMIT ?"
+_FEED = "SELECT n, path, parent, name, id, was FROM feed WHERE n > ? ORDER BY n LIMIT ?"
 _TAKEN = "SELECT n, seal_id, answer, version, reason FROM taken"
 
 
@@ -266,6 +273,19 @@ class ShownView:
         """Bytes of the longest path below a folder that is not only tombstones; 0 if there is none."""
         return int(self._one(_LONGEST_BELOW, f"{path}/", f"{path}0")[0] or 0)
 
+    def is_queued(self, number: int) -> bool:
+        """True while a version is in the outbox: not in the store, or nobody knows that it is."""
+        return self._one(_IS_QUEUED, number) is not None
+
+    def is_contested(self, path: str) -> bool:
+        """True if a path has heads of unequal value, at least one of them live."""
+        with self._lock:
+            heads = self._connection.execute(_HEADS, (path,)).fetchall()
+            if len(heads) < 2 or all(dead for *_, dead in heads):
+                return False
+            identities = [identity_of(self._machines.id(machine), seq, digest) for machine, seq, digest, _ in heads]
+            return len({self.manifest(identity).value for identity in identities}) > 1
+
     def chunk_list(self, identity: str) -> tuple[list[ChunkId], list[int]]:
         """The chunks of a file and their sizes in bytes, in order.
 
@@ -303,6 +323,10 @@ class ShownView:
         with self._lock:
             return [FeedItem._make(row) for row in self._connection.execute(_FEED, (n, limit)).fetchall()]
 
+    def feed_first(self) -> int:
+        """The number of the oldest feed item that is still there, 0 if there is none."""
+        return int(self._one("SELECT coalesce(min(n), 0) FROM feed")[0])
+
     def feed_last(self) -> int:
         """The number of the newest feed item, 0 if there was none."""
         return int(self._one("SELECT coalesce(max(n), 0) FROM feed")[0])
@@ -332,6 +356,11 @@ class ShownView:
     @property
     def machine_id(self) -> str:
         return str(self._meta("machine_id"))
+
+    def own_ids(self) -> frozenset[str]:
+        """Every machine_id that this machine has, or has had."""
+        with self._lock:
+            return frozenset(row[0] for row in self._connection.execute("SELECT machine_id FROM machine WHERE own = 1"))
 
     @property
     def machine_name(self) -> str:

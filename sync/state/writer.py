@@ -22,7 +22,7 @@ from sync.state.folders import Folders, Origin
 from sync.state.heads import VersionTable
 from sync.state.many import insert_many
 from sync.state.move import move_dir
-from sync.state.rows import ROOT_ID, MachineNumbers, NodePlace
+from sync.state.rows import ROOT_ID, MachineNumbers, NodePlace, encode_was
 from sync.state.shown_table import ShownTable
 
 _CONTESTED = "SELECT path FROM head GROUP BY path HAVING count(*) > 1"
@@ -160,7 +160,9 @@ class Transaction(Books):
         mode = Mode(str(self.meta("mode") or Mode.INTERACTIVE.value))
         feed = Deriver(folders, own_ids, mode).run(paths)
         folders.table.flush()
-        insert_many(self._connection, "INSERT INTO feed (path, parent, name, id) VALUES ", list(feed))
+        table = folders.table
+        items = [(*item, encode_was(table.before(item[1], item[2]))) for item in feed]
+        insert_many(self._connection, "INSERT INTO feed (path, parent, name, id, was) VALUES ", items)
         self.versions.changed = {}
         self._moved = {}
         self._folders = None

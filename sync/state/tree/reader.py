@@ -19,7 +19,7 @@ from sync.state.migrate import applied_version
 from sync.state.rows import ROOT_ID, SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
 
-__all__ = ["Dirty", "DirtyState", "Seal", "TreeReader", "layer_path"]
+__all__ = ["Dirty", "DirtyState", "OverlayRow", "Seal", "TreeReader", "layer_path"]
 
 DEPTH_MAX: Final = 4096  # parts of a path; more parents than this are a loop
 
@@ -39,6 +39,9 @@ WHERE e.dirty = 1 AND e.local_only = 0"""
 
 _BEHIND = "SELECT e.parent, e.name FROM entry AS e JOIN node AS n ON n.id = e.node"
 
+_OVERLAY = """
+SELECT e.parent, e.name, n.id, n.kind, n.base, e.local_only, e.resolved
+FROM entry AS e LEFT JOIN node AS n ON n.id = e.node"""
 _LOST = "SELECT lost_path, seal_id, gen, sealed_gen, unflushed FROM node WHERE lost_path IS NOT NULL"
 
 
@@ -99,6 +102,18 @@ class Dirty(NamedTuple):
     state: DirtyState
     removed: bool
     seal_id: bytes | None
+
+
+class OverlayRow(NamedTuple):
+    """A name of the mount's own. node None: it is absent here. kind 1 file, 2 dir, 3 symlink; base: an identity."""
+
+    parent: int
+    name: str
+    node: int | None
+    kind: int
+    base: str | None
+    local_only: bool
+    resolved: bool
 
 
 class TreeReader:
@@ -173,6 +188,13 @@ class TreeReader:
                 for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
             ]
         return sorted(found, key=lambda item: (item.path, item.state))
+
+    def overlay(self) -> list[OverlayRow]:
+        """Every name where the mount differs from what fleet.db shows, whiteouts too."""
+        return [
+            OverlayRow(parent, name, node, kind or 0, base, bool(local_only), bool(resolved))
+            for parent, name, node, kind, base, local_only, resolved in self._all(_OVERLAY)
+        ]
 
     def local_only(self, shown_path: Callable[[int], str]) -> list[str]:
         """Paths that stay on this machine because they are ignored. `shown_path` as in dirty."""

@@ -12,7 +12,7 @@ from sync.core.manifest import Kind
 from sync.env import FakeEnv
 from sync.state.check import check
 from sync.state.fleet import FleetDb
-from sync.state.rows import ROOT_ID, NodePlace
+from sync.state.rows import FILE, ROOT_ID, NodePlace, decode_was, was_of
 from sync.state.view import ShownView
 
 
@@ -170,10 +170,36 @@ def test_the_feed_is_read_from_a_cursor(db: FleetDb, view: ShownView, yoga: Jour
     first = view.feed_after(0)
     row = view.resolve_path("d/f")
     assert row is not None
-    assert ("d/f", row.parent, "f", 7) in [item[1:] for item in first]
+    assert ("d/f", row.parent, "f", 7, None) in [item[1:] for item in first]
     assert view.feed_last() == first[-1].n
     assert view.feed_after(first[-1].n) == []
     assert view.feed_after(0, limit=1) == first[:1]
+
+
+def test_the_feed_tells_what_stood_there(db: FleetDb, view: ShownView, yoga: Journal) -> None:
+    one = yoga.write("f", "one", mode=0o640)
+    put(db, one)
+    first = view.resolve_path("f")
+    assert first is not None
+    last = view.feed_last()
+    two = yoga.write("f", "two", seen=[one[1]])
+    put(db, two)
+    changed = {item.path: decode_was(item.was) for item in view.feed_after(last)}
+    assert changed["f"] == was_of(first)
+    assert was_of(first)[:4] == (first.id, FILE, first.size, 0o640)
+    second = view.resolve_path("f")
+    last = view.feed_last()
+    put(db, yoga.remove("f", seen=[two[1]]))
+    assert second is not None
+    assert {item.path: decode_was(item.was) for item in view.feed_after(last)}["f"] == was_of(second)
+
+
+def test_what_came_and_changed_in_one_transaction_was_nothing_before(
+    db: FleetDb, view: ShownView, yoga: Journal
+) -> None:
+    one = yoga.write("d/f", "one")
+    put(db, one, yoga.write("d/f", "two", seen=[one[1]]))
+    assert {item.path: item.was for item in view.feed_after(0)} == {"d/f": None, "d": None}
 
 
 def test_a_change_that_shows_nothing_is_in_the_feed_too(db: FleetDb, view: ShownView, bates: Journal) -> None:
