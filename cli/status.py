@@ -1,27 +1,58 @@
 """tcfs status"""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.app import App, call_daemon, verb
 from cli.render import plural, size_text, table
 
+if TYPE_CHECKING:
+    from sync.reports.state import LocalState
+
 ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases speak alone
 
 
 @verb("status")
 @click.argument("paths", nargs=-1, metavar="[PATH…]")
-def command(app: App, paths: tuple[str, ...]) -> None:
-    """Say what is not safe in the store yet, why, and what to do."""
+@click.option("-s", "--short", is_flag=True, help="One line a file instead: a glyph and its path.")
+def command(app: App, paths: tuple[str, ...], short: bool) -> None:
+    """Say what is not safe in the store yet, why, and what to do.
+
+    \b
+    The glyphs of -s; of several that fit the first one:
+      x  excluded: stays on this machine
+      !  conflict: another version stands against it
+      *  dirty: changed (or removed) here, and not in the store yet
+      +  pinned: kept on this machine, and all of it is here
+      =  local: all of it is here
+      ~  partial: some of it is here
+      .  online-only: none of it is here
+    """
     from sync.machines.places import find_place, meanings
     from sync.reports.status import status
 
     engine = app.run(_ask(app))
     with app.state() as state:
         places = [find_place(meanings(state.config, path, app.cwd), path, state.is_here) for path in paths]
+        if short:
+            _print_short(app, state, places, engine)
+            return
         data = status(state, [place for place in places if place], engine)
     app.out.data(data, _lines(data))
+
+
+def _print_short(app: App, state: "LocalState", places: list[str], engine: dict[str, Any] | None) -> None:
+    from sync.core.filestate import GLYPHS
+    from sync.reports.glance import glance
+    from sync.reports.status import unsafe_here
+
+    found = glance(state, places, unsafe_here(state, engine))
+    if app.out.as_json:
+        files = [{"path": i.path, "state": i.state.value, "removed": i.removed} for i in found]
+        app.out.data({"files": files, "legend": {glyph: shown.value for shown, glyph in GLYPHS.items()}})
+    else:
+        app.out.data(None, (f"{GLYPHS[item.state]} {item.path}" for item in found))
 
 
 async def _ask(app: App) -> dict[str, Any] | None:

@@ -20,11 +20,11 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from fs.errno import outcome_of
 from fs.ops import attr as attr_ops
-from fs.ops import directory, link, lookup, named, read, rename, special, statfs, write, xattr
+from fs.ops import directory, link, lookup, named, read, rename, replay, seen, special, statfs, write, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
 from fs.tree.model import BLOCK_DEVICE, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Attr
-from sync.core.errors import Stale, TcfsError
+from sync.core.errors import NotFound, Stale, TcfsError
 
 FOREVER_S = 10.0 * 365 * 86_400  # every change is told to the kernel, so it may believe what it knows
 BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
@@ -41,6 +41,8 @@ _TYPE_BITS = {
 _PERMISSIONS = 0o7777
 _BY_HANDLE = frozenset({"read", "write", "flush", "release", "fsync"})
 _WITH_CONTENT = frozenset({"write", "setxattr"})  # as their third argument
+
+_FOR_HELPER = frozenset({"mknod", "mkdir", "symlink", "unlink", "rmdir", "rename", "setattr"})
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,21 @@ def _handler(function: Handler) -> Handler:
         except Exception as error:
             return self._answer_failed(function.__name__, args, error)
 
-    return wrapped  # type: ignore[return-value]
+    return _replayable(function.__name__, wrapped)  # type: ignore[return-value]
+
+
+def _replayable(operation: str, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The process that replays what was changed elsewhere gets answers of its own. No coroutine more for all others."""
+    if operation not in _FOR_HELPER:
+        return function
+
+    @functools.wraps(function)
+    def wrapped(self: "Adapter", *args: Any) -> Awaitable[Any]:
+        if args[-1].pid == self._replay.pid:
+            return self._answer_replayed(operation, args)
+        return function(self, *args)
+
+    return wrapped
 
 
 def _change(function: Handler) -> Handler:
@@ -78,7 +94,7 @@ def _change(function: Handler) -> Handler:
         self._volume.changed()
         return answer
 
-    return wrapped  # type: ignore[return-value]
+    return _replayable(function.__name__, wrapped)  # type: ignore[return-value]
 
 
 def _entry(attr: Attr, valid_s: float) -> EntryAttributes:
@@ -114,6 +130,7 @@ class Adapter(pyfuse3.Operations):
         self._volume = volume
         self._keeps = kernel_caches
         self._valid_s = FOREVER_S if kernel_caches else 0.0
+        self._replay = volume.replay
         self.on_init: Callable[[], None] = lambda: None  # called while the kernel's first request is being answered
         self._requests_failed = 0
         self._bugs_seen: set[tuple[str, str]] = set()
@@ -132,6 +149,8 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        if ctx.pid == self._replay.pid:
+            return self._entry(replay.lookup(self._volume, parent_inode, name))
         attr = lookup.lookup(self._volume, parent_inode, name)
         if self._volume.retries and attr is not None:
             named.looked_up(self._volume, ctx.pid, attr)
@@ -196,7 +215,12 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return self._file_info(open_ops.open_file(self._volume, inode, flags, ctx.pid))
+        if ctx.pid == self._replay.pid:
+            return self._file_info(replay.open_file(self._volume, inode, flags))
+        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid)
+        if self._volume.retries:
+            named.served(self._volume, ctx.pid)
+        return self._file_info(handle)
 
     @_change
     async def create(
@@ -261,14 +285,20 @@ class Adapter(pyfuse3.Operations):
             raise FUSEError(errno.ENODATA)
         if not xattr.is_kept(name):
             raise FUSEError(errno.EOPNOTSUPP)
-        value = xattr.getxattr(self._volume, inode, name)
+        if name.startswith(seen.PREFIXES):
+            value = await seen.getxattr(self._volume, inode, name)
+        else:
+            value = xattr.getxattr(self._volume, inode, name)
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
 
     @_change
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        xattr.setxattr(self._volume, inode, name, value)
+        if name.startswith(seen.PREFIXES):
+            await seen.setxattr(self._volume, inode, name, value)
+        else:
+            xattr.setxattr(self._volume, inode, name, value)
 
     @_handler
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
@@ -276,7 +306,10 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        xattr.removexattr(self._volume, inode, name)
+        if name.startswith(seen.PREFIXES):
+            await seen.removexattr(self._volume, inode, name)
+        else:
+            xattr.removexattr(self._volume, inode, name)
 
     def _answer_failed(self, operation: str, args: tuple[Any, ...], error: Exception) -> Any:
         """The answer to a request that has failed: once more ESTALE is none, see fs/tree/named.py."""
@@ -291,6 +324,17 @@ class Adapter(pyfuse3.Operations):
         elif operation == "create" and isinstance(error, Stale):
             named.failed(self._volume, args[-1].pid)
         self._refuse(operation, args, error)
+
+    async def _answer_replayed(self, operation: str, args: tuple[Any, ...]) -> Any:
+        try:
+            attr = _REPLAYED[operation](self._volume, *args)
+            return None if attr is None else self._entry(attr)
+        except NotFound:
+            raise FUSEError(errno.ENOENT) from None
+        except OSError as error:
+            raise FUSEError(error.errno or errno.EIO) from None
+        except Exception as error:
+            self._refuse(operation, args, error)
 
     def _refuse(self, operation: str, args: tuple[Any, ...], error: Exception) -> NoReturn:
         """Log a failed request once and answer it."""
@@ -346,6 +390,18 @@ _SECOND: dict[str, Callable[..., Any]] = {
     "listxattr": lambda to, row, ino: named.listxattr(to._volume, row),
     "setxattr": lambda to, row, ino, name, value: named.setxattr(to._volume, row, name, value),
     "removexattr": lambda to, row, ino, name: named.setxattr(to._volume, row, name, None),
+}
+
+
+# Requests of the helper: the same arguments, the last one is the context. What is told of is an Attr.
+_REPLAYED: dict[str, Callable[..., Attr | None]] = {
+    "mknod": lambda volume, parent, name, mode, rdev, ctx: replay.create(volume, FILE, parent, name),
+    "mkdir": lambda volume, parent, name, mode, ctx: replay.create(volume, DIR, parent, name),
+    "symlink": lambda volume, parent, name, target, ctx: replay.create(volume, SYMLINK, parent, name),
+    "unlink": lambda volume, parent, name, ctx: replay.remove(volume, parent, name),
+    "rmdir": lambda volume, parent, name, ctx: replay.remove(volume, parent, name),
+    "rename": lambda volume, *args: replay.rename(volume, *args[:-1]),
+    "setattr": lambda volume, ino, attr, fields, fh, ctx: replay.setattr_of(volume, ino),
 }
 
 

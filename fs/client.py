@@ -25,6 +25,7 @@ FETCH_S = 300.0  # and never longer than this: a request that we have read canno
 STOPPED_S = 5.0  # so late, and a deadline was not missed: this process did not run
 START_AGAIN_S = 5.0  # between two attempts to start a dead engine
 SERVED_S = 1.0  # an engine that was there for so long is started again at once
+CALL_S = 5.0  # a verb that a program waits for; the kernel lets nobody into a folder meanwhile
 DRAIN_S = 0.5
 LIST = -1  # stands for the list of chunks, which a fetch without indexes brings
 SEND_QUEUE_MAX = 4096  # messages
@@ -49,7 +50,7 @@ class Callbacks:
 class _Waiting:
     """A fetch that somebody waits for."""
 
-    request: frames.Fetch
+    request: frames.Fetch | frames.Call
     scope: trio.CancelScope
     latest: float  # trio time when it gives up whatever comes
     done: trio.Event = field(default_factory=trio.Event)
@@ -143,6 +144,26 @@ class Client:
             waiting.latest += late
             waiting.scope = trio.CancelScope()
             waiting.wait_on(SILENCE_S if self.is_connected else NO_DAEMON_S)
+
+    async def call(self, verb: str, args: dict[str, object]) -> None:
+        """Have the engine do something that may be done twice, and quickly. NoDaemon once there has been none for 3 s,
+        TimedOut, or what it reports.
+        """
+        await self._wait_connected()
+        request = frames.Call(self._take_id(), verb, args)
+        waiting = _Waiting(request, trio.CancelScope(), trio.current_time() + CALL_S)
+        waiting.scope.deadline = waiting.latest
+        self._waiting[request.id] = waiting
+        try:
+            self._send(request)
+            with waiting.scope:
+                await waiting.done.wait()
+        finally:
+            del self._waiting[request.id]
+        if waiting.failure is not None:
+            raise waiting.failure
+        if not waiting.done.is_set():
+            raise TimedOut(f"tcfsd did not answer to {verb} in time")
 
     def _was_given_up(self, version: str, indexes: Sequence[int]) -> bool:
         if not self._given_up:
@@ -314,6 +335,11 @@ class Client:
             case frames.FetchProgress(id=number):
                 if waiting := self._waiting.get(number):
                     waiting.wait_on(SILENCE_S)
+            case frames.Result(id=number):
+                if waiting := self._waiting.get(number):
+                    waiting.done.set()
+            case frames.Progress():
+                pass
             case frames.FetchDone(id=number, inline=inline):
                 if waiting := self._waiting.get(number):
                     waiting.inline = inline

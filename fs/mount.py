@@ -37,6 +37,7 @@ from fs.ops.volume import Volume
 from fs.tasks import Tasks
 from fs.tree.kernel import Invalidations
 from fs.tree.tree import Tree
+from fs.waker import Waker
 from sync.core.codec import Keys
 from sync.core.errors import BadConfig, TcfsError
 from sync.env import Env, RealEnv
@@ -185,6 +186,7 @@ async def _run(
     callbacks.content_moved = tasks.content_moved
     callbacks.seal_now = tasks.seal_now
     callbacks.connected = tasks.connected
+    waker = _waker(options, volume, tasks)
     initialised = trio.Event()
     adapter.on_init = initialised.set
     async with trio.open_nursery() as nursery:
@@ -192,6 +194,9 @@ async def _run(
         nursery.start_soon(_tune, options.mountpoint, initialised)
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
+        if waker is not None:
+            tasks.watched = waker.add
+            nursery.start_soon(waker.run)
         with requests:
             await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
         if quick is not None and not quick.was_reached:
@@ -201,6 +206,12 @@ async def _run(
         await tasks.finish()
         nursery.cancel_scope.cancel()
     log.info("unmounted")
+
+
+def _waker(options: Options, volume: Volume, tasks: Tasks) -> Waker | None:
+    """None where nobody can be woken: no other system has inotify."""
+    device = mountpoint.device_of(options.mountpoint) if sys.platform == "linux" else None
+    return None if device is None else Waker(volume, options.mountpoint, device, tasks.tell, tasks.tell_now)
 
 
 async def _tune(place: Path, initialised: trio.Event) -> None:

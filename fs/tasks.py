@@ -13,6 +13,7 @@ import trio
 from fs.errno import outcome_of
 from fs.ops.volume import Volume
 from fs.pace import Pace
+from fs.tree.changes import Change
 from fs.tree.model import Ahead, Invalidation
 from fs.tree.tree import SealRound, copy_layers, remove_files
 from sync.core.errors import NoSpace, TcfsError
@@ -77,6 +78,7 @@ class Tasks:
         self._kernel_thread = trio.CapacityLimiter(1)
         self._ahead_thread = trio.CapacityLimiter(1)
         self._sync_thread = trio.CapacityLimiter(1)
+        self.watched: Callable[[list[Change], Sequence[Invalidation]], None] = lambda changes, items: self._tell(items)
         self._contents: dict[int, str] = {}  # content tokens -> what the kernel has to forget of their files
         self._said_taken = (0, 0)
         self._said_trouble = ""
@@ -316,7 +318,10 @@ class Tasks:
                     self._noted.notify_all()
                 self._sealing.set()
             while self._tree.has_feed:
-                self._tell(self._tree.feed())
+                items = self._tree.feed()
+                changes = self._tree.take_changes()
+                self._volume.recent.forget()
+                self.watched(changes, items) if changes else self._tell(items)
                 await trio.lowlevel.checkpoint()
             await self._tell_contents()
             self.policy_moved()  # the hint may have been lost, or somebody has edited the file
@@ -340,6 +345,15 @@ class Tasks:
             if not self._pace.is_held(last_round, 0):
                 return
             await trio.sleep(SEAL_TICK_S)
+
+    async def tell_now(self, items: list[Invalidation]) -> None:
+        """Returns when the kernel has been told; not to be called by who keeps the kernel waiting."""
+        deliver = partial(self._volume.invalidations.deliver, items)
+        await trio.to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._kernel_thread)
+
+    def tell(self, items: Sequence[Invalidation]) -> None:
+        """Have the kernel told soon."""
+        self._tell(items)
 
     def _tell(self, items: Sequence[Invalidation]) -> None:
         self._volume.recent.forget()

@@ -108,6 +108,18 @@ class VersionReader:
             return []
         return [index for index in indexes if not self.cached.has_chunk(content.chunks.ids[index].hex())]
 
+    def absent_from_whole(self, version: str) -> list[str] | None:
+        """The chunks of a version (ids in hex) that are to be looked for one by one: none if the whole file is cached.
+        None while the list of chunks is not here, or must not be read.
+        """
+        try:
+            content = self._content(version)
+        except Unsupported:
+            return None
+        if content is None or self.cached.has_whole(content.content_id):
+            return None if content is None else []
+        return [chunk.hex() for chunk in content.chunks.ids]
+
     def is_local(self, row: ShownRow) -> bool:
         """True if bytes of a shown file are in the cache, as far as a few looks tell (for st_blocks).
 

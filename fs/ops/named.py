@@ -6,6 +6,7 @@ import os
 from fs.ops.open import opened
 from fs.ops.volume import Volume
 from fs.tree.model import Attr
+from sync.core.filestate import is_virtual
 from sync.state.rows import ShownRow
 
 _WRITES = os.O_WRONLY | os.O_RDWR
@@ -36,6 +37,12 @@ def looked_up(volume: Volume, caller: int, attr: Attr) -> None:
     volume.tree.watch_names(bool(volume.retries))
 
 
+def served(volume: Volume, caller: int) -> None:
+    """The last request of a system call that may have been a second attempt."""
+    volume.retries.done(caller)
+    volume.tree.watch_names(bool(volume.retries))
+
+
 def open_file(volume: Volume, row: ShownRow, ino: int, flags: int) -> int:
     file = volume.tree.open_named(row, ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
     return opened(volume, ino, file, flags)
@@ -55,14 +62,15 @@ def readlink(volume: Volume, row: ShownRow) -> bytes:
 
 def getxattr(volume: Volume, row: ShownRow, name: bytes) -> bytes:
     """ENODATA if there is none."""
-    value = volume.tree.xattrs_named(row).get(name.decode())
+    text = name.decode()
+    value = None if is_virtual(text) else volume.tree.xattrs_named(row).get(text)
     if value is None:
         raise OSError(errno.ENODATA, "no such attribute")
     return value
 
 
 def listxattr(volume: Volume, row: ShownRow) -> list[bytes]:
-    return [name.encode() for name in sorted(volume.tree.xattrs_named(row))]
+    return [name.encode() for name in sorted(volume.tree.xattrs_named(row)) if not is_virtual(name)]
 
 
 def setxattr(volume: Volume, row: ShownRow, name: bytes, value: bytes | None) -> None:

@@ -31,6 +31,10 @@ class Retries:
         for other in [other for other, (since, _) in self._waiting.items() if now - since > RETRY_S]:
             del self._waiting[other]
 
+    def done(self, caller: int) -> None:
+        """The caller's request has been served: should the next one meet ESTALE, that is a first time again."""
+        self._waiting.pop(caller, None)
+
     def is_second(self, caller: int, ino: int, *, is_last: bool) -> bool:
         """True if the caller was answered ESTALE a moment ago, and its new lookup has named this inode."""
         since, found = self._waiting.get(caller, (0.0, 0))

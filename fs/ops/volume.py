@@ -14,6 +14,7 @@ from fs.hydrate.reader import VersionReader
 from fs.hydrate.walk import Walks
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
+from fs.replay.waiting import Replay
 from fs.tree.kernel import Invalidations
 from fs.tree.tree import OpenFile, Tree
 from sync.core.paths import PART_MAX
@@ -75,6 +76,7 @@ class Volume:
     walks: Walks = field(init=False)
     eager: Eager = field(default_factory=Eager)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
+    replay: Replay = field(default_factory=Replay)
     recent: Recent = field(init=False)
     retries: Retries = field(init=False)
 

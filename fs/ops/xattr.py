@@ -3,6 +3,7 @@
 import errno
 
 from fs.ops.volume import Volume
+from sync.core.filestate import is_virtual
 
 USER = b"user."
 TRUSTED = b"trusted."
@@ -44,8 +45,10 @@ def setxattr(volume: Volume, ino: int, name: bytes, value: bytes) -> None:
 
 
 def listxattr(volume: Volume, ino: int, uid: int) -> list[bytes]:
-    """uid: of who asks; others than root do not see trusted.*"""
-    names = [name.encode() for name in volume.tree.listxattr(ino)]
+    """uid: of who asks; others than root do not see trusted.* What is made up nobody sees, nor what a member's journal
+    may bring under such a name.
+    """
+    names = [name.encode() for name in volume.tree.listxattr(ino) if not is_virtual(name)]
     return names if uid == 0 else [name for name in names if not name.startswith(TRUSTED)]
 
 

@@ -5,6 +5,7 @@ on when it is read: an inode that has moved on answers ESTALE until the kernel h
 """
 
 from fs.tree import keepers, links, siblings
+from fs.tree.changes import Places, changes
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -27,6 +28,7 @@ def feed(st: State, limit: int) -> list[Invalidation]:
     _follow_folders(st, items)
     found: dict[Invalidation, None] = {}
     places: dict[Key, None] = {}
+    watchable = Places()
     for item in items:
         if item.path == IGNORE_FILE:
             reread_ignore(st)
@@ -34,10 +36,11 @@ def feed(st: State, limit: int) -> list[Invalidation]:
         _settle_owner(st, item)
         st.subfolders.forget(item.parent)
         if item.parent and _is_known(st, item.parent):
-            _look(st, item, found)
+            _look(st, item, found, watchable)
             places[(item.parent, item.name)] = None
     for parent in {parent for parent, _ in places}:
         found.setdefault(Invalidation(parent, "", parent, "attr"))
+    st.changes += changes(st, watchable)
     siblings.drop_settled(st)
     found |= dict.fromkeys(keepers.drop_settled(st))
     st.overlay.set_meta("feed_cursor", items[-1].n)
@@ -79,11 +82,12 @@ def _is_known(st: State, folder: int) -> bool:
     return folder == ROOT_ID or st.inodes.number(folder) in st.inodes.known or folder in st.inodes.known
 
 
-def _look(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
+def _look(st: State, item: FeedItem, found: dict[Invalidation, None], watchable: Places) -> None:
     entry = st.overlay.entry(item.parent, item.name)
     if entry is not None:
         return  # ours stands there, whatever is below
     row = st.view.lookup(item.parent, item.name)
+    watchable.add(item, row)
     if row is None:
         is_known = item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known
         if is_known and st.view.row(item.id) is None:  # else it has other names, or another one

@@ -62,6 +62,10 @@ class Invalidations:
             if not self._in_flight[ino]:
                 del self._in_flight[ino]
 
+    def is_busy(self, ino: int) -> bool:
+        """True while a request of this inode waits for something."""
+        return ino in self._in_flight
+
     def take(self) -> list[Invalidation]:
         """Up to BATCH_MAX items that need not wait, in order; empty if there are none now."""
         batch: list[Invalidation] = []

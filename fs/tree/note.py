@@ -56,6 +56,8 @@ def note(st: State, limit: int) -> list[Invalidation]:
     with st.view.snapshot():  # one moment for all, and one lock instead of ten an answer
         for answer in answers:
             ref = st.overlay.seals.get(answer.seal_id)
+            if answer.version is not None:
+                st.noted_versions[answer.version] = None
             if ref is not None and ref.group is not None:
                 found += _note_names(st, ref.group)
             elif ref is not None:

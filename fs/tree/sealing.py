@@ -265,9 +265,14 @@ def _due_at(st: State, key: Pending, changed_at: float) -> tuple[float | None, N
             return None, None
         if node.busy:
             at = _open_due_at(st, node)
-    if st.was_noted_recently(key):
+    if st.was_noted_recently(key) or (st.left_by and node is not None and _left_recent(st, node)):
         at = max(at, changed_at + QUIET)
     return max(at, st.retry_at.get(key, 0.0)), node
+
+
+def _left_recent(st: State, node: Node) -> bool:
+    """True if the name that it left waits: together the two are a move, to others too."""
+    return any(st.was_noted_recently(key) for key in st.left_by.get(node.id, ()))
 
 
 def _open_due_at(st: State, node: Node) -> float:

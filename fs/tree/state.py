@@ -5,6 +5,9 @@ row.
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from fs.tree import links
 from fs.tree.gone import DEPTH_MAX, GoneFolders
@@ -19,10 +22,14 @@ from sync.env import Env
 from sync.state.rows import ShownRow
 from sync.state.view import ShownView
 
-TICK_NS = 10_000_000  # the longest tick of a kernel's coarse clock
+if TYPE_CHECKING:
+    from fs.tree.changes import Change
+
 PATHS_KEPT = 20_000
 LOCAL_TIMES_KEPT = 100_000
 LOCAL_KEPT = 100_000
+NOTED_KEPT = 100_000
+TICK_NS = 10_000_000  # the longest tick of a kernel's coarse clock
 RECENT_SECONDS = 2.0  # what was published so short ago waits for quiet
 
 Pending = Key | int  # an entry, or the number of a nameless node that is to be published
@@ -57,6 +64,8 @@ class State:
         self.atimes: dict[int, int] = {}  # of shown rows: when they were last read, if not when they were written
         self.unsynced: set[int] = set()  # nodes whose bytes may not be on the disk: see fs/tree/syncing.py
         self.unsynced_before: set[int] = set()
+        self.changes: list[Change] = []  # made elsewhere, that somebody may want to be told of
+        self.noted_versions: LRUCache[str, None] = LRUCache(NOTED_KEPT)  # published from here
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._told_ns = 0  # the newest time that the kernel has stamped, or nearly so

@@ -25,6 +25,8 @@ from fs.tree import (
     syncing,
     whole,
 )  # fmt: skip
+from fs.tree import seen as seen_of
+from fs.tree.changes import Change
 from fs.tree.check import check_state
 from fs.tree.files import OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
@@ -34,6 +36,8 @@ from fs.tree.state import State
 from fs.tree.syncing import SyncRound
 from fs.tree.whole import Copy, copy_layers
 from fs.work.durable import FileSync
+from sync.core.errors import NotFound
+from sync.core.manifest import Manifest, VersionId
 from sync.env import Env
 from sync.state.home import FleetPaths
 from sync.state.rows import ShownRow
@@ -196,6 +200,19 @@ class Tree:
     def getxattr(self, ino: int, name: str) -> bytes | None:
         """None if there is no such attribute."""
         return attrs.getxattr(self.state, ino, name)
+
+    def seen(self, ino: int) -> seen_of.Seen:
+        """What is to be said of an inode at a glance; Stale as attr."""
+        return seen_of.seen(self.state, ino)
+
+    def manifest(self, version: VersionId) -> Manifest:
+        """NotFound if no such version is known here."""
+        return self.state.view.manifest(version)
+
+    @property
+    def machine_name(self) -> str:
+        """Of this machine, in the fleet."""
+        return self.state.view.machine_name
 
     def listxattr(self, ino: int) -> list[str]:
         return attrs.listxattr(self.state, ino)
@@ -393,6 +410,31 @@ class Tree:
     def feed(self, limit: int = feed.ITEMS_MAX) -> list[Invalidation]:
         """Read up to `limit` items of the feed; what the kernel has to forget. Committed, unless the disk is full."""
         return feed.feed(self.state, limit)
+
+    def kind_at(self, parent: int, name: str) -> int | None:
+        """What stands at a name, without counting a lookup; None if nothing does."""
+        try:
+            return names.find(self.state, parent, name).kind
+        except NotFound:
+            return None
+
+    def new_number(self) -> int:
+        """An inode number that nothing has."""
+        return self.state.overlay.new_ino()
+
+    @property
+    def uid(self) -> int:
+        """The owner of what has none here."""
+        return self.state.uid
+
+    @property
+    def gid(self) -> int:
+        return self.state.gid
+
+    def take_changes(self) -> list[Change]:
+        """What the feed has told of changes made elsewhere, in folders that the kernel knows; each is told once."""
+        taken, self.state.changes = self.state.changes, []
+        return taken
 
     @property
     def has_feed(self) -> bool:

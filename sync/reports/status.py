@@ -124,16 +124,9 @@ def _sending(reason: str, running: Running) -> tuple[str, str]:
 
 def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -> dict[str, Any]:
     """The report as data. paths: only these and what is below ('' = all). engine: what a running one says of itself."""
-    running = Running(
-        engine=engine is not None,
-        mount=is_held(state.paths.mount_lock),
-        store_trouble=str(engine.get("store_trouble", "")) if engine else "",
-        mountpoint=state.config.mountpoint,
-    )
+    running = _running(state, engine)
     mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
-    problems = engine["problems"] if engine else []
-    refused = {item["subject"]: (item["message"], item["hint"]) for item in problems if item["kind"] == "refused"}
-    found = unsafe_now(state.db, state.tree, running, refused)
+    found = unsafe_here(state, engine)
     chosen = [item for item in found if is_among(item.path, paths)]
     lost = state.db.lost_packs()
     return {
@@ -167,6 +160,22 @@ def _policies(paths: FleetPaths) -> dict[str, object]:
         return {"pinned_paths": len(PolicyFile(paths.policies_toml).read().pins()), "policy_trouble": ""}
     except BadConfig as error:
         return {"pinned_paths": 0, "policy_trouble": error.message}
+
+
+def unsafe_here(state: LocalState, engine: dict[str, Any] | None) -> list[Unsafe]:
+    """What is not safe, as the databases say, and a running engine says of itself."""
+    problems = engine["problems"] if engine else []
+    refused = {item["subject"]: (item["message"], item["hint"]) for item in problems if item["kind"] == "refused"}
+    return unsafe_now(state.db, state.tree, _running(state, engine), refused)
+
+
+def _running(state: LocalState, engine: dict[str, Any] | None) -> Running:
+    return Running(
+        engine=engine is not None,
+        mount=is_held(state.paths.mount_lock),
+        store_trouble=str(engine.get("store_trouble", "")) if engine else "",
+        mountpoint=state.config.mountpoint,
+    )
 
 
 def is_among(path: str, chosen: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """Extended attributes of plain files: user.* only, whatever a manifest says. The others belong to the machine.
 
+Those that tell the state of a file here, or in another program's cloud folder, mean nothing elsewhere (`is_virtual`).
 Where a file system has none, that is no trouble: nothing is known of them then. Any other error is told.
 """
 
@@ -9,6 +10,8 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
+
+from sync.core.filestate import is_virtual
 
 PREFIX: Final = "user."
 _HAS_THEM: Final = sys.platform == "linux"
@@ -35,7 +38,7 @@ def read_xattrs(path: str) -> Found:
     trouble, name = "", "its attributes"
     try:
         for name in os.listxattr(path, follow_symlinks=False):
-            if not name.startswith(PREFIX):
+            if not _travels(name):
                 continue
             if _is_utf8(name):
                 found[name] = base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode()
@@ -58,7 +61,7 @@ def write_xattrs(descriptor: int, xattrs: Mapping[str, str], gone: Collection[st
     wanted = {name: base64.b64decode(value) for name, value in xattrs.items()}
     failed: list[str] = []
     for name, data in [*wanted.items(), *((name, None) for name in gone)]:
-        if not name.startswith(PREFIX):
+        if not _travels(name):
             continue
         try:
             if data is None:
@@ -71,6 +74,10 @@ def write_xattrs(descriptor: int, xattrs: Mapping[str, str], gone: Collection[st
             if data is not None or error.errno != errno.ENODATA:
                 failed.append(f"{name} cannot be written: {error.strerror or error}")
     return "; ".join(failed)
+
+
+def _travels(name: str) -> bool:
+    return name.startswith(PREFIX) and not is_virtual(name)
 
 
 def _is_utf8(name: str) -> bool:

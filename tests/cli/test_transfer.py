@@ -269,3 +269,29 @@ def test_the_whole_fleet_is_named_by_a_slash(fleet):
     for verb in (["pull", "", "out"], ["dehydrate", ""], ["hydrate", ""]):
         assert "empty" in yoga(*verb).err, verb
     assert not (yoga.folder / "out").exists()
+
+
+def test_status_short_is_one_glyph_a_file(fleet):
+    yoga, bates = fleet
+    yoga.write("d/a", "some text")
+    yoga.write("d/b", "")
+    yoga.ok("push", "d")
+    bates.ok("ls")
+    bates.ok("pull", "d/b", "out")
+    assert bates.ok("status", "-s").splitlines() == [". d/a", "= d/b"]
+    bates.ok("hydrate", "d/a")
+    assert bates.ok("status", "-s", "d/a") == "= d/a\n"
+    data = bates("status", "-s", "--json").json["data"]
+    assert [
+        {"path": "d/a", "state": "local", "removed": False},
+        {"path": "d/b", "state": "local", "removed": False},
+    ] == (data["files"])
+    assert data["legend"]["."] == "online-only" and len(data["legend"]) == 7
+
+
+def test_the_help_of_status_has_each_glyph(yoga):
+    from sync.core.filestate import GLYPHS
+
+    text = yoga.ok("status", "--help")
+    for state, glyph in GLYPHS.items():
+        assert f"{glyph}  {state.value}:" in text

@@ -13,6 +13,7 @@ from pyfuse3 import FUSEError
 from fs.adapter import FOREVER_S, Adapter, _entry
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
+from fs.replay.waiting import Replay
 from fs.tree.model import Attr
 from sync.core.errors import Integrity, NotFound, ReadOnly, Stale, StoreAway
 
@@ -31,6 +32,7 @@ class Broken:
         self._error = error
         self.recent = Recent(lambda: 0)
         self.retries = Retries(lambda: 0.0)
+        self.replay = Replay()
 
     def __getattr__(self, name: str) -> Any:
         if name in ("tree", "handles") and inspect.stack()[1].function in ("_path", "row_for", "failed"):

@@ -112,6 +112,15 @@ def test_what_was_published_a_moment_ago_waits_for_quiet(yoga: Machine) -> None:
     yoga.cycle()
 
 
+def test_what_is_renamed_waits_with_the_name_it_left(yoga: Machine) -> None:
+    yoga.write("old", b"x")
+    yoga.cycle()
+    yoga.rename("old", "new")
+    assert due(yoga, 0.1) == 0
+    assert due(yoga, 0.45) == 2
+    assert [(seal.op, seal.path) for seal in yoga.seal(only_due=True)] == [("put", "new"), ("remove", "old")]
+
+
 def test_a_file_counts_as_closed_from_the_flush_of_its_last_writing_handle(yoga: Machine) -> None:
     """(!) RELEASE comes later."""
     first, second = yoga.create("a"), yoga.open("a", write=True)

@@ -48,6 +48,19 @@ def test_what_a_manifest_may_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert asked == ["user.a", "user.b"]
 
 
+def test_those_that_tell_a_state_do_not_travel(tmp_path: Path) -> None:
+    for name in ("user.openvfs.data", "user.tcfs.state", "user.a"):
+        os.setxattr(tmp_path, name, b"x")
+    assert read_xattrs(str(tmp_path)) == Found({"user.a": b64(b"x")})
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert write_xattrs(descriptor, {"user.tcfs.state": b64(b"y"), "user.b": b64(b"y")}) == ""
+    finally:
+        os.close(descriptor)
+    assert os.getxattr(tmp_path, "user.tcfs.state") == b"x"
+    assert os.getxattr(tmp_path, "user.b") == b"y"
+
+
 def test_where_there_are_none_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listxattr", failing(errno.EOPNOTSUPP))
     monkeypatch.setattr(os, "setxattr", failing(errno.EOPNOTSUPP))

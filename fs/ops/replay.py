@@ -1,0 +1,75 @@
+"""What the helper process gets that replays changes made elsewhere: the result that is here already.
+
+Its requests change nothing, whatever they ask: what is not waited for is refused. That holds as long as the process
+lives, also when nobody waits for it any more.
+"""
+
+import os
+
+from fs.ops.volume import OpenHandle, Volume, name_of
+from fs.replay.waiting import refused
+from fs.tree.changes import Change
+from fs.tree.files import OpenFile
+from fs.tree.model import FILE, Attr, Node
+from sync.core.errors import NotFound
+
+
+class _Silent(OpenFile):
+    """A handle through which nothing is done."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.node = Node(0, FILE, 0, 0, 0, 0, 0, 0, 0)
+        self.writes = False
+
+    def flush(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+def lookup(volume: Volume, parent: int, name: bytes) -> Attr:
+    """As lookup, but what is to come is not there yet, and what has gone still is. NotFound: do not remember that."""
+    key = (parent, name_of(name))
+    gone = volume.replay.is_gone(key)
+    if gone is not None:
+        return _some_attr(volume, gone.origin or gone)
+    if volume.replay.is_to_come(key):
+        raise NotFound(f"not yet: {key[1]!r}")
+    return volume.tree.lookup(*key)
+
+
+def create(volume: Volume, kind: int, parent: int, name: bytes) -> Attr:
+    """What stands there; it counts as one lookup. NotFound if that has gone, or is another thing by now."""
+    key = (parent, name_of(name))
+    volume.replay.create(key, kind)
+    if volume.tree.kind_at(*key) != kind:
+        raise NotFound(f"not there any more: {key[1]!r}")
+    return volume.tree.lookup(*key)
+
+
+def remove(volume: Volume, parent: int, name: bytes) -> None:
+    volume.replay.remove((parent, name_of(name)))
+
+
+def rename(volume: Volume, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+    volume.replay.move((parent, name_of(name)), (new_parent, name_of(new_name)))
+
+
+def setattr_of(volume: Volume, ino: int) -> Attr:
+    return volume.replay.touch(ino) or volume.tree.attr(ino)
+
+
+def open_file(volume: Volume, ino: int, flags: int) -> int:
+    if flags & os.O_TRUNC:
+        raise refused()
+    volume.replay.touch(ino)
+    handle = volume.new_handle()
+    volume.handles[handle] = OpenHandle(ino, _Silent())
+    return handle
+
+
+def _some_attr(volume: Volume, gone: Change) -> Attr:
+    """Of what is not there any more: of the right kind, under a number that nothing has."""
+    st = volume.tree
+    return Attr(st.new_number(), gone.kind, gone.mode, 1, st.uid, st.gid, 0, 0, 0, 0, 0, 0)

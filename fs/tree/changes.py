@@ -1,0 +1,100 @@
+"""What changed elsewhere, as a watcher of files here would have to hear of it.
+
+What this mount has published itself is no change: whoever watches has seen it happen.
+"""
+
+from dataclasses import dataclass
+
+from fs.tree.model import BLOCK, Attr, Key
+from fs.tree.state import State
+from sync.core.errors import NotFound
+from sync.core.paths import join_path, split_path
+from sync.state.changes import Difference, Place, Places, What
+from sync.state.rows import FeedItem, ShownRow, Was
+
+__all__ = ["Change", "Places", "What", "changes"]
+
+
+@dataclass(slots=True, frozen=True)
+class Change:
+    """kind: FILE, DIR or SYMLINK. parent: the folder's number as the kernel has it; folder: its rel_path here. size:
+    bytes of a file.
+
+    ino: the number that the kernel has there, or had; 0 if it knows none. old: what the kernel was told of ino and is
+    to go on believing, None if that is as true as ever. origin: of what was moved, its removal where it stood before.
+    """
+
+    what: What
+    kind: int
+    parent: int
+    folder: str
+    name: str
+    mode: int
+    size: int = 0
+    ino: int = 0
+    old: Attr | None = None
+    origin: "Change | None" = None
+
+    @property
+    def key(self) -> Key:
+        return (self.parent, self.name)
+
+    @property
+    def path(self) -> str:
+        return join_path(self.folder, self.name)
+
+
+def changes(st: State, places: Places) -> list[Change]:
+    """In the order of the feed, without what was done here."""
+    return [_change(st, found) for found in places.differences(st.view, lambda place: not _is_own(st, place))]
+
+
+def _is_own(st: State, place: Place) -> bool:
+    item, row = place.item, place.row
+    if row is not None:
+        return row.version is not None and st.view.identity(row.version) in st.noted_versions
+    if place.was is None:
+        return False
+    # Removals are made through the mount alone; that of a sibling by a version of the path it belongs to.
+    if split_path(item.path)[1] != item.name:
+        above = st.view.resolve_path(item.path)
+        if above is not None and above.version is not None and st.view.identity(above.version) in st.noted_versions:
+            return True
+    own = st.view.own_ids()
+    return any(head.partition(":")[0] in own for head in st.view.dead_heads(item.path))
+
+
+def _change(st: State, found: Difference) -> Change:
+    item, was, row = found.item, found.was, found.row
+    folder, parent = _folder(st, item), st.inodes.number(item.parent)
+    if found.origin is not None and row is not None:
+        origin = _change(st, found.origin)
+        return Change(
+            found.what, row.kind, parent, folder, item.name, row.mode, row.size, origin.ino, None, origin
+        )  # fmt: skip
+    now = row if row is not None else was
+    assert now is not None
+    if was is None:
+        return Change(found.what, now.kind, parent, folder, item.name, now.mode, now.size)
+    ino = st.inodes.number(was.id)
+    known = st.inodes.known.get(ino)
+    old = None
+    if row is not None and known is not None and found.what is What.MODIFIED and known.told == was.value:
+        node = st.overlay.nodes.get(ino)
+        old = st.node_attr(node) if node is not None else _attr_of(st, ino, was, row)
+    known_ino = ino if known is not None else 0
+    return Change(found.what, was.kind, parent, folder, item.name, now.mode, now.size, known_ino, old)
+
+
+def _folder(st: State, item: FeedItem) -> str:
+    try:
+        return st.path_of(item.parent)
+    except NotFound:  # it has gone, too: the kernel has it where it was
+        return split_path(item.path)[0]
+
+
+def _attr_of(st: State, ino: int, was: Was, row: ShownRow) -> Attr:
+    return Attr(
+        ino, was.kind, was.mode, 1, st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid,
+        was.size, was.mtime_ns, was.mtime_ns, row.ctime_ns, (was.size + BLOCK - 1) // BLOCK, was.value,
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""Waking those who watch files: changes made elsewhere are replayed through the mount by a helper process.
+
+Who watches what is looked up when a change has come, never in between: a watch set just before a change hears of it.
+What the kernel has to forget because of these changes waits until the replay is over, for at most a moment: a helper
+that hangs, or dies, is given up, and the kernel is told as if nobody watched.
+"""
+
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from fs.ops.volume import Volume
+from fs.replay.plan import Poke, ends_of_watches, pokes
+from fs.replay.waiting import NOBODY
+from fs.tree.changes import Change, What
+from fs.tree.model import Invalidation
+
+HELPER: Final = Path(__file__).parent / "replay" / "helper.py"
+ANSWER_S: Final = 1.0  # without a sign of life from the helper
+START_S: Final = 2.0  # the first one: Python has to start
+AGAIN_S: Final = 1.0  # before another helper is started; doubled each time
+AGAIN_MAX_S: Final = 64.0
+SLICE: Final = 64  # changes replayed before the kernel is told of them
+TRIES: Final = 3  # somebody may look a name up again and again before the helper gets to it
+SCAN_SHARE: Final = 4  # looking who watches may take one part in so many of the time
+SCAN_PAUSE_MAX_S: Final = 0.1
+LINE_MAX: Final = 1 << 20  # bytes
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[Sequence[Invalidation]], None]
+TellNow = Callable[[list[Invalidation]], Awaitable[None]]
+
+
+class Waker:
+    """Belongs to the thread of the request loop; `run` is its task."""
+
+    def __init__(self, volume: Volume, mountpoint: Path, device: str, tell: Tell, tell_now: TellNow) -> None:
+        """device: of the mount, as `major:minor`. tell: queues invalidations; tell_now: returns when they are sent."""
+        self._volume = volume
+        self._mountpoint = mountpoint
+        major, _, minor = device.partition(":")
+        self._device = f"{int(major) << 20 | int(minor):x}"
+        self._tell = tell
+        self._tell_now = tell_now
+        self._queue: deque[tuple[list[Change], Sequence[Invalidation]]] = deque()
+        self._queued = trio.Event()
+        self._helper: _Helper | None = None
+        self._not_before = 0.0
+        self._pause_s = AGAIN_S
+        self._scan_at = 0.0
+
+    def add(self, changes: list[Change], items: Sequence[Invalidation]) -> None:
+        """Have changes replayed for those who watch; the items are told afterwards."""
+        self._queue.append((changes, items))
+        self._queued.set()
+
+    async def run(self) -> None:
+        try:
+            async with trio.open_nursery() as self._nursery:
+                while True:
+                    await self._queued.wait()
+                    self._queued = trio.Event()
+                    changes: list[Change] = []
+                    items: dict[Invalidation, None] = {}
+                    while self._queue:
+                        more, others = self._queue.popleft()
+                        changes += more
+                        items |= dict.fromkeys(others)
+                    try:
+                        await self._replay(changes, items)
+                    finally:
+                        self._volume.replay.end()
+                        self._tell(list(items))
+        finally:
+            while self._queue:
+                self._tell(self._queue.popleft()[1])
+            if self._helper is not None:
+                self._helper.kill()
+
+    async def _replay(self, changes: list[Change], items: dict[Invalidation, None]) -> None:
+        """Takes out of `items` what it has told."""
+        helper = await self._living()
+        if helper is None:
+            return
+        try:
+            try:
+                watches = await self._watches(helper)
+            except _Lost:  # it has died since the last time, and has done nothing yet
+                helper.kill()
+                with trio.fail_after(ANSWER_S):
+                    await helper.buried.wait()
+                helper = await self._living() or helper
+                watches = await self._watches(helper)
+            if not watches:
+                return
+            found = [poke for change in changes for poke in pokes(change, watches) if not self._is_busy(change)]
+            self._release(items, _unconcerned(items, found))
+            for start in range(0, len(found), SLICE):
+                todo = found[start : start + SLICE]
+                await self._poke_all(helper, todo)
+                if ends := ends_of_watches([poke.change for poke in todo], watches):
+                    await self._tell_now(ends)
+                self._release(items, _unconcerned(items, found[start + SLICE :]))
+            self._pause_s = AGAIN_S
+        except Exception as error:  # the mount goes on whatever it is
+            is_bug = not isinstance(error, _Lost | trio.TooSlowError)
+            text = "the process that wakes watchers of files is given up: %s"
+            log.warning(text, error or type(error).__name__, exc_info=error if is_bug else None)
+            self._give_up(helper)
+
+    def _release(self, items: dict[Invalidation, None], told: list[Invalidation]) -> None:
+        for item in told:
+            del items[item]
+        self._tell(told)
+
+    def _is_busy(self, change: Change) -> bool:
+        """A call for this change could have to wait for a request that waits for something."""
+        numbers = {change.ino, change.parent, change.origin.parent if change.origin is not None else 0}
+        return any(self._volume.invalidations.is_busy(number) for number in numbers)
+
+    async def _watches(self, helper: "_Helper") -> dict[int, int]:
+        now = trio.current_time()
+        if now < self._scan_at:
+            await trio.sleep_until(self._scan_at)
+        began = trio.current_time()
+        with trio.fail_after(START_S if helper.is_new else ANSWER_S):
+            await helper.ask([])
+            answer = await helper.answer()
+        if not isinstance(answer, dict):
+            raise _Lost("it says something else")
+        helper.is_new = False
+        took = trio.current_time() - began
+        self._scan_at = trio.current_time() + min(took * (SCAN_SHARE - 1), SCAN_PAUSE_MAX_S)
+        return {int(ino): int(mask) for ino, mask in answer.items()}
+
+    async def _poke_all(self, helper: "_Helper", todo: list[Poke]) -> None:
+        """Once more what somebody has come before with: what is to be made the kernel knows by then, or what is to be
+        removed it knows to be gone.
+        """
+        for _ in range(TRIES):
+            self._volume.replay.begin(todo)
+            numbers = await helper.poke(todo)
+            todo = [poke for poke, number in zip(todo, numbers, strict=True) if number == _EARLY.get(poke.what)]
+            if not todo:
+                return
+            await self._tell_now([Invalidation(*_place(poke), 0, "entry") for poke in todo])
+
+    async def _living(self) -> "_Helper | None":
+        if self._helper is not None or trio.current_time() < self._not_before:
+            return self._helper
+        command = [sys.executable, "-I", "-S", str(HELPER)]
+        try:
+            process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            log.warning("no process can be started that wakes watchers of files: %s", error)
+            self._wait_longer()
+            return None
+        self._volume.replay.pid = process.pid
+        helper = self._helper = _Helper(process)
+        self._nursery.start_soon(self._bury, helper)
+        try:
+            with trio.fail_after(START_S):
+                await helper.ask([str(self._mountpoint), self._device, os.getpid()])
+        except (_Lost, trio.TooSlowError):
+            self._give_up(helper)
+            return None
+        return helper
+
+    def _give_up(self, helper: "_Helper") -> None:
+        """Its pid stays known until it is dead: whatever it may still do must not be taken for a user's wish."""
+        helper.kill()
+        self._wait_longer()
+
+    def _wait_longer(self) -> None:
+        self._not_before = trio.current_time() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, AGAIN_MAX_S)
+
+    async def _bury(self, helper: "_Helper") -> None:
+        await helper.process.wait()
+        await helper.close()
+        self._helper = None
+        self._volume.replay.pid = NOBODY
+        helper.buried.set()
+
+
+# What the helper gets if the kernel has looked a name up before it came.
+_EARLY: Final = {"create": errno.EEXIST, "remove": errno.ENOENT, "move": errno.ENOENT}
+
+
+def _place(poke: Poke) -> tuple[int, str]:
+    change = poke.change
+    if change.what is What.MOVED and change.origin is not None:
+        return change.origin.key
+    return change.key
+
+
+def _unconcerned(items: dict[Invalidation, None], waiting: list[Poke]) -> list[Invalidation]:
+    """The items that are not about a place of these."""
+    keys = {key for poke in waiting for key in (poke.change.key, _place(poke))}
+    inodes = {poke.change.ino for poke in waiting if poke.change.ino}
+    return [item for item in items if (item.parent, item.name) not in keys and item.ino not in inodes]
+
+
+class _Lost(Exception):
+    """The helper has ended, or talks nonsense."""
+
+
+class _Helper:
+    """One helper process."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.is_new = True
+        self.buried = trio.Event()  # it is dead, and its pid may be anybody's
+        self._buffer = b""
+
+    async def ask(self, request: list[Any]) -> None:
+        await self._write(json.dumps(request).encode() + b"\n")
+
+    async def poke(self, todo: list[Poke]) -> list[int]:
+        """The errno of each; trio.TooSlowError when none comes for ANSWER_S."""
+        lines = [
+            json.dumps([n, poke.what, poke.folder, poke.name, poke.to_folder, poke.to_name, *_kind_and_mode(poke)])
+            for n, poke in enumerate(todo)
+        ]
+        found: list[int] = []
+        with trio.fail_after(ANSWER_S) as scope:
+            await self._write(("\n".join(lines) + "\n").encode())
+            while len(found) < len(todo):
+                answer = await self.answer()
+                if not isinstance(answer, list) or answer[:1] != [len(found)]:
+                    raise _Lost("it answers something else")
+                found.append(int(answer[1]))
+                scope.deadline = trio.current_time() + ANSWER_S
+        return found
+
+    async def answer(self) -> Any:
+        """The next line that the helper says."""
+        assert self.process.stdout is not None
+        while b"\n" not in self._buffer:
+            try:
+                data = await self.process.stdout.receive_some()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise _Lost("it has ended") from error
+            if not data or len(self._buffer) > LINE_MAX:
+                raise _Lost("it has ended" if not data else "a line without an end")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise _Lost(f"it says {line[:100]!r}") from error
+
+    async def _write(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        try:
+            await self.process.stdin.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise _Lost("it has ended") from error
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    async def close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                await stream.aclose()
+
+
+def _kind_and_mode(poke: Poke) -> tuple[int, int]:
+    return poke.change.kind, poke.change.mode

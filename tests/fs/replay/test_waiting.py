@@ -1,0 +1,73 @@
+"""What the helper may ask for, once each, and nothing else."""
+
+import pytest
+
+from fs.replay.plan import Poke
+from fs.replay.waiting import Replay
+from fs.tree.changes import Change, What
+from fs.tree.model import DIR, FILE, Attr
+
+OLD = Attr(7, FILE, 0o644, 1, 0, 0, 3, 0, 0, 0, 1, 5)
+
+
+def poke(what: str, change: Change) -> Poke:
+    return Poke(change, what, "d", change.name)
+
+
+CREATED = Change(What.CREATED, FILE, 1, "", "new", 0o644)
+REMOVED = Change(What.REMOVED, DIR, 1, "", "gone", 0o755)
+MODIFIED = Change(What.MODIFIED, FILE, 1, "", "changed", 0o644, 3, 7, OLD)
+MOVED = Change(What.MOVED, FILE, 1, "", "to", 0o644, origin=Change(What.REMOVED, FILE, 2, "e", "from", 0o644))
+
+
+@pytest.fixture
+def replay() -> Replay:
+    made = Replay()
+    made.begin([poke("create", CREATED), poke("remove", REMOVED), poke("touch", MODIFIED), poke("move", MOVED)])
+    return made
+
+
+def test_what_is_waited_for(replay: Replay) -> None:
+    assert replay.is_to_come((1, "new")) and replay.is_to_come((1, "to"))
+    assert replay.is_gone((1, "gone")) is REMOVED and replay.is_gone((2, "from")) is MOVED
+    assert not replay.is_to_come((1, "changed")) and replay.is_gone((1, "changed")) is None
+    replay.create((1, "new"), FILE)
+    replay.remove((1, "gone"))
+    replay.move((2, "from"), (1, "to"))
+    assert replay.touch(7) == OLD
+    assert replay.touch(8) is None
+    assert not replay.is_to_come((1, "new")) and not replay.is_to_come((1, "to"))
+    assert replay.is_gone((1, "gone")) is None
+
+
+def test_once_only(replay: Replay) -> None:
+    replay.create((1, "new"), FILE)
+    replay.remove((1, "gone"))
+    replay.move((2, "from"), (1, "to"))
+    for again in (
+        lambda: replay.create((1, "new"), FILE),
+        lambda: replay.remove((1, "gone")),
+        lambda: replay.move((2, "from"), (1, "to")),
+    ):
+        with pytest.raises(PermissionError):
+            again()
+
+
+def test_nothing_else(replay: Replay) -> None:
+    for other in (
+        lambda: replay.create((1, "other"), FILE),
+        lambda: replay.create((1, "new"), DIR),
+        lambda: replay.remove((1, "changed")),
+        lambda: replay.remove((2, "from")),
+        lambda: replay.move((2, "from"), (1, "elsewhere")),
+        lambda: replay.move((1, "gone"), (1, "to")),
+    ):
+        with pytest.raises(PermissionError):
+            other()
+
+
+def test_nothing_at_all_afterwards(replay: Replay) -> None:
+    replay.end()
+    for late in (lambda: replay.create((1, "new"), FILE), lambda: replay.remove((1, "gone")), lambda: replay.touch(7)):
+        with pytest.raises(PermissionError):
+            late()
