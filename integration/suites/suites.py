@@ -60,9 +60,6 @@ numjobs=2
 # What fails on a mount, and why that is so: the names are those of the suites.
 EXPLAINED = {
     "names that are not UTF-8 are refused (EILSEQ)": r"test_os\..*Pep383Tests|test_nonascii_abspath",
-    "hard links, pipes, sockets and device nodes are refused (EPERM)": (
-        r"hardlink|test_compileall\.|^(link|link-unlink-link|mkfifo|mknod|socket)$"
-    ),
 }
 
 
