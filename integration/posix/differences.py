@@ -55,6 +55,12 @@ KNOWN = (
         "they could not be published",
         lambda d: d.field == "outcome" and d.mount == _answer(errno.EILSEQ),
     ),
+    Known(
+        "device nodes",
+        "opening",
+        "the mount is nodev: files come from other machines",
+        lambda d: d.step[1] == "open" and d.case.endswith(" char") and d.mount == _answer(errno.EACCES),
+    ),
     Known("O_TMPFILE", "what_cannot_be", "pyfuse3 does not offer it", _is_in("O_TMPFILE")),
     Known("holes", "what_cannot_be", "pyfuse3 does not offer lseek: a file is one run of data", _is_in("SEEK_")),
     Known("RENAME_WHITEOUT", "renaming", "the kernel does not pass it on", _answers("renameat2", errno.EINVAL)),
