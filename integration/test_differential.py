@@ -112,7 +112,7 @@ def among_others(yoga: Machine, bates: Machine, base: Path, seed: int, count: in
     pair = Pair.below(base / name, yoga.mountpoint / name)
     try:
         with Around(yoga, bates, seed) as around:
-            differ.run(pair, Steps(seed, links=True), count)
+            differ.run(pair, Steps(seed), count)
         assert around.rounds
         tree = pair.compare()
     except differ.Differs as found:
