@@ -77,7 +77,7 @@ def test_what_fsck_finds_lost_is_put_again_by_a_plain_push(
         assert any("tcfs push --force" in finding.hint for finding in found)
         assert lost(yoga) == [MISSING if how == "gone" else DAMAGED]
         report = await yoga.push("d")
-        assert (report.files, report.unchanged, report.restored, report.error()) == (0, 5, 4, None)
+        assert (report.files, report.unchanged, report.restored, report.error()) == (0, 4, 4, None)
         await all_readable(bates)
         for machine in (yoga, bates):
             assert {finding.severity for finding in await look(machine)} == {Severity.WARNING}
