@@ -42,6 +42,15 @@ class ShownTable:
         key = (parent, name)
         return self._before[key] if key in self._before else self.at(parent, name)
 
+    def prefetch_before(self, places: Iterable[tuple[int, str]]) -> None:
+        """Read in few statements what `before` will be asked for."""
+        names: dict[int, list[str]] = {}
+        for parent, name in places:
+            if (parent, name) not in self._before:
+                names.setdefault(parent, []).append(name)
+        for parent, wanted in names.items():
+            self.prefetch(parent, wanted)
+
     def at(self, parent: int, name: str) -> ShownRow | None:
         key = (parent, name)
         if key not in self._at:

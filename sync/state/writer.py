@@ -161,6 +161,7 @@ class Transaction(Books):
         feed = Deriver(folders, own_ids, mode).run(paths)
         folders.table.flush()
         table = folders.table
+        table.prefetch_before((parent, name) for _, parent, name, _ in feed)
         items = [(*item, encode_was(table.before(item[1], item[2]))) for item in feed]
         insert_many(self._connection, "INSERT INTO feed (path, parent, name, id, was) VALUES ", items)
         self.versions.changed = {}
