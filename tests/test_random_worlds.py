@@ -199,6 +199,8 @@ class Schedule:
     def take_name(self, m: WorldMachine, other: str, folder: str) -> None:
         try:
             m.rename(other, folder)
+        except IN_THE_WAY:
+            raise
         except OSError as error:  # it has to wait for another move: mv would copy
             assert error.errno == errno.EXDEV
             m.mkdir(folder)
