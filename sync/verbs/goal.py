@@ -109,14 +109,24 @@ class Goal:
         if now is None:
             return True
         held_then = then.state is DirtyState.SEALED or (self._sealed_as_is and then.seal_id is not None)
-        if now.seal_id is not None and (held_then or now.seal_id != then.seal_id):
-            answer = self._engine.context.db.view.answer(now.seal_id)
-            if answer is not None and answer.answer == "refused":
-                self.refused[then.path] = answer.reason or "refused"
-            if answer is not None:
-                return True
-        # A seal that held the state of then and is gone has been noted: what is dirty now came later.
-        return held_then and now.seal_id != then.seal_id
+        is_newer = held_then or now.seal_id != then.seal_id
+        if now.seal_id is not None and is_newer and self._is_answered(then.path, now.seal_id):
+            return True
+        # A seal that held the state of then and is gone has been noted: what is dirty now came later, unless it was
+        # refused. An answer that nobody can tell any more counts for nothing: the next seal has one.
+        return (
+            held_then
+            and then.seal_id is not None
+            and now.seal_id != then.seal_id
+            and self._is_answered(then.path, then.seal_id)
+        )
+
+    def _is_answered(self, path: str, seal_id: bytes) -> bool:
+        """Remembers the path if the answer is a refusal."""
+        answer = self._engine.context.db.view.answer(seal_id)
+        if answer is not None and answer.answer == "refused":
+            self.refused[path] = answer.reason or "refused"
+        return answer is not None
 
     def _is_queued(self) -> bool:
         return any(first <= self._upto for first, _ in self._engine.context.db.queued_seqs())

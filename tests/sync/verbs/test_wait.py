@@ -1,4 +1,5 @@
 import asyncio
+import math
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from sync.env import STORE_THREADS
 from sync.ipc import frames
 from sync.machines.lock import FileLock
 from sync.store.local import LocalStore
+from sync.verbs.goal import Goal
 
 
 @pytest.fixture
@@ -201,6 +203,25 @@ def test_what_is_refused_does_not_block_others(yoga, tree):
             assert engine.context.db.view.answer(seal_id).answer == "refused"
         assert engine.is_shown("a")
         assert engine.context.db.queued_seqs() == []
+
+    yoga.run(scenario)
+
+
+def test_a_refusal_that_is_noted_between_two_looks(yoga, tree):
+    """The seal is gone then, as that of a state which has been published, and what it held is still dirty."""
+    with tree.round():
+        seal_id = tree.seal("put", "..", kind=1, size=0, mode=0)
+        tree.dirty("..", seal_id=seal_id)
+
+    async def scenario(engine):
+        (then,) = await engine.dirty()
+        assert then.seal_id == seal_id
+        await call(engine, "wait", timeout=5)
+        tree.forget("..")
+        tree.dirty("..")
+        goal = Goal(engine, [], [then], {}, False, math.inf)
+        await goal.reached(lambda data: None)
+        assert list(goal.refused) == [".."]
 
     yoga.run(scenario)
 
