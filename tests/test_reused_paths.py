@@ -197,3 +197,25 @@ def test_two_folders_of_one_path_when_fleet_db_is_lost(world: World) -> None:
     world.verify()
     for machine in (yoga, bates):  # what was published before the loss may be a conflict now
         assert b"4" in [content for path, content in machine.walk().items() if path.startswith("d/x")]
+
+
+@pytest.mark.parametrize("steps", ["", "seal", "seal work", "seal work note"])
+def test_a_folder_takes_the_name_of_what_two_renames_carry_along(world: World, steps: str) -> None:
+    """The file was removed before they were published; the folder that came there has seen it, whatever its path."""
+    yoga, bates = world.machine("yoga"), world.machine("bates")
+    yoga.mkdir("a")
+    yoga.mkdir("a/d")
+    yoga.write("a/d/e", b"file")
+    yoga.mkdir("b")
+    yoga.write("b/in", b"1")
+    world.settle()
+    yoga.rename("a", "q")
+    for step in steps.split():
+        getattr(yoga, step)()
+    yoga.unlink("q/d/e")
+    yoga.rename("b", "q/d/e")
+    yoga.rename("q", "c")
+    world.settle()
+    world.verify()
+    for machine in (yoga, bates):
+        assert machine.walk() == {"c": None, "c/d": None, "c/d/e": None, "c/d/e/in": b"1"}

@@ -85,6 +85,7 @@ class Change(msgspec.Struct, frozen=True):
     moved_to: str = ""
     requires: Sequence[str] = ()  # of a folder or symlink that is renamed; a file's stand in its content
     seal_id: bytes | None = None
+    is_new_name: bool = False  # the new name of a renamed folder, answered with that: an entry has seen what was there
     place: NodePlace | None = None
     link_id: str = ""  # of a file with several names: the same for all
     folder_rules: bool = False  # it comes from a plain folder, see decide.py
@@ -93,6 +94,11 @@ class Change(msgspec.Struct, frozen=True):
     @property
     def is_removal(self) -> bool:
         return self.kind is Kind.TOMBSTONE
+
+    @property
+    def is_of_entry(self) -> bool:
+        """True if it comes from the mount, and `seen` is what its entry has seen."""
+        return self.seal_id is not None or self.is_new_name
 
 
 class FolderMove(msgspec.Struct, frozen=True):

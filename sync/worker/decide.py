@@ -106,7 +106,7 @@ def _seen(
     if change.moved_to:
         known = {version.id for version in named}
         renamed = [head for head in heads if not _came_back(head, change.moved_to, known, versions)]
-    if change.seal_id is not None and renamed:
+    if change.is_of_entry and renamed:
         named += _own_moves(renamed, named, versions, machine_id)
     is_absent = not any(head.is_live for head in heads)
     if change.folder_rules and is_absent and (not named or all(_machine_of(head) in own_ids for head in heads)):

@@ -76,7 +76,8 @@ def _rows_below(db: FleetDb, path: str) -> Iterable[tuple[str, ShownRow]]:
 
 def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
     seen, source = frozenset(item.seen), item.source
-    if item.path == move.new_path:
+    is_top = item.path == move.new_path
+    if is_top:
         seen |= move.seen
     if source is None:
         return Change(
@@ -87,6 +88,7 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
             xattrs=move.xattrs,
             seen=seen,
             resolved=True,
+            is_new_name=is_top,
             place=place,
         )
     manifest = source.version.manifest
@@ -95,13 +97,14 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
         manifest.kind,
         source=Content.of(manifest) if manifest.kind is Kind.FILE else None,
         mode=source.mode,
-        mtime_ns=source.mtime_ns if item.path != move.new_path else move.mtime_ns,
+        mtime_ns=move.mtime_ns if is_top else source.mtime_ns,
         xattrs=source.xattrs,
         target=manifest.target,
         seen=seen,
         resolved=True,
         moved_from=item.moved_from,
         requires=manifest.requires,
+        is_new_name=is_top,
         place=place,
         link_id=source.link_id if manifest.kind is not Kind.DIR else "",
     )
