@@ -322,7 +322,8 @@ class Machine:
                     txn.insert(machine_id, line)
 
     def check(self) -> None:
-        assert tree_check(self.tree) == []
+        found = tree_check(self.tree)
+        assert not found, found
 
     # ---- the engine
 

@@ -1,8 +1,6 @@
 """What others have done is told as a watcher would hear of it, what was done here is not told at all."""
 
 import base64
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from treekit import Fleet, Machine
@@ -12,19 +10,7 @@ from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def yoga(fleet: Fleet) -> Machine:
-    return fleet.machine("yoga")
-
-
-@pytest.fixture
-def bates(fleet: Fleet) -> Machine:
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
     return fleet.machine("bates")
 
 

@@ -16,7 +16,11 @@ from sync.reports.watch import watch
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(tmp_path)
     yield made
-    made.close()
+    try:
+        for machine in made.machines:
+            machine.check()
+    finally:
+        made.close()
 
 
 @pytest.fixture
