@@ -13,22 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fs.tree.model import DIR, FILE, Entry, Folder, Key, LocalTimes, Node, SealRef
+from fs.tree.marks import Marks, WrittenFile
+from fs.tree.model import Entry, Folder, Key, LocalTimes, Node, SealRef
 from fs.tree.room import Room
-from fs.tree.rows import (
-    ENTRY_COLUMNS,
-    NODE_COLUMNS,
-    decode_mapping,
-    decode_pair,
-    entry_of,
-    entry_row,
-    json_text,
-    make_node,
-    node_row,
-    node_values,
-    put_rows,
-)
+from fs.tree.rows import decode_mapping, json_text
 from fs.tree.small import SmallTable
+from fs.tree.stored import Stored
 from fs.work.durable import Folders
 from fs.work.spares import AT_ONCE, Spares
 from fs.work.workfile import WorkFile
@@ -42,21 +32,6 @@ NUMBERS_AT_ONCE: Final = 1000  # inode numbers, and work files, that one stored 
 CHECKPOINT_COMMITS: Final = 1000  # after so many the log is emptied; by SQLite itself, in a commit, only in need
 LOG_PAGES_MAX: Final = 20_000
 CHECKPOINT_WAIT_MS: Final = 20  # for readers; while it waits nothing can be committed
-SEAL_COLUMNS: Final = (
-    "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
-    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
-)
-_PUT_SPAN = (
-    'INSERT INTO span (work, start, "end") VALUES (?, ?, ?)'
-    ' ON CONFLICT (work, start) DO UPDATE SET "end" = max("end", excluded."end")'
-)
-
-
-def _put(table: str, columns: str) -> str:
-    return f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(',')))})"
-
-
-_PUT_NODE, _PUT_ENTRY, _PUT_SEAL = _put("node", NODE_COLUMNS), _put("entry", ENTRY_COLUMNS), _put("seal", SEAL_COLUMNS)
 
 
 class Overlay:
@@ -73,6 +48,7 @@ class Overlay:
         self._tree_db = tree_db
         self.remove: Callable[[list[str | int]], None] = remove_files  # of work files that have no row any more
         self.spares = Spares()
+        self._stored = Stored(self._connection, self._file_path)
         self._commits_logged = 0
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
@@ -91,6 +67,7 @@ class Overlay:
         self._gone = SmallTable("gone", ("dir_id", "parent", "name"), _place, tuple)
         self._xattrs = SmallTable("local_xattr", ("id", "names"), decode_mapping, lambda names: (json_text(names),))
         self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times, self._gone, self._xattrs)
+        self._marks = Marks(self._small)
         self.attach = self._attach.rows
         self.owners = self._owners.rows
         self.times = self._times.rows
@@ -99,16 +76,11 @@ class Overlay:
         self._meta: dict[str, Any] = {}
         self._next: dict[str, int] = {}
         self._complete = False  # all rows are in memory
-        self._nodes_changed: dict[int, Node | None] = {}
-        self._entries_changed: dict[Key, Entry | None] = {}
-        self._files_changed: dict[int, WorkFile] = {}
-        self._files_gone: dict[int, str | None] = {}
-        self._meta_changed: dict[str, Any] = {}
-        self._seals_new: list[tuple[Any, ...]] = []
-        self._seals_gone: list[bytes] = []
-        self._seals_moved: list[tuple[int | None, str, bytes]] = []
-        self._bad_nodes: dict[int, str] = {}  # what no database can hold, and why
-        self._bad_entries: dict[Key, str] = {}
+        # The dicts of the marks themselves: these are on the way of every request.
+        self._nodes_changed = self._marks.nodes
+        self._entries_changed = self._marks.entries
+        self._files_changed = self._marks.files
+        self._files_gone = self._marks.files_gone
         try:
             self._load()
         except BaseException:
@@ -121,7 +93,7 @@ class Overlay:
         """The node of that number if the overlay, or an open file, has one."""
         node = self.nodes.get(ino)
         if node is None and not self._complete and ino not in self._nodes_changed:
-            found = self._load_nodes("WHERE id = ?", ino)
+            found = self._hold_nodes(self._stored.nodes("WHERE id = ?", ino))
             node = found[0] if found else None
         return node
 
@@ -130,7 +102,7 @@ class Overlay:
         folder = self.folders.get(parent)
         if folder is None and not self._complete:
             folder = self.folders[parent] = Folder()
-            self._load_entries("WHERE parent = ?", parent)
+            self._hold_entries(self._stored.entries("WHERE parent = ?", parent))
         return folder
 
     def entry(self, parent: int, name: str) -> Entry | None:
@@ -159,34 +131,25 @@ class Overlay:
 
     @property
     def has_changes(self) -> bool:
-        return bool(
-            self._nodes_changed
-            or self._entries_changed
-            or self._files_changed
-            or self._meta_changed
-            or self._seals_new
-            or self._seals_gone
-            or self._files_gone
-            or any(table.has_changes for table in self._small)
-        )
+        return bool(self._marks)
 
     def all_entries(self) -> list[Entry]:
         """Every row of every directory, read in if need be; for starting, checking and rare decisions."""
         if not self._complete:
-            for (parent,) in self._connection.execute("SELECT DISTINCT parent FROM entry").fetchall():
+            for parent in self._stored.folder_ids():
                 self.folder(parent)
         return [entry for folder in self.folders.values() for entry in folder.entries.values()]
 
     def all_nodes(self) -> list[Node]:
         """Every stored node, read in if need be."""
         if not self._complete:
-            for (ino,) in self._connection.execute("SELECT id FROM node").fetchall():
+            for ino in self._stored.node_ids():
                 self.node(ino)
         return [node for node in self.nodes.values() if node.stored]
 
     def stored_work_ids(self) -> set[int]:
         """Work files that have a row, as of the last commit."""
-        return {row[0] for row in self._connection.execute("SELECT id FROM work")}
+        return self._stored.work_ids()
 
     def broken_rows(self) -> list[str]:
         """The rules that rows break, as of the last commit; without what a round of seals under way leaves open."""
@@ -196,7 +159,7 @@ class Overlay:
 
     def set_meta(self, key: str, value: Any) -> None:
         if self._meta.get(key) != value:
-            self._meta[key] = self._meta_changed[key] = value
+            self._meta[key] = self._marks.meta[key] = value
 
     def new_ino(self) -> int:
         """The next odd inode number."""
@@ -293,14 +256,14 @@ class Overlay:
 
     def put_seal(self, row: tuple[Any, ...], ref: SealRef) -> None:
         """`row` in the order of SEAL_COLUMNS."""
-        self._seals_new.append(row)
+        self._marks.seals_new.append(row)
         self.seals[ref.seal_id] = ref
         if ref.group is not None:
             self.groups.setdefault(ref.group, []).append(ref)
 
     def drop_seal(self, seal_id: bytes) -> None:
         ref = self.seals.pop(seal_id, None)
-        self._seals_gone.append(seal_id)
+        self._marks.seals_gone.append(seal_id)
         if ref is not None and ref.group is not None:
             group = self.groups[ref.group]
             group.remove(ref)
@@ -310,20 +273,19 @@ class Overlay:
     def withdraw_seal(self, seal_id: bytes) -> None:
         """A seal that was never committed is none."""
         self.seals.pop(seal_id, None)
-        self._seals_new = [row for row in self._seals_new if row[0] != seal_id]
+        self._marks.seals_new[:] = [row for row in self._marks.seals_new if row[0] != seal_id]
 
     def sealed_mtime(self, seal_id: bytes) -> int:
         """mtime_ns of what a committed seal has frozen; 0 if it has none."""
-        found = self._connection.execute("SELECT mtime_ns FROM seal WHERE seal_id = ?", (seal_id,)).fetchone()
-        return int(found[0] or 0) if found is not None else 0
+        return self._stored.sealed_mtime(seal_id)
 
     def seal_numbers(self) -> list[tuple[bytes, int | None, str]]:
         """(seal_id, node, dir_ids as JSON) of every committed seal."""
-        return self._connection.execute("SELECT seal_id, node, dir_ids FROM seal").fetchall()
+        return self._stored.seal_numbers()
 
     def renumber_seals(self, rows: list[tuple[int | None, list[int], bytes]]) -> None:
         """Other numbers for (node, dir_ids) of seals, with the next commit."""
-        self._seals_moved = [(node, json_text(dir_ids), seal_id) for node, dir_ids, seal_id in rows]
+        self._marks.seals_moved[:] = [(node, json_text(dir_ids), seal_id) for node, dir_ids, seal_id in rows]
 
     # ---- the transaction
 
@@ -336,14 +298,13 @@ class Overlay:
         if not self.has_changes and not full:
             return
         if full:
-            self._meta_changed.setdefault("commits", None)
-            self._meta["commits"] = self._meta_changed["commits"] = int(self._meta.get("commits") or 0) + 1
+            self.set_meta("commits", int(self._meta.get("commits") or 0) + 1)
         written = self.room.commit(lambda: self._transact(full))
         self._env.fault("tree.after_commit")
         for file, all_rows, rows in written:
             file.rows_written(all_rows, rows)
         for key, node in self._nodes_changed.items():
-            if node is not None and key not in self._bad_nodes:
+            if node is not None and key not in self._marks.bad_nodes:
                 node.row_unflushed = node.unflushed
         gone: list[str | int] = [path for path in self._files_gone.values() if path is not None]
         if gone:
@@ -352,26 +313,27 @@ class Overlay:
             self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
         self.has_unsynced_commits = not full
         self._commits_logged += 1
-        self._clear_changes()
+        self._marks.written()
         self._shrink()
 
     @property
     def trouble(self) -> str:
         """Why changes are not saved, '' while all that were to be committed are."""
-        if self.room.trouble or not (self._bad_nodes or self._bad_entries):
+        marks = self._marks
+        if self.room.trouble or not marks.has_bad:
             return self.room.trouble
-        nodes = (self.nodes.get(number) for number in self._bad_nodes)
-        names = [*(node.key[1] for node in nodes if node and node.key), *(name for _, name in self._bad_entries)]
-        reasons = {*self._bad_nodes.values(), *self._bad_entries.values()}
+        nodes = (self.nodes.get(number) for number in marks.bad_nodes)
+        names = [*(node.key[1] for node in nodes if node and node.key), *(name for _, name in marks.bad_entries)]
+        reasons = {*marks.bad_nodes.values(), *marks.bad_entries.values()}
         return f"changes of {', '.join(names[:3]) or 'files'} cannot be saved: {'; '.join(sorted(reasons))}"
 
     def is_unsaved(self, node_id: int) -> bool:
         """True if the last commit had to leave this node, or its entry, out."""
-        if not (self._bad_nodes or self._bad_entries):
+        marks = self._marks
+        if not marks.has_bad:
             return False
         node = self.nodes.get(node_id)
-        bad_entries = self._bad_entries
-        return node_id in self._bad_nodes or (node is not None and any(key in bad_entries for key in node.keys))
+        return node_id in marks.bad_nodes or (node is not None and any(key in marks.bad_entries for key in node.keys))
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -407,14 +369,14 @@ class Overlay:
         remove_files(self.spares.drop())
         self._connection.close()
 
-    def _transact(self, full: bool) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
+    def _transact(self, full: bool) -> list[WrittenFile]:
         db = self._connection
         if full:
             db.execute("PRAGMA synchronous = FULL")
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
-                written = self._write()
+                written = self._marks.write(db)
                 self._env.fault("tree.before_commit")
                 db.execute("COMMIT")
             except BaseException:
@@ -426,131 +388,35 @@ class Overlay:
                 db.execute("PRAGMA synchronous = NORMAL")
         return written
 
-    def _write(self) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
-        many = self._connection.executemany
-        gone = [(key,) for key, node in self._nodes_changed.items() if node is None]
-        if gone:
-            many("DELETE FROM node WHERE id = ?", gone)
-        nodes = {key: node_row(node) for key, node in self._nodes_changed.items() if node is not None}
-        self._bad_nodes = put_rows(self._connection, _PUT_NODE, nodes)
-        entries_gone = [key for key, entry in self._entries_changed.items() if entry is None]
-        if entries_gone:
-            many("DELETE FROM entry WHERE parent = ? AND name = ?", entries_gone)
-        entries = {key: entry_row(entry) for key, entry in self._entries_changed.items() if entry is not None}
-        self._bad_entries = put_rows(self._connection, _PUT_ENTRY, entries)
-        if self._files_gone:
-            many("DELETE FROM work WHERE id = ?", [(key,) for key in self._files_gone])
-            many("DELETE FROM span WHERE work = ?", [(key,) for key in self._files_gone])
-        written = self._write_files() if self._files_changed else []
-        if self._seals_new:
-            many(_PUT_SEAL, self._seals_new)
-        if self._seals_moved:
-            many("UPDATE seal SET node = ?, dir_ids = ? WHERE seal_id = ?", self._seals_moved)
-        if self._seals_gone:
-            many("DELETE FROM seal WHERE seal_id = ?", [(key,) for key in self._seals_gone])
-        self._write_small()
-        return written
-
-    def _write_files(self) -> list[tuple[WorkFile, bool, list[tuple[int, int, int]]]]:
-        many = self._connection.executemany
-        files = list(self._files_changed.values())
-        written = [(file, *file.rows_to_write()) for file in files]
-        many(
-            "INSERT OR REPLACE INTO work (id, node, sealed, limit_below) VALUES (?, ?, ?, ?)",
-            [(file.id, file.node_id, int(file.sealed), file.limit_below) for file in files],
-        )
-        renewed = [(file.id,) for file, all_rows, _ in written if all_rows]
-        if renewed:
-            many("DELETE FROM span WHERE work = ?", renewed)
-        many(_PUT_SPAN, [row for _, _, rows in written for row in rows])
-        return written
-
-    def _write_small(self) -> None:
-        many = self._connection.executemany
-        if self._meta_changed:
-            many("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(self._meta_changed.items()))
-        for table in self._small:
-            table.write(self._connection)
-
-    def _clear_changes(self) -> None:
-        self._nodes_changed = {key: self._nodes_changed[key] for key in self._bad_nodes}
-        self._entries_changed = {key: self._entries_changed[key] for key in self._bad_entries}
-        self._files_changed = {}
-        self._files_gone = {}
-        self._meta_changed = {}
-        for table in self._small:
-            table.written()
-        self._seals_new = []
-        self._seals_gone = []
-        self._seals_moved = []
-
     # ---- memory
 
     def _load(self) -> None:
-        db = self._connection
-        self._meta = dict(db.execute("SELECT key, value FROM meta"))
+        self._meta = self._stored.meta()
         self._meta.setdefault("next_ino", 3)
         self._meta.setdefault("next_work", 1)
         self._next = {counter: int(self._meta[counter]) for counter in ("next_ino", "next_work")}
         for table in self._small:
-            table.load(db)
-        for seal_id, number, path, op, layer, last, size, from_path, moved_from, node, kind, group in db.execute(
-            "SELECT seal_id, ord, path, op, layer, last, size, from_path, moved_from, node, kind, grp FROM seal"
-            " ORDER BY ord"
-        ):
-            is_held = group is None or group == seal_id  # by the node, and the layer by this one
-            ref = SealRef(seal_id, number, path, op, layer if is_held else None, last, size or 0, from_path)
-            ref.moved_from = decode_pair(moved_from) if moved_from else None
-            ref.folder = node if kind == DIR else None
-            ref.group = group
-            self.seals[seal_id] = ref
-            if group is not None:
-                self.groups.setdefault(group, []).append(ref)
-        for parent, name, seal_id in db.execute("SELECT parent, name, seal_id FROM entry WHERE seal_id IS NOT NULL"):
-            if seal_id in self.seals:
-                self.seals[seal_id].keys.append((parent, name))
-        for ino, seal_id in db.execute("SELECT id, seal_id FROM node WHERE seal_id IS NOT NULL"):
-            if seal_id in self.seals:
-                self.seals[seal_id].node = ino
-        if db.execute("SELECT count(*) FROM entry").fetchone()[0] <= self._keep:
-            self._load_nodes("")
-            self._load_entries("")
+            table.load(self._connection)
+        for ref in self._stored.seals():
+            self.seals[ref.seal_id] = ref
+            if ref.group is not None:
+                self.groups.setdefault(ref.group, []).append(ref)
+        if self._stored.count_entries() <= self._keep:
+            self._hold_nodes(self._stored.nodes())
+            self._hold_entries(self._stored.entries())
             self._complete = True
 
-    def _load_nodes(self, where: str, *arguments: object) -> list[Node]:
-        rows = self._connection.execute(f"SELECT {NODE_COLUMNS} FROM node {where}", arguments).fetchall()
-        return [self._node_of(row) for row in rows]
+    def _hold_nodes(self, nodes: list[Node]) -> list[Node]:
+        self.nodes.update((node.id, node) for node in nodes)
+        return nodes
 
-    def _node_of(self, row: tuple[Any, ...]) -> Node:
-        values = node_values(row)
-        node = make_node(values, self._file_of(values["layer"]), self._file_of(values["work"]))
-        node.stored = True
-        found = self._connection.execute("SELECT parent, name FROM entry WHERE node = ?", (node.id,)).fetchall()
-        node.set_keys([(parent, name) for parent, name in found])
-        node.nameless = node.lost_path is not None
-        node.interrupted = node.kind == FILE and node.unflushed  # nobody has it open: such nodes stay in memory
-        self.nodes[node.id] = node
-        return node
-
-    def _file_of(self, file_id: int | None) -> WorkFile | None:
-        if file_id is None:
-            return None
-        db = self._connection
-        row = db.execute("SELECT node, sealed, limit_below FROM work WHERE id = ?", (file_id,)).fetchone()
-        if row is None:
-            return None
-        file = WorkFile(file_id, row[0], self._file_path(file_id), row[2], sealed=bool(row[1]))
-        file.restore(db.execute('SELECT start, "end" FROM span WHERE work = ? ORDER BY start', (file_id,)).fetchall())
-        return file
-
-    def _load_entries(self, where: str, *arguments: object) -> None:
-        for row in self._connection.execute(f"SELECT {ENTRY_COLUMNS} FROM entry {where}", arguments).fetchall():
-            entry = entry_of(row)
+    def _hold_entries(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
             self.folders.setdefault(entry.parent, Folder()).add(entry)
 
     def _shrink(self) -> None:
         """After a commit: let rows go that nobody uses, oldest first, down to half."""
-        if len(self.nodes) + len(self.folders) <= 2 * self._keep or self._bad_nodes or self._bad_entries:
+        if len(self.nodes) + len(self.folders) <= 2 * self._keep or self._marks.has_bad:
             return
         self._complete = False
         self.folders.clear()
