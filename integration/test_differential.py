@@ -76,7 +76,7 @@ def test_what_was_found(yoga: Fleet, tmp_path: Path, name: str) -> None:
 def test_random_steps(yoga: Fleet, tmp_path: Path, seed: int) -> None:
     plain, root = tmp_path / "plain", yoga.mount()
     plain.mkdir()
-    differ.check_seed(plain, root, seed, 1500, links=True)
+    differ.check_seed(plain, root, seed, 1500, links=True, nodes=True)
     assert "Traceback" not in yoga.log()
 
 
@@ -86,7 +86,7 @@ def test_200_000_random_steps(yoga: Fleet, tmp_path: Path) -> None:
     plain, root = tmp_path / "plain", yoga.mount()
     plain.mkdir()
     for seed in range(1000, 1000 + LONG_SEEDS):
-        differ.check_seed(plain, root, seed, LONG_STEPS, links=True)
+        differ.check_seed(plain, root, seed, LONG_STEPS, links=True, nodes=True)
     assert "Traceback" not in yoga.log()
 
 
@@ -112,7 +112,7 @@ def among_others(yoga: Machine, bates: Machine, base: Path, seed: int, count: in
     pair = Pair.below(base / name, yoga.mountpoint / name)
     try:
         with Around(yoga, bates, seed) as around:
-            differ.run(pair, Steps(seed), count)
+            differ.run(pair, Steps(seed, links=True, nodes=True), count)
         assert around.rounds
         tree = pair.compare()
     except differ.Differs as found:
@@ -122,7 +122,10 @@ def among_others(yoga: Machine, bates: Machine, base: Path, seed: int, count: in
         pair.close()
     yoga.run("wait", timeout=120)
     arrived = Arrived(bates.mountpoint / name / differ.INNER)
-    poll(lambda: arrived.is_as(tree), ARRIVES_S, "the same on the other machine", pause=0.5)
+    try:
+        poll(lambda: arrived.is_as(tree), ARRIVES_S, "the same on the other machine", pause=0.5)
+    except AssertionError as late:
+        raise AssertionError(f"seed {seed}: {late}\n" + "\n".join(arrived.missing[:SHOWN])) from None
     for machine in (yoga, bates):
         machine.fsck()
         assert "Traceback" not in machine.whole_logs(), machine.logs()
@@ -133,18 +136,27 @@ class Arrived:
 
     def __init__(self, root: Path) -> None:
         self._side = differ.Side(str(root), helper=False)
+        self.missing: list[str] = []
 
     def is_as(self, tree: dict[str, Any]) -> bool:
         try:
-            found = self._side.tree()
+            found = _as_elsewhere(self._side.tree())
         except FileNotFoundError:
             return False
-        return _as_elsewhere(found) == _as_elsewhere(tree)
+        wanted = _as_elsewhere(tree)
+        paths = sorted(found.keys() | wanted.keys())
+        self.missing = [
+            f"{p!r}: {found.get(p)!r}, not {wanted.get(p)!r}" for p in paths if found.get(p) != wanted.get(p)
+        ]
+        return not self.missing
 
 
 def _as_elsewhere(tree: dict[str, Any]) -> dict[str, Any]:
-    """A tree without what stays on the machine that made it: the times that folders have by their entries."""
+    """A tree without what stays on the machine that made it: fifos and sockets, and the times that folders have by
+    their entries.
+    """
     return {
-        path: ((mode, size, "" if mode.startswith("d") else mtime), more, xattrs)
-        for path, ((mode, _, size, _, _, mtime), more, xattrs) in tree.items()
+        path: ((mode, links, size, "" if mode.startswith("d") else mtime), more, xattrs)
+        for path, ((mode, links, size, _, _, mtime), more, xattrs) in tree.items()
+        if mode[0] not in "ps"
     }

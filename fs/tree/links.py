@@ -46,7 +46,7 @@ def link(st: "State", ino: int, parent: int, name: str) -> Attr:
     if entry.moved_node == node.id:
         st.left_by.get(node.id, set()).discard(entry.key)
         entry.moved_node = None
-    now_ns = st.env.now_ns()
+    now_ns = st.stamp_ns()
     if not node.links:
         node.link_id = _new_id(st)
     entry.node = node.id
@@ -65,7 +65,7 @@ def drop_name(st: "State", node: Node, key: Key) -> None:
         st.release_node(node)
         return
     node.set_keys([other for other in node.keys if other != key])
-    node.ctime_ns = st.env.now_ns()
+    node.ctime_ns = st.stamp_ns()
     renew(st, node)
     st.touch_node(node)
 

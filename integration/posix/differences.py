@@ -65,6 +65,12 @@ KNOWN = (
     Known("holes", "what_cannot_be", "pyfuse3 does not offer lseek: a file is one run of data", _is_in("SEEK_")),
     Known("RENAME_WHITEOUT", "renaming", "the kernel does not pass it on", _answers("renameat2", errno.EINVAL)),
     Known("birth time", "what_cannot_be", "it comes with a request that libfuse 3.14 does not know", _is_in("birth")),
+    Known(
+        "times of a fifo",
+        "what_cannot_be",
+        "the kernel moves them on no mount, and tells it nothing",
+        lambda d: d.case == "fifo: write" and d.field in ("mtime", "ctime"),
+    ),
     Known("ioctl", "what_cannot_be", "pyfuse3 does not offer it", _answers("getflags", errno.ENOTTY)),
     Known(
         "times before 1901-12-13T20:45:52",

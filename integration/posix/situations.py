@@ -921,6 +921,8 @@ def what_cannot_be() -> Iterator[Case]:
     yield case("FS_IOC_GETFLAGS", opened, ("root", "getflags", "f"))
     yield case("birth time", opened, ("root", "has_birth_time", b"x"))
     yield case("syncfs", opened, ("root", "syncfs", "f"))
+    fifo: Step = ("root", "open", "f", b"p", os.O_RDWR | os.O_NONBLOCK)
+    yield case("fifo: write", ("root", "mkfifo", b"p"), fifo, ("root", "write", "f", b"some"), ("root", "read", "f", 9))
 
 
 GROUPS = {

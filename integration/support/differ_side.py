@@ -26,6 +26,7 @@ Step = tuple[Any, ...]
 Outcome = Any  # what the call gave, or ("errno", name)
 
 SLOTS = 8
+READ_SIZE = 1 << 20
 NOW = "now"  # times that no step has set
 SET_TIMES_BELOW_NS = 1_600_000_000 * 10**9  # steps set older ones only
 RENAME_NOREPLACE = 1
@@ -53,7 +54,9 @@ def time_of(time_ns: int) -> int | str:
 
 
 def shown(info: os.stat_result) -> tuple[Any, ...]:
-    """What of stat must be the same on both sides. Of a folder neither its size nor its number of links."""
+    """What of stat must be the same on both sides. Of a folder neither its size nor its number of links; of a fifo not
+    its time: the kernel tells no mount that one was written to.
+    """
     kind = stat.S_IFMT(info.st_mode)
     is_dir = kind == stat.S_IFDIR
     return (
@@ -62,7 +65,7 @@ def shown(info: os.stat_result) -> tuple[Any, ...]:
         None if is_dir else info.st_size,
         info.st_uid,
         info.st_gid,
-        time_of(info.st_mtime_ns),
+        None if kind == stat.S_IFIFO else time_of(info.st_mtime_ns),
     )
 
 
@@ -314,7 +317,14 @@ class Side:
         return os.removexattr(self.path(path), name)
 
     def do_readfile(self, path: str) -> Outcome:
-        return brief(Path(self.path(path)).read_bytes())
+        fd = os.open(self.path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            parts = []
+            while part := os.read(fd, READ_SIZE):
+                parts.append(part)
+        finally:
+            os.close(fd)
+        return brief(b"".join(parts))
 
     def do_save(self, path: str, seed: int, size: int, sync: int) -> Outcome:
         """As an editor: a new file beside it, then renamed over it."""

@@ -2,6 +2,7 @@
 
 import os
 import random
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,13 +17,14 @@ TARGETS = ("a", "b", "c", "../a", "d/a", "a/b", "nowhere", ".", "..", "e/")
 SIZES = (0, 1, 10, 100, 511, 4095, 4096, 4097, 10_000, 65_536, 131_073)
 FAR = (1 << 20, 3 << 20, (3 << 20) + 17)
 XATTRS = ("user.a", "user.b", "user.ünï")
+NODES = (stat.S_IFIFO | 0o644, stat.S_IFIFO | 0o600, stat.S_IFSOCK | 0o755, stat.S_IFREG | 0o640)
 
 
 @dataclass
 class Steps:
     """known: paths that exist; given anew by the runner from time to time. The rest is what may come.
 
-    links, nodes: hard links, and pipes, may be made. maps: shared mappings are written to.
+    links, nodes: hard links, and fifos and sockets, may be made. maps: shared mappings are written to.
     """
 
     seed: int
@@ -55,8 +57,8 @@ class Steps:
             return ("other", self._plain())
         if pick < 0.16:
             step = self._plain()
-            path = next((part for part in step[1:] if isinstance(part, str)), None)
-            return ("watch", path, step) if path and not step[0].startswith(("map", "other")) else step
+            paths = [part for part in step[1:] if isinstance(part, str) and part and part not in XATTRS]
+            return ("watch", self._random.choice(paths), step) if paths and not step[0].startswith("map") else step
         if pick < 0.165:
             return self._burst()
         return self._plain()
@@ -119,7 +121,11 @@ class Steps:
             flags &= ~os.O_EXCL  # undefined for anything but devices
         if flags & os.O_DIRECTORY:
             flags &= ~os.O_CREAT  # kernels disagree
-        return flags
+        return flags | self._nonblock()
+
+    def _nonblock(self) -> int:
+        """Nobody waits for the other end of a fifo."""
+        return os.O_NONBLOCK if self.nodes else 0
 
     # ---- steps
 
@@ -141,7 +147,7 @@ class Steps:
             case "dup":
                 return ("dup", self._slot(), self._slot())
             case "reopen":
-                return ("reopen", self._slot(), self._slot(), rnd.choice(ACCESS))
+                return ("reopen", self._slot(), self._slot(), rnd.choice(ACCESS) | self._nonblock())
             case "close" | "fsync" | "fdatasync" | "fstat" | "flistdir" | "flistxattr" | "drop" | "maphold" | "unmap":
                 return (kind, self._slot())
             case "read":
@@ -179,7 +185,7 @@ class Steps:
             case "link":
                 return ("link", self._path(), self._new())
             case "mknod":
-                return ("mknod", self._new(), 0o010644)
+                return ("mknod", self._new(), rnd.choice(NODES))
             case "truncate":
                 return ("truncate", self._path(), self._offset())
             case "chmod":

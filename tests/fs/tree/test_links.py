@@ -33,6 +33,19 @@ def go_round(*machines: Machine) -> None:
         machine.check()
 
 
+def test_names_that_come_and_go_are_stamped_as_everything_else(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel's coarse clock: with a finer one the next change would be older."""
+    coarse = yoga.env.now_ns() - 3_000_000
+    monkeypatch.setattr(yoga.env, "file_time_ns", lambda: coarse)
+    yoga.mkdir("d")
+    yoga.write("a", b"one")
+    yoga.link("a", "d/b")
+    assert yoga.attr("a").ctime_ns == yoga.attr("d").mtime_ns == yoga.attr("d").ctime_ns == coarse
+    coarse += 1_000_000
+    yoga.unlink("d/b")
+    assert yoga.attr("a").ctime_ns == yoga.attr("d").mtime_ns == coarse
+
+
 @pytest.mark.parametrize("state", ["new", "sealed", "published", "dirty", "open"])
 def test_a_second_name(yoga: Machine, bates: Machine, state: str) -> None:
     yoga.mkdir("d")
