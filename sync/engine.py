@@ -7,16 +7,14 @@ engine serves the socket while it runs. Nothing here is global: a test may run m
 import asyncio
 import contextlib
 import logging
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from sync.cas.cache import ChunkCache, default_quota
 from sync.core.codec import Keys
-from sync.core.errors import NoSpace, NotAuthorised, NotYet, ReadOnly, TcfsError
-from sync.core.journal import FLEET_KEY, FleetInfo, decode_fleet
+from sync.core.errors import NotYet, TcfsError
 from sync.core.manifest import Kind
 from sync.core.policy import Policies
 from sync.core.sealed import SigningKey
@@ -25,13 +23,11 @@ from sync.events.poll import PollEvents
 from sync.ipc import frames
 from sync.ipc.frames import Hello
 from sync.ipc.server import Link, Server
-from sync.machines.identity import remember_fleet, remembered_fleet
+from sync.machines.identity import known_fleet
 from sync.machines.lock import FileLock
 from sync.machines.own import own_folders
-from sync.machines.trouble import expected, explained
 from sync.reports.status import queued_paths, refused_seals
 from sync.state import ballast
-from sync.state.damage import is_broken
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths
 from sync.state.migrate import schema_version
@@ -40,10 +36,10 @@ from sync.state.settings import Settings
 from sync.state.tree.database import tree_schema
 from sync.state.tree.reader import Dirty, TreeReader
 from sync.state.view import FLEET_PACKAGE
-from sync.store.base import Store
 from sync.store.meter import Meter
 from sync.store.open import open_store, store_folder
 from sync.verbs import Progress, find_verb
+from sync.worker.attempts import Attempts
 from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
@@ -54,6 +50,7 @@ from sync.worker.pins import Pins
 from sync.worker.prune import Pruner
 from sync.worker.publish import Publisher
 from sync.worker.seals import SealWorker
+from sync.worker.store_loops import StoreLoops
 
 if TYPE_CHECKING:
     from sync.machines.keeper import MountKeeper
@@ -61,9 +58,8 @@ if TYPE_CHECKING:
     from sync.worker.push import Push
 
 T = TypeVar("T")
-TICK_S: Final = 1.0  # between two looks at tree.db, the outbox and the uses of the cache without a hint
+TICK_S: Final = 1.0  # between two looks at the cache, and at what is pinned
 PACKS: Final = "packs"  # the area of the store that holds content
-REFUSED_S: Final = 8.0  # the longest pause between two attempts to publish into a store that takes nothing
 USED_MAX: Final = 100_000  # uses of chunks remembered between two ticks
 POLICY_S: Final = 2.0  # that the mount gets to take note of a policy
 TOLD_AT_ONCE: Final = 1000  # contents of one frame to the mount
@@ -99,7 +95,7 @@ async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: cont
     db = ballast.with_ballast(paths.ballast, lambda: _open_db(env, paths, config))
     stack.callback(db.close)
     keys = Keys.from_root(paths.read_key())
-    info = await _fleet_info(store, db, keys)
+    info = await known_fleet(store, db, keys)
     events = PollEvents(env, store_folder(config.store_url))
     stack.push_async_callback(events.aclose)
     context = Context(
@@ -129,20 +125,6 @@ def _open_db(env: Env, paths: FleetPaths, config: FleetConfig) -> FleetDb:
             return FleetDb.open(env, paths.fleet_db, reserve=paths.ballast)
     machine_id, name = config.machine_id, config.machine_name
     return FleetDb.create(env, paths.fleet_db, config.fleet_id, machine_id, name, reserve=paths.ballast)
-
-
-async def _fleet_info(store: Store, db: FleetDb, keys: Keys) -> FleetInfo:
-    """fleet.json, from the store once, later from fleet.db; NotAuthorised if our key is not its key."""
-    known = remembered_fleet(db)
-    info = known if known is not None else decode_fleet(await store.get(FLEET_KEY))
-    if not info.is_key(keys) or info.fleet_id != db.fleet_id:
-        raise NotAuthorised(
-            f"{store.url} holds another fleet, or fleet.key is another fleet's key",
-            hint="copy fleet.key of another machine to its place",
-        )
-    if known is None:
-        remember_fleet(db, info)
-    return info
 
 
 class Engine:
@@ -180,26 +162,30 @@ class Engine:
         self.learner = Learner(context, journals, self.publisher.check)
         self.sealer = SealWorker(context, self.publisher, self.tree, paths.work_dir)
         self.pruner = Pruner(context, self.tree, paths.tree_db)
+        self.log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
+        self._attempts = Attempts(env, paths, self.log, self._attempted)
+        self._store_loops = StoreLoops(
+            context,
+            self._attempts,
+            paths.ballast,
+            learner=self.learner,
+            publisher=self.publisher,
+            sealer=self.sealer,
+            pruner=self.pruner,
+            restore=self._restore,
+        )
         self.server = Server(env, paths.socket_path, self)
         self._events = events
-        self._tree_moved = asyncio.Event()
-        self._packable = asyncio.Event()  # there may be large files to pack
         self._used: list[bytes] = []
         self._refusals: dict[tuple[str, str], frames.Refused] = {}
         self.damaged_in_mount = 0  # cache files that the mount has found wrong
         self._told = (0, 0)
-        self._trouble: dict[str, TcfsError] = {}
-        self._unlearned: set[str] = set()
-        self._is_restored = False
         self._hello = Hello(
             role="engine",
             fleet_schema=schema_version(FLEET_PACKAGE),
             tree_schema=tree_schema(),
             fleet_epoch=context.db.epoch,
         )
-        self._damage: TcfsError | None = None
-        self._is_damaged = asyncio.Event()
-        self.log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
 
     # ---- background
 
@@ -211,17 +197,17 @@ class Engine:
         loops = [
             asyncio.ensure_future(loop())
             for loop in (
-                self._learn_loop,
-                self._publish_loop,
-                self._pack_loop,
-                self._drain_loop,
+                self._store_loops.learn_loop,
+                self._store_loops.publish_loop,
+                self._store_loops.pack_loop,
+                self._store_loops.drain_loop,
                 self._cache_loop,
                 self._pin_loop,
-                self._end_if_damaged,
+                self._attempts.end_if_damaged,
             )
         ]
         try:
-            async with self._telling_damage():
+            async with self._attempts.telling_damage():
                 done, _ = await asyncio.wait({main, *loops}, return_when=asyncio.FIRST_COMPLETED)
                 for loop in done - {main}:
                     loop.result()
@@ -231,91 +217,6 @@ class Engine:
                 task.cancel()
             await asyncio.gather(main, *loops, return_exceptions=True)
 
-    async def _end_if_damaged(self) -> None:
-        """Without its database an engine is none: the mount goes on alone, and says that none answers."""
-        await self._is_damaged.wait()
-        if self._damage is not None:
-            raise self._damage
-
-    @contextlib.asynccontextmanager
-    async def _telling_damage(self) -> AsyncIterator[None]:
-        """The error of a damaged database leaves it as one that tells which it is, and what to do."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            known = await self._explained(error) if is_broken(error) else None
-            if known is None:
-                raise
-            raise known from error
-
-    async def _explained(self, error: BaseException) -> TcfsError | None:
-        """What an error means, None for a bug; a damaged fleet.db ends the engine in a moment."""
-        if not is_broken(error):
-            return expected(error)
-        if self._damage is None:
-            self._damage = await self.env.run_io(explained, self.env, self.paths, error)
-            if self._damage is not None and self._damage.path == str(self.paths.fleet_db):
-                self._is_damaged.set()
-        return self._damage
-
-    async def _learn_loop(self) -> None:
-        async for grown in self.context.events.subscribe():
-            self._unlearned |= grown
-            await self._attempt("learn", self._learn)
-
-    async def _learn(self) -> None:
-        """Read the journals that have grown. Not on a full disk: what is left of it is for what goes out, and goes."""
-        if not ballast.keep(self.paths.ballast):
-            raise ballast.no_space(self.paths.ballast)
-        grown, self._unlearned = self._unlearned, set()
-        try:
-            await self.learner.poll(grown)
-        except BaseException:
-            self._unlearned |= grown
-            raise
-
-    async def _publish_loop(self) -> None:
-        await self._repeat("publish", self._publish, self._tree_moved)
-
-    async def _pack_loop(self) -> None:
-        await self._repeat("pack", self._pack, self._packable)
-
-    async def _repeat(self, name: str, job: Callable[[], Awaitable[object]], moved: asyncio.Event) -> None:
-        """Do a job that writes into the store whenever there may be something to do."""
-        pause = TICK_S
-        while True:
-            moved.clear()
-            await self._attempt(name, job)
-            if isinstance(self._trouble.get(name), NoSpace | ReadOnly):
-                pause = min(2 * pause, REFUSED_S)  # all of it is read and packed anew at each attempt
-                await self.env.sleep(pause)
-                continue
-            pause = TICK_S
-            with contextlib.suppress(TimeoutError):
-                async with self.env.timeout(TICK_S):
-                    await moved.wait()
-
-    async def _publish(self) -> None:
-        if await self.env.run_io(self.sealer.has_work):
-            await self.sealer.run_once()
-            self._packable.set()
-
-    async def _pack(self) -> None:
-        while await self.sealer.pack_large():
-            self._tree_moved.set()
-
-    async def _drain_loop(self) -> None:
-        while True:
-            if self.context.db.queued_seqs():
-                await self._attempt("drain", self.publisher.drain)
-            if self._unlearned or self.context.db.holes():
-                await self._attempt("learn", self._learn)
-            if self.publisher.was_refilled and not self._is_restored:
-                await self._attempt("restore", self._restore)
-            if self.pruner.has_work():
-                await self._attempt("prune", self.pruner.run)
-            await self.env.sleep(TICK_S)
-
     async def _restore(self) -> None:
         """The store was set back: put again what is still here of the contents that it had."""
         from sync.verbs.content import files_below
@@ -323,7 +224,6 @@ class Engine:
 
         files = ((file.path, file.version) for file in files_below(self, ""))
         done = await restore(self.publisher, self.fetcher, files, verify=True)
-        self._is_restored = True
         self.log.warning("the store was set back: %d files were put again, %d are lost", done.files, done.lost)
 
     async def _cache_loop(self) -> None:
@@ -332,7 +232,7 @@ class Engine:
             used, self._used = self._used, []
             if used:
                 await self.env.run_io(self.cache.used, used)
-            await self._attempt("cache", self._keep_quota)
+            await self._attempts.attempt("cache", self._keep_quota)
             if self.cache.evictions != evictions:
                 evictions = self.cache.evictions
                 self.server.hint(frames.ContentMoved([], dropped=True))
@@ -342,7 +242,7 @@ class Engine:
         """What is pinned comes by itself. A short verb is over before the first look."""
         while True:
             await self.env.sleep(TICK_S)
-            await self._attempt("pins", self._bring_pinned)
+            await self._attempts.attempt("pins", self._bring_pinned)
 
     async def _bring_pinned(self) -> None:
         came = await self.pins.run_once()
@@ -363,21 +263,7 @@ class Engine:
             return 0
         return ballast.SIZE + ballast.SPARE if is_one_disk else 0
 
-    async def _attempt(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
-        """Do a job that is tried again anyway: what fails is logged once and stands in store_trouble until it works."""
-        try:
-            await job()
-        except (TcfsError, OSError, sqlite3.Error) as error:
-            known = await self._explained(error)
-            trouble = known if known is not None else TcfsError(str(error))
-            if not _says_the_same(self._trouble.get(name), trouble):
-                self.log.warning("%s: %s", name, trouble, exc_info=error if known is None else None)
-            self._trouble[name] = trouble
-            if ballast.is_full(error):  # not that of the store, which is a NoSpace
-                ballast.give_up(self.paths.ballast)
-        else:
-            if self._trouble.pop(name, None) is not None:
-                self.log.info("%s works again", name)
+    def _attempted(self) -> None:
         self._take_over_machine_id()
         self._tell_mount()
 
@@ -460,9 +346,8 @@ class Engine:
         """Why nothing comes into the store or out of it; None while all is well."""
         if self._events.away is not None:
             return self._events.away
-        return next(
-            (self._trouble[name] for name in ("publish", "pack", "drain", "learn") if name in self._trouble), None
-        )
+        trouble = self._attempts.trouble
+        return next((trouble[name] for name in ("publish", "pack", "drain", "learn") if name in trouble), None)
 
     def store_trouble(self) -> str:
         """The message of store_error, '' for none."""
@@ -480,7 +365,7 @@ class Engine:
 
     async def call(self, verb: str, args: dict[str, object], progress: Progress) -> dict[str, object]:
         ballast.make_room(self.paths.ballast)  # a verb is not tried again by itself
-        async with self._telling_damage():
+        async with self._attempts.telling_damage():
             try:
                 return await find_verb(verb)(self, args, progress)
             finally:
@@ -496,7 +381,7 @@ class Engine:
         return packs.bytes_read if packs is not None else 0
 
     def sealed(self) -> None:
-        self._tree_moved.set()
+        self._store_loops.tree_moved()
 
     def noted(self, taken_upto: int, durable: bool) -> None:
         if durable:
@@ -517,7 +402,7 @@ class Engine:
         self.log.info("mount process %d is connected, at %s", link.peer.pid, link.peer.mountpoint)
         self._told = (0, 0)
         self._refusals.clear()  # it says them again
-        self._tree_moved.set()
+        self._store_loops.tree_moved()
         self._tell_mount()
 
     def mount_went(self, link: Link) -> None:
@@ -536,10 +421,3 @@ class Engine:
                     needed.add(manifest.content_id)
                     needed.update(chunk.hex() for chunk in view.chunk_list(base)[0])
         return frozenset(needed)
-
-
-def _says_the_same(one: TcfsError | None, other: TcfsError) -> bool:
-    """True if only the object differs that it happened to."""
-    if type(one) is not type(other) or one is None:
-        return False
-    return one.message.replace(one.path or "\0", "") == other.message.replace(other.path or "\0", "")

@@ -300,17 +300,31 @@ def _make_database(env: Env, paths: FleetPaths, config: FleetConfig, info: Fleet
                 f"{paths.fleet_db} belongs to another machine_id",
                 hint="it may hold what was never published: move the folder away, then run init again",
             )
-        remember_fleet(database, info)
+        _remember(database, info)
     finally:
         database.close()
 
 
-def remember_fleet(db: FleetDb, info: FleetInfo) -> None:
+async def known_fleet(store: Store, db: FleetDb, keys: Keys) -> FleetInfo:
+    """fleet.json, from the store once, later from fleet.db; NotAuthorised if our key is not its key."""
+    known = _remembered(db)
+    info = known if known is not None else decode_fleet(await store.get(FLEET_KEY))
+    if not info.is_key(keys) or info.fleet_id != db.fleet_id:
+        raise NotAuthorised(
+            f"{store.url} holds another fleet, or fleet.key is another fleet's key",
+            hint="copy fleet.key of another machine to its place",
+        )
+    if known is None:
+        _remember(db, info)
+    return info
+
+
+def _remember(db: FleetDb, info: FleetInfo) -> None:
     """Keep fleet.json in fleet.db: an engine starts with its store away."""
     with db.transaction(full=True) as txn:
         txn.set_meta(FLEET_INFO, encode_fleet(info))
 
 
-def remembered_fleet(db: FleetDb) -> FleetInfo | None:
+def _remembered(db: FleetDb) -> FleetInfo | None:
     known = db.meta(FLEET_INFO)
     return None if known is None else decode_fleet(bytes(known))

@@ -255,7 +255,7 @@ def test_on_a_full_disk_nothing_is_learned_and_all_is_published(yoga, bates, mon
 
     async def scenario(engine):
         nonlocal is_full
-        await until(lambda: not engine._unlearned)
+        await until(lambda: not engine._store_loops.unlearned)
         monkeypatch.setattr(ballast, "has_room", lambda path: not is_full)
         ballast.give_up(yoga.paths.ballast)
         await bates.beside(lambda there: call(there, "push", paths=[path]))
