@@ -1,4 +1,4 @@
-"""Freezing: which changes go into one seal round, in which order, and what their rows say.
+"""Freezing: which changes go into one seal round, and in which order. What their rows say: fs/tree/frozen.py.
 
 The engine replays a round in order, so a folder comes before what is in it, the move of a directory before what takes
 its old name, what was moved before the removal of its old name, and removals last, the deepest first. A change whose
@@ -12,37 +12,14 @@ and what was removed below the path of a new file goes out with it, even if what
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 from fs.tree import gone
-from fs.tree.model import DIR, FILE, ROOT_ID, SPECIAL, Entry, Key, Node, SealRef, merge_seen
-from fs.tree.rows import json_text
+from fs.tree.frozen import MOVEDIR, Frozen, SealItem
+from fs.tree.model import DIR, FILE, ROOT_ID, SPECIAL, Entry, Key, Node, SealRef
 from fs.tree.state import Pending, State
 from fs.tree.unlayer import unlayer
-from fs.work.workfile import WorkFile
 from sync.core.errors import NotFound
-from sync.core.paths import join_path, split_path
-
-PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
-
-
-@dataclass(slots=True, eq=False)
-class SealItem:
-    """One frozen state. row: the columns of `seal` behind seal_id and round."""
-
-    ref: SealRef
-    row: tuple[Any, ...]
-    layer: WorkFile | None
-    freed: list[Key] = field(default_factory=list)  # whiteouts that waited for this node
-
-
-class Known(NamedTuple):
-    """What a seal says of the versions before. As the columns of `seal`."""
-
-    seen: tuple[str, ...]
-    last: str | None
-    resolved: bool
+from sync.core.paths import join_path
 
 
 class Freezer:
@@ -53,16 +30,13 @@ class Freezer:
         self._allows = allows
         self._done: dict[Pending, bool] = {}
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
-        self._dir_ids_text: dict[int, str] = {}
-        self._places = gone.Places(st)
-        self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
+        self._frozen = Frozen(st)
+        self.items = self._frozen.items
         self._under_way = {ref.path for ref in st.overlay.seals.values() if ref.op != MOVEDIR and ref.keys}
         self._removed_behind = {ref.folder for ref in st.overlay.seals.values() if self._is_removed(ref)}
         self._removals: list[tuple[str, Entry]] = []
-        self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
         self._behind: list[tuple[int, str, Entry]] = []  # whiteouts below a directory's new path that others take over
         self._forced: set[Key] = set()  # whiteouts that do not wait for what was moved away: their path is used again
-        self.items: list[SealItem] = []
 
     def add(self, key: Pending) -> None:
         if isinstance(key, int):
@@ -81,9 +55,9 @@ class Freezer:
             for key in late:
                 self.add(key)
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
-            self._freeze_removal(path, entry)
+            self._frozen.remove(path, entry)
         for dir_id, path, left in self._behind:
-            self._freeze_in_front(dir_id, path, left)
+            self._frozen.remove_in_front(dir_id, path, left)
         return self.items
 
     # ---- order
@@ -121,7 +95,7 @@ class Freezer:
             return True
         if node.kind == FILE and not unlayer(st, node):
             return False
-        self._freeze(path, entry, node)
+        self._frozen.put(path, entry, node)
         return True
 
     def _try_names(self, node: Node) -> bool:
@@ -138,7 +112,7 @@ class Freezer:
             return False
         group: bytes | None = b"" if len(found) > 1 else None
         for path, entry in found:
-            item = self._freeze(path, entry, node, group)
+            item = self._frozen.put(path, entry, node, group)
             group = group or (item.ref.seal_id if len(found) > 1 else None)
             self._done[entry.key] = True
         return True
@@ -148,7 +122,7 @@ class Freezer:
         if not self._dir_ready(entry.parent) or (node is not None and self._st.overlay.is_unsaved(node.id)):
             return None
         try:
-            path = self._path_at(entry)
+            path = self._frozen.path_at(entry)
         except NotFound:
             return None
         if path in self._under_way:
@@ -173,12 +147,7 @@ class Freezer:
         ref = self._st.overlay.seals.get(seal_id) if seal_id is not None else None
         if ref is None or entry.key not in ref.keys or ref.node != (node.id if node is not None else None):
             return False
-        return ref.path == self._path_at(entry)
-
-    def _path_at(self, entry: Entry) -> str:
-        """NotFound if nothing leads there, or ever did."""
-        folder = self._st.gone.path_of(entry.parent) if self._st.gone else None
-        return join_path(folder, entry.name) if folder is not None else self._st.path_at(entry.key)
+        return ref.path == self._frozen.path_at(entry)
 
     def _dir_ready(self, dir_id: int) -> bool:
         """True if the engine will know the folder at its present path when it comes to this round's next row."""
@@ -199,7 +168,7 @@ class Freezer:
         return found[::-1]
 
     def _place_of(self, dir_id: int) -> Key | str | None:
-        return self._places.place_of(dir_id) if self._st.gone else self._st.place_of(dir_id)
+        return self._frozen.places.place_of(dir_id) if self._st.gone else self._st.place_of(dir_id)
 
     def _is_dir_ready(self, dir_id: int) -> bool:
         place = self._place_of(dir_id)
@@ -232,22 +201,10 @@ class Freezer:
 
     def _may_take_over(self, entry: Entry, path: str) -> bool:
         """False if something that gone folders left for this path is on its way, or a directory has still to leave."""
-        for left in self._left_at(entry, path):
+        for left in self._frozen.left_at(entry, path):
             if left.seal_id is not None or not self._dir_left(left, entry) or left.seal_id is not None:
                 return False
         return True
-
-    def _left_at(self, entry: Entry, path: str) -> list[Entry]:
-        st = self._st
-        if not st.gone:
-            return []
-        found = [left for left in st.gone.whiteouts_at(*split_path(path)) if left is not entry]
-        if self._apart is not None:
-            found = [left for left in found if not self._places.is_in(left.parent, self._apart)]
-        return found
-
-    def _free_at(self, entry: Entry, path: str) -> list[Entry]:
-        return [left for left in self._left_at(entry, path) if left.seal_id is None]
 
     def _dir_left(self, left: Entry, entry: Entry) -> bool:
         """True if no directory has still to leave the name of `left` before `entry` may have it."""
@@ -260,11 +217,11 @@ class Freezer:
         """
         st = self._st
         is_move = node is not None and node.kind == DIR
-        if node is not None and is_move and self._from_path(path, node) is None:
+        if node is not None and is_move and self._frozen.from_path(path, node) is None:
             return True
         for below, left in st.gone.whiteouts_below(path):
             if is_move and node is not None:
-                if left.moved_node == node.id or self._places.is_in(left.parent, node.id):
+                if left.moved_node == node.id or self._frozen.places.is_in(left.parent, node.id):
                     continue  # part of this rename, or removed in what moves
                 above = self._above(left)
                 if above is not None and self._dir_left(left, above) and left.seal_id is None:
@@ -275,21 +232,8 @@ class Freezer:
             if left.seal_id is not None and left.gen != left.sealed_gen:
                 return False
             if is_move and node is not None:
-                self._freeze_apart(node.id, below, left)
+                self._frozen.remove_apart(node.id, below, left)
         return True
-
-    def _freeze_apart(self, dir_id: int, path: str, left: Entry) -> None:
-        """Freeze the removal of what is in the way of a directory, and nothing that moves with that."""
-        self._apart = dir_id
-        self._freeze_removal(path, left)
-        self._apart = None
-
-    def _freeze_in_front(self, dir_id: int, path: str, left: Entry) -> None:
-        """A whiteout that nothing has taken over in this round, though its directory's rename is in it."""
-        places = [place for place, item in enumerate(self.items) if item.ref.folder == dir_id and item.ref.from_path]
-        if places and left.seal_id is None:
-            self._freeze_apart(dir_id, path, left)
-            self.items.insert(places[0], self.items.pop())
 
     def _force(self, left: Entry) -> bool:
         """Emit a whiteout without what was moved away from there: the path is needed."""
@@ -317,64 +261,6 @@ class Freezer:
         """True of a directory that the engine knows: what takes its name comes behind its rename."""
         return node.kind == DIR and (node.seal_id is not None or self._st.view.row(node.id) is not None)
 
-    # ---- rows
-
-    def _freeze(self, path: str, entry: Entry, node: Node, group: bytes | None = None) -> SealItem:
-        """group: None: the file has one name; b"": this is the first of several; else the seal_id of that."""
-        if entry.moved_from is not None and entry.moved_from[0] == path:
-            entry.moved_from = None  # back again
-        from_path = self._from_path(path, node) if node.kind == DIR else None
-        item = self._item(MOVEDIR if from_path is not None else PUT, path, entry, node, from_path, group)
-        item.ref.keys.append(entry.key)
-        self._take_over(item, entry, path)
-        entry.seal_id, entry.sealed_gen, entry.moved_to = item.ref.seal_id, entry.gen, None
-        self._st.overlay.put_entry(entry)
-        self._st.pending.pop(entry.key, None)
-        if not group:
-            self._free_left(item, path, node, from_path)
-        if from_path is not None:
-            self._moves.append(gone.FolderSeal(node.id, from_path, path))
-        elif entry.origin is not None:
-            entry.origin = None
-        return item
-
-    def _from_path(self, path: str, node: Node) -> str | None:
-        """Where the engine will have the directory when it comes to this row; None: there, or not known at all."""
-        shown = gone.path_behind(self._st, node.id, self._moves)
-        return shown if shown != path else None
-
-    def _free_left(self, item: SealItem, path: str, node: Node, from_path: str | None) -> None:
-        """The names the node has left: the whiteout of a moved directory is part of the move, others go as removals.
-
-        What stands there by now goes out by itself.
-        """
-        st = self._st
-        for key in sorted(st.left_by.get(node.id, ())):
-            left = st.overlay.entry(*key)
-            if left is None or left.moved_node != node.id:
-                continue
-            item.freed.append(key)
-            if left.seal_id is not None:
-                continue
-            left.moved_to = self._moved_to(left, node) or path
-            if from_path is not None and self._path_at(left) == from_path:
-                if left.node is None:
-                    left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
-                    item.ref.keys.append(key)
-                    st.pending.pop(key, None)
-                else:
-                    left.last = None  # the rename leaves nothing there
-            st.overlay.put_entry(left)
-
-    def _moved_to(self, left: Entry, node: Node) -> str | None:
-        """Which of several names of a file is the one that was moved."""
-        if not node.links:
-            return None
-        old = self._path_at(left)
-        found = (entry for entry in self._st.overlay.entries_of(node) if (entry.moved_from or ("", ""))[0] == old)
-        entry = next(found, None)
-        return self._path_at(entry) if entry is not None else None
-
     def _add_lost(self, ino: int) -> None:
         node = self._st.overlay.node(ino)
         if node is None or node.lost_path is None or node.seal_id is not None:
@@ -383,129 +269,10 @@ class Freezer:
             return
         if not node.lost_seen and not self._name_ready(node.lost_path):
             return
-        self._item(PUT, node.lost_path, None, node, None)
+        self._frozen.put_lost(node, node.lost_path)
         self._st.pending.pop(ino, None)
 
     def _name_ready(self, path: str) -> bool:
         """True if what stands at a path is in this round, or needs no seal: what a power cut tore comes behind it."""
         found = self._st.find(path)
         return not isinstance(found, Entry) or not found.dirty or found.local_only or self._emit(found)
-
-    def _item(
-        self, op: str, path: str, entry: Entry | None, node: Node, from_path: str | None, group: bytes | None = None
-    ) -> SealItem:  # fmt: skip
-        """Freeze the node: its work file becomes the layer, later writes go to a new one. group: as of _freeze."""
-        st = self._st
-        is_first = not group  # else the node is frozen, by the first of its names
-        if node.work is not None:
-            if node.handles or not node.work.stored:
-                node.work.fd()
-            node.layer, node.work = node.work, None
-            node.layer.seal()
-            st.overlay.put_file(node.layer)
-            if not node.handles:
-                node.layer.close()
-        layer = node.layer
-        seal_id = st.env.random_bytes(16)
-        known = self._known(entry, path) if entry is not None else Known(node.lost_seen, node.base, False)
-        if is_first:
-            node.seal_id, node.sealed_gen = seal_id, node.gen
-            node.first_write, node.last_seal = None, st.env.monotonic()
-            node.interrupted = node.unflushed = False
-            st.overlay.put_node(node)
-            st.unshown.discard(node.id)
-        held = layer.id if layer is not None and is_first else None
-        ref = SealRef(seal_id, 0, path, op, held, known.last, node.size)
-        ref.node, ref.from_path = node.id if is_first else None, from_path
-        ref.group = seal_id if group == b"" else group
-        ref.folder = node.id if node.kind == DIR else None
-        ref.moved_from = entry.moved_from if entry is not None else None
-        row = (
-            op, path, from_path,
-            ref.node if entry is not None else None,
-            self._dir_ids(entry.parent) if entry is not None else "[]",
-            node.kind, node.mode,
-            None if node.uid == st.uid else node.uid,
-            None if node.gid == st.gid else node.gid,
-            node.size, node.mtime_ns, node.ctime_ns, node.target,
-            json_text(node.xattrs) if node.xattrs else None,
-            node.base,
-            layer.id if layer is not None else None,
-            layer.limit_below if layer is not None else None,
-            json_text(known.seen),
-            known.last,
-            int(known.resolved),
-            json_text(ref.moved_from) if ref.moved_from is not None else None,
-            None,
-            node.link_id if ref.group is not None else "",
-            ref.group,
-        )  # fmt: skip
-        item = SealItem(ref, row, layer if is_first else None)
-        st.overlay.seals[seal_id] = ref
-        self.items.append(item)
-        return item
-
-    def _freeze_removal(self, path: str, entry: Entry) -> None:
-        st = self._st
-        if entry.seal_id is not None:
-            return
-        seal_id = st.env.random_bytes(16)
-        known = self._known(entry, path)
-        ref = SealRef(seal_id, 0, path, REMOVE, None, known.last)
-        ref.keys.append(entry.key)
-        nothing = (None,) * 13
-        row = (
-            REMOVE, path, None, *nothing[:1], "[]", *nothing[1:],
-            json_text(known.seen), known.last, int(known.resolved), None, entry.moved_to, "", None,
-        )  # fmt: skip
-        item = SealItem(ref, row, None)
-        self._take_over(item, entry, path)
-        entry.seal_id, entry.sealed_gen = seal_id, entry.gen
-        st.overlay.put_entry(entry)
-        st.pending.pop(entry.key, None)
-        st.overlay.seals[seal_id] = ref
-        self.items.append(item)
-
-    def _known(self, entry: Entry, path: str) -> "Known":
-        """What the row's seal says of the versions before: it takes over what gone folders left for this path. Which of
-        them is the older does not matter: those were removed here by the person, and this is what the person wants.
-        """
-        seen, last, resolved = entry.seen, entry.last, entry.resolved
-        for left in self._free_at(entry, path):
-            if last is None:
-                last = left.last
-            elif not set(left.seen).issubset(seen):
-                resolved = True  # to be published even if nothing else changed
-            seen, resolved = merge_seen(seen, left.seen), resolved or left.resolved
-        return Known(seen, last, resolved or (last is not None and self._is_made_anew(entry)))
-
-    def _is_made_anew(self, entry: Entry) -> bool:
-        """True of a folder whose number the engine has to take over: somebody may be in it."""
-        node = self._st.overlay.node(entry.node) if entry.node is not None else None
-        return node is not None and node.kind == DIR and self._st.view.row(node.id) is None
-
-    def _take_over(self, item: SealItem, entry: Entry, path: str) -> None:
-        """What gone folders left for this path goes with this seal."""
-        for left in self._free_at(entry, path):
-            left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
-            item.ref.keys.append(left.key)
-            self._st.overlay.put_entry(left)
-            self._st.pending.pop(left.key, None)
-
-    def _dir_ids(self, dir_id: int) -> str:
-        """The numbers of the folders down to and with `dir_id`, without the root, as JSON."""
-        text = self._dir_ids_text.get(dir_id)
-        if text is None:
-            text = self._dir_ids_text[dir_id] = json_text(self._find_dir_ids(dir_id))
-        return text
-
-    def _find_dir_ids(self, dir_id: int) -> list[int]:
-        ids: list[int] = []
-        while dir_id != ROOT_ID:
-            ids.append(dir_id)
-            self._st.unshown.discard(dir_id)
-            place = self._st.place_of(dir_id)
-            if place is None:
-                return []
-            dir_id = place[0]
-        return ids[::-1]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fs.tree import keepers
-from fs.tree.freeze import Freezer, SealItem
+from fs.tree.freeze import Freezer
+from fs.tree.frozen import SealItem
 from fs.tree.model import FILE, Ahead, Entry, Node
 from fs.tree.state import Pending, State
 from fs.tree.unlayer import unlayer
