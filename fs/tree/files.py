@@ -109,7 +109,7 @@ class OpenFile:
         st, node = self._st, self.node
         if not node.stored:
             return None
-        return FileSync(node.files, st.overlay.work_folders, st.overlay.wal_path, node.gen)
+        return FileSync(node.files, st.overlay.work_folders, st.overlay.wal.path, node.gen)
 
     def sync_end(self, sync: FileSync) -> None:
         """The bytes of sync_begin are on the disk: commit the rows that say so. NoSpace.

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from fs.tree import wal
 from fs.tree.marks import Marks, WrittenFile
 from fs.tree.model import Entry, Folder, Key, LocalTimes, Node, SealRef
 from fs.tree.room import Room
@@ -29,9 +30,6 @@ from sync.state.tree.database import layer_name, open_tree
 
 KEEP: Final = 50_000  # nodes in memory before unused ones may go
 NUMBERS_AT_ONCE: Final = 1000  # inode numbers, and work files, that one stored counter covers
-CHECKPOINT_COMMITS: Final = 1000  # after so many the log is emptied; by SQLite itself, in a commit, only in need
-LOG_PAGES_MAX: Final = 20_000
-CHECKPOINT_WAIT_MS: Final = 20  # for readers; while it waits nothing can be committed
 
 
 class Overlay:
@@ -44,18 +42,16 @@ class Overlay:
         self._env = env
         self.room = Room(ballast)
         self._connection = self.room.commit(lambda: open_tree(env, tree_db))
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}").fetchone()
-        self._tree_db = tree_db
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {wal.PAGES_MAX}").fetchone()
         self.remove: Callable[[list[str | int]], None] = remove_files  # of work files that have no row any more
         self.spares = Spares()
         self._stored = Stored(self._connection, self._file_path)
-        self._commits_logged = 0
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
         self.work_folders = Folders(self._work_folder)
         self.has_unsynced_commits = False
         self.durable_taken_upto = 0  # answers noted, as of the last full commit
-        self.wal_path = "" if str(tree_db) == ":memory:" else f"{tree_db}-wal"
+        self.wal = wal.Wal(env, tree_db)
         self._keep = keep
         self.nodes: dict[int, Node] = {}
         self.folders: dict[int, Folder] = {}
@@ -312,7 +308,7 @@ class Overlay:
         if full:
             self.durable_taken_upto = int(self._meta.get("taken_upto") or 0)
         self.has_unsynced_commits = not full
-        self._commits_logged += 1
+        self.wal.grown()
         self._marks.written()
         self._shrink()
 
@@ -334,25 +330,6 @@ class Overlay:
             return False
         node = self.nodes.get(node_id)
         return node_id in marks.bad_nodes or (node is not None and any(key in marks.bad_entries for key in node.keys))
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        return self._commits_logged >= CHECKPOINT_COMMITS and bool(self.wal_path)
-
-    def checkpoint(self) -> None:
-        """Move what the log holds into tree.db, so that it begins anew. For another thread: it waits for the disk.
-
-        Nothing is lost if it fails or is cut off.
-        """
-        self._commits_logged = 0
-        db = self._env.connect(self._tree_db)
-        try:
-            db.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}").fetchone()
-            # The first pass leaves little for the second, which holds commits up.
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        finally:
-            db.close()
 
     def try_commit(self, *, full: bool = False) -> bool:
         """As commit; False if the disk is full, which the next commit finds, too."""

@@ -61,7 +61,7 @@ def begin(st: State) -> SyncRound:
             if node is not None and not node.handles and node.ahead is not False:
                 node.close_files()
     if found.files or st.overlay.has_unsynced_commits:
-        found.wal_path = st.overlay.wal_path
+        found.wal_path = st.overlay.wal.path
         st.overlay.has_unsynced_commits = False
     return found
 

@@ -333,11 +333,11 @@ class Tree:
     @property
     def wants_checkpoint(self) -> bool:
         """True when `checkpoint` should be called."""
-        return self.state.overlay.wants_checkpoint
+        return self.state.overlay.wal.wants_checkpoint
 
     def checkpoint(self) -> None:
         """Empty the log of tree.db. The one method for another thread, beside all others; never twice at once."""
-        self.state.overlay.checkpoint()
+        self.state.overlay.wal.checkpoint()
 
     @property
     def trouble(self) -> str:

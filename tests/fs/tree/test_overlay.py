@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from fs.tree import wal
 from fs.tree.model import Node
-from fs.tree.overlay import CHECKPOINT_COMMITS, NUMBERS_AT_ONCE, Overlay
+from fs.tree.overlay import NUMBERS_AT_ONCE, Overlay
 from sync.env import RealEnv
 
 
@@ -41,14 +42,14 @@ def test_the_log_begins_anew(tmp_path: Path) -> None:
             node(overlay)
             overlay.commit()
 
-    commits(CHECKPOINT_COMMITS - 1)
-    assert not overlay.wants_checkpoint
+    commits(wal.COMMITS - 1)
+    assert not overlay.wal.wants_checkpoint
     commits(1)
-    assert overlay.wants_checkpoint
-    overlay.checkpoint()
-    assert not overlay.wants_checkpoint
+    assert overlay.wal.wants_checkpoint
+    overlay.wal.checkpoint()
+    assert not overlay.wal.wants_checkpoint
     size = log.stat().st_size
-    commits(CHECKPOINT_COMMITS // 2)
+    commits(wal.COMMITS // 2)
     assert log.stat().st_size == size
     overlay.close()
 
