@@ -120,13 +120,14 @@ class Load:
         deadline = time.monotonic() + REMOUNT_S
         while True:
             try:
-                if os.path.ismount(self.mount) and self.root.is_dir():
+                if os.path.ismount(self.mount):
+                    os.listdir(self.root)  # the kernel may answer anything less by itself
                     return
             except OSError:
                 pass
             if time.monotonic() > deadline:
                 wrong("the mount did not come back")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     # ---- what loads need
 

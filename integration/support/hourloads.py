@@ -93,9 +93,7 @@ class Editors(Load):
     def final(self) -> None:
         for name in self.names:
             if read_file(self.root / name) != self.promised[name]:
-                wrong(
-                    f"{name} is not what was saved: {brief(read_file(self.root / name))}, not {brief(self.promised[name])}"
-                )
+                wrong(f"{name} is not what was saved: {brief(read_file(self.root / name))}")
         for path in self.root.iterdir():
             if path.name not in self.names:
                 path.unlink()
