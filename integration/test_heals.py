@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from far_store import FarStore
 from fleetkit import FUSE, Machine, fleet, poll
 
 pytestmark = pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
 
-FAR_DISK = Path(__file__).parent / "support" / "far_disk.py"
 BACK_S = 2.0  # what was killed answers again
 LOCAL_S = 2.0  # what asks nobody takes less, on the slowest machine
 HOLD = "import sys, mmap, os; {}; print('held', flush=True); sys.stdin.read()"
@@ -192,28 +192,6 @@ def test_a_mount_that_was_stuck_before_the_daemon_came(yoga: Machine) -> None:
 
 
 # ---- a store that does not answer
-
-
-class FarStore:
-    """A folder on a disk that can be stopped: then whoever asks it for anything waits for ever."""
-
-    def __init__(self, base: Path) -> None:
-        self.real, self.place = base / "real", base / "far"
-        self.real.mkdir()
-        self.place.mkdir()
-        self.process = subprocess.Popen([sys.executable, str(FAR_DISK), str(self.real), str(self.place)])
-        poll(lambda: os.path.ismount(self.place), 10, "the far disk")
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        self.process.kill()  # who still waits for it gets an error
-        self.process.wait()
-        subprocess.run(["umount", "-l", str(self.place)], capture_output=True)
 
 
 @pytest.fixture

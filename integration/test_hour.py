@@ -2,7 +2,8 @@
 
 On yoga editors, builds, git, SQLite, random writes and whole trees are at work in a mount whose cache is always full,
 while its processes are killed, suspended, and left without an answer of the store; bates, whose processes live on,
-writes files that yoga reads, and some that yoga writes as well. TCFS_HOUR_S says for how long.
+writes files that yoga reads, and some that yoga writes as well. TCFS_HOUR_S says for how long,
+TCFS_HOUR_EVERY_S how often something dies, TCFS_HOUR_SEED how it goes.
 """
 
 import os
@@ -37,6 +38,8 @@ from toolkit import difference, need, sh, tree
 pytestmark = pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
 
 HOUR_S = float(os.environ.get("TCFS_HOUR_S", "3600"))
+EVERY_S = float(os.environ.get("TCFS_HOUR_EVERY_S", "60"))
+SEED = int(os.environ.get("TCFS_HOUR_SEED", "1"))
 STEADY_S = 300.0  # from then on nothing may grow
 GROWTH_FDS = 8
 GROWTH_BYTES = 24 << 20
@@ -63,7 +66,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.mark.logs_trouble
 @pytest.mark.timeout(HOUR_S + 3000)
 def test_an_hour_of_everything(place: Place) -> None:
-    run(place, HOUR_S, every_s=60.0, seed=1)
+    run(place, HOUR_S, every_s=EVERY_S, seed=SEED)
 
 
 @pytest.mark.logs_trouble

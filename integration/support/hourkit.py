@@ -134,11 +134,6 @@ class Trouble:
             time.sleep(seconds)
             self._store.go_on()
 
-    @property
-    def is_under_way(self) -> bool:
-        text = self._file.read_text() if self._file.exists() else ""
-        return text.count("begin") > text.count("end")
-
 
 class Housekeeping:
     """A thread, from `with` to its end: a person who frees, pins and looks at what is local."""
@@ -338,7 +333,10 @@ def stored(machine: Machine) -> None:
         return list(machine.data("status", expect=None)["unsafe"])
 
     machine.run("wait", "--timeout", "200", expect=None, timeout=240)
-    poll(lambda: not unsafe(), 60, f"{machine.name} is safe", pause=1.0) if unsafe() else None
+    try:
+        poll(lambda: not unsafe(), 60, "safe", pause=1.0)
+    except AssertionError:
+        raise AssertionError(f"{machine.name} is not safe: {unsafe()[:10]}\n{machine.logs()}") from None
 
 
 def sound(machine: Machine) -> None:
