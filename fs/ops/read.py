@@ -1,6 +1,8 @@
 """Reading: local bytes at once, others after the engine has brought their chunks."""
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import trio
@@ -19,6 +21,8 @@ ATTEMPTS = 4  # a chunk may be evicted between its fetch and the read; a cache t
 SMALL_MAX = 256 * 1024  # bytes of files that are brought with their whole folder
 LOOKS = 16  # chunk files may be damaged, and the whole file too; more than that and somebody is writing to them
 
+_NOTHING: Mapping[int, bytes] = MappingProxyType({})
+
 
 class _Wanted(NamedTuple):
     """What has to be done before the bytes can be read: local chunks to be looked at, else chunks to be fetched."""
@@ -34,7 +38,7 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
     NoDaemon, StoreAway, TimedOut or Integrity if they are not local and cannot be brought, Refused if they may not be.
     """
     open_handle = volume.handles[handle]
-    inline: dict[int, bytes] = {}
+    inline: dict[str, dict[int, bytes]] = {}  # by version: the file's may become another one meanwhile
     fetches = looks = 0
     _read_ahead(volume, open_handle, offset, size)
     while fetches < ATTEMPTS and looks < LOOKS:
@@ -54,7 +58,7 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
             fetches += 1
             consent.require(volume, open_handle)
             _bring_folder(volume, open_handle, found)
-            inline |= await volume.client.fetch(found.version, found.indexes)
+            inline.setdefault(found.version, {}).update(await volume.client.fetch(found.version, found.indexes))
             volume.recent.forget()
         if not open_handle.has_fetched:
             open_handle.has_fetched = True
@@ -81,7 +85,7 @@ async def _check(volume: Volume, unchecked: list[Unchecked]) -> None:
 
 
 def _read_local(
-    volume: Volume, open_handle: OpenHandle, offset: int, size: int, inline: dict[int, bytes]
+    volume: Volume, open_handle: OpenHandle, offset: int, size: int, inline: Mapping[str, Mapping[int, bytes]]
 ) -> bytes | _Wanted:
     parts: list[bytes] = []
     wanted: _Wanted | None = None
@@ -89,7 +93,8 @@ def _read_local(
         if isinstance(piece, LocalPiece):
             parts.append(_pread(piece))
         elif isinstance(piece, BasePiece):
-            found = volume.reader.read(piece.version, piece.offset, piece.length, inline)
+            given = inline.get(piece.version, _NOTHING)
+            found = volume.reader.read(piece.version, piece.offset, piece.length, given)
             if found.data is not None:
                 parts.append(found.data)
             else:

@@ -56,6 +56,20 @@ def test_inline_chunks_are_read(volume: Volume, shown: Machine, client: Any) -> 
     assert run(read_ops.read, volume, open_path(volume, shown, "a"), 0, 100) == DATA
 
 
+def test_what_is_published_while_a_fetch_waits_is_read(volume: Volume, shown: Machine, client: Any) -> None:
+    """The chunks that the cache had no room for are those of the version before."""
+    handle = open_path(volume, shown, "a", os.O_RDWR)
+    write_ops.write(volume, handle, 4, b"CONTENT")
+    open_ops.flush(volume, handle)
+    run(open_ops.release, volume, handle)
+    client.inline = True
+    publish = iter([shown.cycle])
+    client.before = lambda: next(publish, lambda: None)()
+    handle = open_path(volume, shown, "a")
+    assert run(read_ops.read, volume, handle, 0, 100) == b"the CONTENT" + DATA[11:]
+    assert len({version for version, _ in client.fetched}) == 2
+
+
 def test_a_cache_that_loses_everything_is_an_error_and_not_a_loop(volume: Volume, shown: Machine, client: Any) -> None:
     client.lose = True
     with pytest.raises(Integrity):
