@@ -23,11 +23,8 @@ DEPTH = 5
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    try:
+    with World(tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

@@ -12,13 +12,8 @@ from worldkit import World, WorldMachine
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, large=100)
-    try:
+    with World(tmp_path, large=100) as made:
         yield made
-        made.settle()
-        made.verify()
-    finally:
-        made.close()
 
 
 @pytest.fixture

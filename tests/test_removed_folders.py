@@ -9,11 +9,8 @@ from worldkit import World, WorldMachine
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    try:
+    with World(tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

@@ -125,11 +125,8 @@ HABITS: dict[str, Callable[[WorldMachine], object]] = {
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    try:
+    with World(tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.parametrize("habit", HABITS)

@@ -20,11 +20,8 @@ pytestmark = pytest.mark.logs_trouble
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    try:
+    with World(tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

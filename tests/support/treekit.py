@@ -4,6 +4,7 @@ Contents lie in a dict shared by the machines of a fleet; versions go from machi
 """
 
 from pathlib import Path
+from typing import Self
 
 import blake3
 
@@ -29,7 +30,7 @@ KINDS = {FILE: Kind.FILE, DIR: Kind.DIR, SYMLINK: Kind.SYMLINK}
 
 
 class Fleet:
-    """What machines of one fleet have in common."""
+    """What machines of one fleet have in common. As a context: every machine is checked at its end."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -53,6 +54,17 @@ class Fleet:
     def close(self) -> None:
         for machine in self.machines:
             machine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                for machine in self.machines:
+                    machine.check()
+        finally:
+            self.close()
 
 
 class Machine:

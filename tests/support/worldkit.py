@@ -9,7 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from treekit import Fleet, Machine
 
@@ -69,7 +69,10 @@ class HookedEnv(RealEnv):
 
 
 class World:
-    """One store, one key, and the machines that a test makes. large: bytes that make a file large (SealWorker)."""
+    """One store, one key, and the machines that a test makes. large: bytes that make a file large (SealWorker).
+
+    As a context: at its end everything is settled and verified.
+    """
 
     def __init__(self, root: Path, *, large: int = LARGE) -> None:
         self.root = root
@@ -122,6 +125,17 @@ class World:
         for machine in self.machines:
             machine.close()
         self.runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                self.settle()
+                self.verify()
+        finally:
+            self.close()
 
 
 class WorldMachine(Machine):

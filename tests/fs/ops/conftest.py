@@ -54,13 +54,8 @@ class FakeClient:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path)
-    yield made
-    try:
-        for machine in made.machines:
-            machine.check()
-    finally:
-        made.close()
+    with Fleet(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

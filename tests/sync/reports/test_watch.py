@@ -14,13 +14,8 @@ from sync.reports.watch import watch
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path)
-    yield made
-    try:
-        for machine in made.machines:
-            machine.check()
-    finally:
-        made.close()
+    with Fleet(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What is shown, from versions that come in any order; the invariant is sync.state.check."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,30 +18,6 @@ YOGA = Journal("yoga").machine_id
 
 def new_db(env: FakeEnv | None = None, mode: Mode = Mode.INTERACTIVE) -> FleetDb:
     return FleetDb.create(env or FakeEnv(), ":memory:", "fleet", YOGA, "yoga", mode=mode)
-
-
-@pytest.fixture
-def env() -> FakeEnv:
-    return FakeEnv()
-
-
-@pytest.fixture
-def db(env: FakeEnv) -> Iterator[FleetDb]:
-    database = new_db(env)
-    yield database
-    problems = check(database)
-    database.close()
-    assert problems == []
-
-
-@pytest.fixture
-def yoga() -> Journal:
-    return Journal("yoga")
-
-
-@pytest.fixture
-def bates() -> Journal:
-    return Journal("bates")
 
 
 def row_at(db: FleetDb, path: str) -> ShownRow:

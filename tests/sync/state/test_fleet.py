@@ -1,7 +1,6 @@
 """FleetDb: transactions, and the books beside the tree."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,31 +24,6 @@ from sync.state.fleet import _PACKS_FROM, FleetDb
 from sync.state.migrate import _migrations, migrate, schema_version
 from sync.state.rows import NodePlace, Taken
 from sync.state.view import ShownView
-
-
-@pytest.fixture
-def env() -> FakeEnv:
-    return FakeEnv()
-
-
-@pytest.fixture
-def yoga() -> Journal:
-    return Journal("yoga")
-
-
-@pytest.fixture
-def bates() -> Journal:
-    return Journal("bates")
-
-
-@pytest.fixture
-def db(env: FakeEnv, yoga: Journal) -> Iterator[FleetDb]:
-    database = FleetDb.create(env, ":memory:", "fleet", yoga.machine_id, "yoga")
-    yield database
-    problems = check(database)
-    database.close()
-    assert problems == []
-
 
 # ---- opening
 

@@ -1,34 +1,17 @@
 """Names of one file in shown: counted, under one number, and files by themselves once they differ."""
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from made_versions import MTIME_NS, Journal, put
 
 from sync.core.manifest import Kind, Version
-from sync.env import FakeEnv
-from sync.state.check import check
 from sync.state.fleet import FleetDb
 from sync.state.migrate import _migrations, _statements
 from sync.state.rows import NodePlace, ShownRow
 
 YOGA, BATES = Journal("yoga").machine_id, Journal("bates").machine_id
-
-
-@pytest.fixture
-def db() -> Iterator[FleetDb]:
-    database = FleetDb.create(FakeEnv(), ":memory:", "fleet", YOGA, "yoga")
-    yield database
-    problems = check(database)
-    database.close()
-    assert problems == []
-
-
-@pytest.fixture
-def bates() -> Journal:
-    return Journal("bates")
 
 
 def row(db: FleetDb, path: str) -> ShownRow:

@@ -1,7 +1,5 @@
 """The rename of a shown directory: numbers stay, and what is shown is what the heads say."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,30 +12,6 @@ from sync.env import FakeEnv
 from sync.state.check import check
 from sync.state.fleet import FleetDb
 from sync.state.rows import NodePlace, ShownRow
-
-
-@pytest.fixture
-def env() -> FakeEnv:
-    return FakeEnv()
-
-
-@pytest.fixture
-def yoga() -> Journal:
-    return Journal("yoga")
-
-
-@pytest.fixture
-def bates() -> Journal:
-    return Journal("bates")
-
-
-@pytest.fixture
-def db(env: FakeEnv, yoga: Journal) -> Iterator[FleetDb]:
-    database = FleetDb.create(env, ":memory:", "fleet", yoga.machine_id, "yoga")
-    yield database
-    problems = check(database)
-    database.close()
-    assert problems == []
 
 
 def row_at(db: FleetDb, path: str) -> ShownRow:

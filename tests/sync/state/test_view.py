@@ -17,21 +17,6 @@ from sync.state.view import ShownView
 
 
 @pytest.fixture
-def env() -> FakeEnv:
-    return FakeEnv()
-
-
-@pytest.fixture
-def yoga() -> Journal:
-    return Journal("yoga")
-
-
-@pytest.fixture
-def bates() -> Journal:
-    return Journal("bates")
-
-
-@pytest.fixture
 def db(tmp_path: Path, env: FakeEnv, yoga: Journal) -> Iterator[FleetDb]:
     database = FleetDb.create(env, tmp_path / "fleet.db", "fleet", yoga.machine_id, "yoga")
     yield database
