@@ -103,11 +103,13 @@ def are_one(one: Entry | ShownRow, other: Entry | ShownRow | None) -> bool:
 
 
 def visible(st: "State", row: ShownRow) -> ShownRow | None:
-    """The row, if no entry hides it; else one of another name of the same file. None if all are hidden."""
-    if st.overlay.entry(row.parent, row.name) is None:
-        return row
+    """The row, if no entry hides it; of a file with several names one of those that can be reached. None if there is
+    none.
+    """
     if row.link is None:
-        return None
+        return row if st.overlay.entry(row.parent, row.name) is None else None
+    if _is_visible(st, row):
+        return row
     others = st.view.linked(row.link_id or "")
     return next((other for other in others if other.link == row.link and _is_visible(st, other)), None)
 

@@ -320,6 +320,21 @@ def test_a_name_that_comes_while_the_others_are_changed_here(yoga: Machine, bate
         assert (machine.read("a"), machine.read("b"), machine.read("c")) == (b"two", b"two", b"SEE")
 
 
+def test_one_name_lies_in_a_folder_that_something_of_ours_hides(yoga: Machine, bates: Machine) -> None:
+    bates.mkdir("d")
+    bates.write("d/x", b"one")
+    bates.link("d/x", "a")
+    bates.cycle()
+    yoga.write("d", b"a file")
+    yoga.learn()
+    yoga.link("a", "b")
+    yoga.patch("a", 0, b"two")
+    assert same(yoga, "a", "b") and yoga.read("b") == b"two"
+    go_round(yoga, bates)
+    assert same(yoga, "a", "b") and same(bates, "a", "b")
+    assert yoga.read("a") == bates.read("a") == b"two" and yoga.read("d/x") == bates.read("d/x") == b"one"
+
+
 def test_equal_again_by_hand_is_not_one_file(yoga: Machine, bates: Machine) -> None:
     """`cp -p` over a file that once was the same one."""
     yoga.write("a", b"one")
