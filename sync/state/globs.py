@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sync.core.globs import ANY_DEPTH, is_glob, name_matches
+from sync.core.globs import beginning, behind, is_glob
 from sync.core.paths import join_path
 from sync.state.rows import DIR, ROOT_ID, ShownRow
 from sync.state.view import ShownView
@@ -11,8 +11,7 @@ from sync.state.view import ShownView
 def expand(view: ShownView, glob: str) -> list[str]:
     """Files and folders, sorted; nothing is listed but the folders that the glob leads through."""
     root = view.row(ROOT_ID)
-    found = _below(view, root, "", glob.strip("/").split("/")) if root is not None else iter(())
-    return sorted(dict.fromkeys(found))
+    return sorted(_below(view, root, tuple(glob.strip("/").split("/")))) if root is not None else []
 
 
 def children(view: ShownView, parent: int) -> Iterator[ShownRow]:
@@ -23,24 +22,25 @@ def children(view: ShownView, parent: int) -> Iterator[ShownRow]:
         after = page[-1].name
 
 
-def _below(view: ShownView, row: ShownRow, path: str, parts: list[str]) -> Iterator[str]:
-    if not parts:
-        yield path
-        return
-    part, rest = parts[0], parts[1:]
-    if part == ANY_DEPTH:
-        if rest or path:
-            yield from _below(view, row, path, rest)
-        for child in children(view, row.id) if row.kind == DIR else ():
-            if not child.name.startswith("."):
-                yield from _below(view, child, join_path(path, child.name), parts)
-    elif row.kind != DIR:
-        return
-    elif is_glob(part):
-        for child in children(view, row.id):
-            if name_matches(part, child.name):
-                yield from _below(view, child, join_path(path, child.name), rest)
-    else:
-        found = view.lookup(row.id, part)
-        if found is not None:
-            yield from _below(view, found, join_path(path, part), rest)
+def _below(view: ShownView, root: ShownRow, parts: tuple[str, ...]) -> Iterator[str]:
+    waiting = [(root, "", beginning(parts))]
+    while waiting:  # no recursion: a path has up to 2048 parts
+        row, path, places = waiting.pop()
+        if path and len(parts) in places:
+            yield path
+        if row.kind != DIR:
+            continue
+        for child in _candidates(view, row, parts, places):
+            if next_places := behind(parts, places, child.name):
+                waiting.append((child, join_path(path, child.name), next_places))
+
+
+def _candidates(
+    view: ShownView, row: ShownRow, parts: tuple[str, ...], places: frozenset[int]
+) -> Iterator[ShownRow] | list[ShownRow]:
+    """What may be met in a folder: all that is in it only where a name is not written out."""
+    wanted = [parts[place] for place in sorted(places) if place < len(parts)]
+    if any(is_glob(part) for part in wanted):
+        return children(view, row.id)
+    found = (view.lookup(row.id, name) for name in dict.fromkeys(wanted))
+    return [child for child in found if child is not None]

@@ -21,6 +21,10 @@ from sync.core.globs import is_glob, path_matches
         ("d/[!ab]", "d/a", False),
         ("a", "a", True),
         ("D*", "d", False),
+        ("**/**/b", "a/b", True),
+        ("**/a/**/b/**", "x/a/b", True),
+        ("**/a/**/b/**", "x/b/a", False),
+        ("**/.git/**", "x/.git/y", True),
     ],
 )
 def test_as_a_shell_matches(glob: str, path: str, matches: bool) -> None:
@@ -29,3 +33,8 @@ def test_as_a_shell_matches(glob: str, path: str, matches: bool) -> None:
 
 def test_what_is_a_glob() -> None:
     assert [is_glob(text) for text in ("a", "a*", "a?", "[a]", "a]")] == [False, True, True, True, False]
+
+
+@pytest.mark.timeout(20)
+def test_many_of_any_depth_cost_little() -> None:
+    assert not path_matches("/".join(["**", "a"] * 30), "/".join(["a"] * 200 + ["b"]))
