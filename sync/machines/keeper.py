@@ -152,6 +152,7 @@ class MountKeeper:
         if self._child is not None:
             code = self._child.poll()
             if code is None:
+                await self._look_at_the_lonely(self._child.pid)
                 return
             self._child = None
             if code:
@@ -164,10 +165,12 @@ class MountKeeper:
             await self._abort(self._wanted, "was killed while the kernel waited for it")
             self._slow_down()
         else:
-            await self._look_at_the_lonely()
+            await self._look_at_the_lonely(owner(self._paths.mount_lock))
 
-    async def _look_at_the_lonely(self) -> None:
-        """A mount stands and does not come to us: one that is stuck since before this daemon is freed, too."""
+    async def _look_at_the_lonely(self, pid: int) -> None:
+        """A mount stands and does not come to us: one that is stuck since before this daemon, or got stuck on its way
+        to us, is freed, too.
+        """
         now = self._env.monotonic()
         is_heard = now - self._refused_at() < PING_S  # it lives, but it is of another version of tcfs
         if is_heard or not fuse.is_mounted(self._wanted):  # on its way in or out
@@ -177,7 +180,7 @@ class MountKeeper:
         elif now - self._alone_since >= PING_S:
             self._alone_since = None
             await self._abort(self._wanted, f"did not connect for {PING_S:g} s")
-            _kill(owner(self._paths.mount_lock))
+            _kill(pid)
             self._slow_down()
         self._looked_at = now
 

@@ -232,6 +232,27 @@ def test_one_that_stands_and_does_not_connect_is_freed(world):
     world.run(scenario)
 
 
+@pytest.mark.logs_trouble
+def test_one_that_we_have_started_and_that_never_connects_is_freed(world):
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(60)
+        assert len(world.started) == 1, "one that is not mounted yet may take its time"
+        world.mounts.add("/m")
+        for _ in range(9):
+            await world.env.advance(1)
+        assert world.aborted == []
+        for _ in range(3):
+            await world.env.advance(1)
+        assert world.aborted == ["/m"] and world.killed == [(77, signal.SIGKILL)]
+        world.process.code = -9
+        world.mounts.clear()
+        await world.env.advance(2)
+        assert len(world.started) == 2
+
+    world.run(scenario)
+
+
 def test_one_of_another_version_of_tcfs_lives(world):
     async def scenario():
         with FileLock(world.paths.mount_lock) as lock:
