@@ -315,6 +315,10 @@ class Adapter(pyfuse3.Operations):
         """The answer to a request that has failed: once more ESTALE is none, see fs/tree/named.py."""
         second = _SECOND.get(operation)
         if second is not None and isinstance(error, Stale):
+            if operation == "getattr" and args[-1].pid == self._replay.pid:
+                moving = replay.attr_of_moving(self._volume, args[0])
+                if moving is not None:
+                    return self._entry(moving)
             row = named.row_for(self._volume, args[-1].pid, args[0], is_last=operation != "getattr")
             if row is not None:
                 try:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import trio
 
 from fs.ops.volume import Volume
-from fs.replay.plan import Poke, ends_of_watches, pokes
+from fs.replay.plan import Poke, ends_of_watches, made_again, pokes
 from fs.replay.waiting import NOBODY
 from fs.tree.changes import Change, What
 from fs.tree.model import Invalidation
@@ -108,8 +108,11 @@ class Waker:
             for start in range(0, len(found), SLICE):
                 todo = found[start : start + SLICE]
                 await self._poke_all(helper, todo)
-                if ends := ends_of_watches([poke.change for poke in todo], watches):
+                told = [poke.change for poke in todo]
+                if ends := ends_of_watches(told, watches):
                     await self._tell_now(ends)
+                if again := made_again(told, watches):
+                    await self._poke_all(helper, again)
                 self._release(items, _unconcerned(items, found[start + SLICE :]))
             self._pause_s = AGAIN_S
         except Exception as error:  # the mount goes on whatever it is

@@ -134,12 +134,40 @@ def test_a_whole_folder_is_moved_with_one_pair(machines: list[Machine]) -> None:
     (there / "tree").rename(there / "d/moved")
     watcher.wait_for("MOVED_TO", "moved")
     poll(lambda: (here / "d/moved/sub/f4").exists() and not (here / "tree").exists(), 10, "the tree at its new place")
-    # What is at the new place is another folder to the kernel: who watches the old one hears that it has gone.
+    # What is at the new place is another folder to the kernel: who watches the old one hears that it has gone, and who
+    # watches whole trees that there is one to be watched.
+    watcher.wait_for("CREATE", "moved")
     events = [event for event in watcher.events if event.what in ("MOVED_FROM", "MOVED_TO", "CREATE", "DELETE")]
     assert [(event.what, event.name, event.watch) for event in events] == [
         ("MOVED_FROM", "tree", here.name),
         ("MOVED_TO", "moved", "d"),
+        ("CREATE", "moved", "d"),
     ]
+    ends = [(event.what, event.watch) for event in watcher.events if event.what in ("MOVE_SELF", "DELETE_SELF")]
+    assert sorted(ends) == [("DELETE_SELF", "sub"), ("DELETE_SELF", "tree"), ("MOVE_SELF", "tree")]
+    watcher.clear()
+    watcher.add(here / "d/moved/sub")
+    (there / "d/moved/sub/g").write_text("x")
+    watcher.wait_for("CREATE", "g")
+    assert brief(watcher) == [("CREATE", "g")]
+    watcher.close()
+
+
+def test_a_watched_file_is_moved(machines: list[Machine]) -> None:
+    """Into a folder that nobody here has ever looked into, too."""
+    yoga, bates = machines
+    here, there = yoga.mountpoint, bates.mountpoint
+    (there / "unseen").mkdir()
+    bates.run("wait")
+    watcher = Watcher(here / "d", here / "d/old")
+    (there / "d/old").rename(there / "unseen/new")
+    watcher.wait_for("DELETE_SELF", "")
+    assert [event.what for event in watcher.events[:3]] == ["MOVED_FROM", "MOVE_SELF", "DELETE_SELF"]
+    assert (here / "unseen/new").read_text() == "one"
+    watcher.clear()
+    watcher.add(here / "unseen/new")
+    (there / "unseen/new").write_text("two")
+    watcher.wait_for("MODIFY", "")
     watcher.close()
 
 

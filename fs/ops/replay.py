@@ -39,6 +39,14 @@ def lookup(volume: Volume, parent: int, name: bytes) -> Attr:
     return volume.tree.lookup(*key)
 
 
+def attr_of_moving(volume: Volume, ino: int) -> Attr | None:
+    """Of a folder that is to be moved and that has another number by now: the kernel asks whether that may be, and were
+    it told that the folder is gone it would move one that it has just been told of instead. None of any other.
+    """
+    change = volume.replay.moving(ino)
+    return None if change is None else _some_attr(volume, change)._replace(ino=ino)
+
+
 def create(volume: Volume, kind: int, parent: int, name: bytes) -> Attr:
     """What stands there; it counts as one lookup. NotFound if that has gone, or is another thing by now."""
     key = (parent, name_of(name))

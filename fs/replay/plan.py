@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from fs.tree.changes import Change, What
-from fs.tree.model import FILE, SYMLINK, Invalidation
+from fs.tree.model import DIR, FILE, SYMLINK, Invalidation
 
 IN_MODIFY: Final = 0x2
 IN_ATTRIB: Final = 0x4
@@ -69,11 +69,26 @@ def _calls(change: Change, above: int, itself: int) -> list[str]:
 
 
 def ends_of_watches(changes: list[Change], watches: Watches) -> list[Invalidation]:
-    """Another content has another inode number. Who watches the old one itself hears that it is gone, as after any
-    editor that saves by a rename, and watches anew.
+    """Another content, and what was moved, has another inode number. Who watches the old one itself hears that it is
+    gone, as after any editor that saves by a rename, and watches anew.
     """
     return [
         Invalidation(change.parent, change.name, change.ino, "gone")
         for change in changes
-        if change.what is What.MODIFIED and change.old is not None and watches.get(change.ino, 0)
+        if watches.get(change.ino, 0)
+        and (change.is_another or (change.what is What.MODIFIED and change.old is not None))
+    ]
+
+
+def made_again(changes: list[Change], watches: Watches) -> list[Poke]:
+    """Behind the ends of watches: who watches a folder, and the one around it, watches all that comes to be in there.
+    By a move alone such a program does not learn that what it watches has gone; by the making of a folder it does.
+    """
+    return [
+        Poke(change, "create", change.folder, change.name)
+        for change in changes
+        if change.is_another
+        and change.kind == DIR
+        and watches.get(change.ino, 0)
+        and watches.get(change.parent, 0) & IN_CREATE
     ]

@@ -48,6 +48,10 @@ class Replay:
         """What stood at a name, as long as the helper is to take it away."""
         return self._removed.get(key) or self._moved.get(key)
 
+    def moving(self, ino: int) -> Change | None:
+        """What the helper is to move, by the number that the kernel has there."""
+        return next((change for change in self._moved.values() if change.ino == ino), None)
+
     def is_to_come(self, key: Key) -> bool:
         return key in self._created or any(change.key == key for change in self._moved.values())
 

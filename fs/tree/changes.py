@@ -3,16 +3,17 @@
 What this mount has published itself is no change: whoever watches has seen it happen.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from fs.tree.model import BLOCK, Attr, Key
+from fs.tree.model import BLOCK, DIR, Attr, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.paths import join_path, split_path
-from sync.state.changes import Difference, Place, Places, What
+from sync.state.changes import Difference, Place, Places, What, came_from, went_to
 from sync.state.rows import FeedItem, ShownRow, Was
 
-__all__ = ["Change", "Places", "What", "changes"]
+__all__ = ["Change", "Places", "What", "add_ends", "changes", "take_moving"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -22,6 +23,7 @@ class Change:
 
     ino: the number that the kernel has there, or had; 0 if it knows none. old: what the kernel was told of ino and is
     to go on believing, None if that is as true as ever. origin: of what was moved, its removal where it stood before.
+    is_another: of what was moved, that it has another number than ino by now.
     """
 
     what: What
@@ -34,6 +36,7 @@ class Change:
     ino: int = 0
     old: Attr | None = None
     origin: "Change | None" = None
+    is_another: bool = False
 
     @property
     def key(self) -> Key:
@@ -47,6 +50,52 @@ class Change:
 def changes(st: State, places: Places) -> list[Change]:
     """In the order of the feed, without what was done here."""
     return [_change(st, found) for found in places.differences(st.view, lambda place: not _is_own(st, place))]
+
+
+def take_moving(st: State, places: Places) -> Places:
+    """Takes out the ends of moves, which wait for what the feed tells next."""
+    return places.take_moving(st.view, lambda place: not _is_own(st, place))
+
+
+def add_ends(st: State, places: Places, is_known: Callable[[int], bool]) -> list[Invalidation]:
+    """Add the other ends of moves that come from folders which the kernel has never seen, or go there. What it has to
+    forget there once the move has been replayed.
+    """
+    found: list[Invalidation] = []
+    for place in places:
+        if _is_own(st, place) or split_path(place.item.path)[1] != place.item.name:
+            continue
+        end = _origin(st, place) or _target(st, place)
+        if end is not None and not is_known(end.item.parent):
+            places.add_end(end)
+            found.append(Invalidation(end.item.parent, end.item.name, 0, "entry"))
+    return found
+
+
+def _origin(st: State, place: Place) -> Place | None:
+    """The place that something has left for this one."""
+    source, row = came_from(st.view, place), place.row
+    if source is None or row is None:
+        return None
+    folder, name = split_path(source.path)
+    above = st.view.resolve_path(folder)
+    if above is None or above.kind != DIR or st.view.lookup(above.id, name) is not None:
+        return None
+    was = Was(0, row.kind, row.size, row.mode, row.mtime_ns, 0, row.value, 0)
+    return Place(FeedItem(place.item.n, source.path, above.id, name, 0), was, None)
+
+
+def _target(st: State, place: Place) -> Place | None:
+    """The place to which something has gone from this one."""
+    for target in went_to(st.view, place):
+        row = st.view.resolve_path(target.path)
+        if row is None or place.was is None or row.kind != place.was.kind:
+            continue
+        end = Place(FeedItem(place.item.n, target.path, row.parent, row.name, row.id), None, row)
+        source = came_from(st.view, end)
+        if source is not None and source.path == place.item.path:
+            return end
+    return None
 
 
 def _is_own(st: State, place: Place) -> bool:
@@ -69,8 +118,9 @@ def _change(st: State, found: Difference) -> Change:
     folder, parent = _folder(st, item), st.inodes.number(item.parent)
     if found.origin is not None and row is not None:
         origin = _change(st, found.origin)
+        is_another = origin.ino not in (0, st.inodes.number(row.number))
         return Change(
-            found.what, row.kind, parent, folder, item.name, row.mode, row.size, origin.ino, None, origin
+            found.what, row.kind, parent, folder, item.name, row.mode, row.size, origin.ino, None, origin, is_another
         )  # fmt: skip
     now = row if row is not None else was
     assert now is not None

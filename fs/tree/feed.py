@@ -5,7 +5,7 @@ on when it is read: an inode that has moved on answers ESTALE until the kernel h
 """
 
 from fs.tree import keepers, links, siblings
-from fs.tree.changes import Places, changes
+from fs.tree.changes import Places, add_ends, changes, take_moving
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -13,6 +13,7 @@ from sync.core.ignore import Ignore
 from sync.state.rows import FeedItem, ShownRow
 
 ITEMS_MAX = 1000
+HELD_MAX = 10_000  # ends of moves that wait for the other ends
 IGNORE_FILE = ".tcfsignore"
 
 
@@ -26,9 +27,9 @@ def feed(st: State, limit: int) -> list[Invalidation]:
     if not items:
         return []
     _follow_folders(st, items)
-    found: dict[Invalidation, None] = {}
+    found, st.held_items = st.held_items, {}
     places: dict[Key, None] = {}
-    watchable = Places()
+    watchable, st.half_moves = st.half_moves, Places()
     for item in items:
         if item.path == IGNORE_FILE:
             reread_ignore(st)
@@ -40,6 +41,13 @@ def feed(st: State, limit: int) -> list[Invalidation]:
             places[(item.parent, item.name)] = None
     for parent in {parent for parent, _ in places}:
         found.setdefault(Invalidation(parent, "", parent, "attr"))
+    if len(watchable) < HELD_MAX and st.view.feed_last() > items[-1].n:
+        st.half_moves = held = take_moving(st, watchable)
+        st.held_items = {item: None for item in found if (item.parent, item.name) in held}
+        for told in st.held_items:
+            del found[told]
+    else:
+        found |= dict.fromkeys(add_ends(st, watchable, lambda folder: _is_known(st, folder)))
     st.changes += changes(st, watchable)
     siblings.drop_settled(st)
     found |= dict.fromkeys(keepers.drop_settled(st))

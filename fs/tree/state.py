@@ -12,13 +12,14 @@ from cachetools import LRUCache
 from fs.tree import links
 from fs.tree.gone import DEPTH_MAX, GoneFolders
 from fs.tree.inodes import Inodes
-from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Key, LocalTimes, Node
+from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Invalidation, Key, LocalTimes, Node
 from fs.tree.overlay import Overlay
 from fs.tree.subfolders import Subfolders
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
 from sync.core.paths import PATH_MAX, join_path
 from sync.env import Env
+from sync.state.changes import Places
 from sync.state.rows import ShownRow
 from sync.state.view import ShownView
 
@@ -65,6 +66,8 @@ class State:
         self.unsynced: set[int] = set()  # nodes whose bytes may not be on the disk: see fs/tree/syncing.py
         self.unsynced_before: set[int] = set()
         self.changes: list[Change] = []  # made elsewhere, that somebody may want to be told of
+        self.half_moves = Places()  # of which the feed has told one end; what the kernel has to forget there:
+        self.held_items: dict[Invalidation, None] = {}
         self.noted_versions: LRUCache[str, None] = LRUCache(NOTED_KEPT)  # published from here
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
         self.is_local: Callable[[ShownRow], bool] = lambda row: False

@@ -69,6 +69,27 @@ class Places:
         else:
             place.row = row
 
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(list(self._places.values()))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places
+
+    def add_end(self, place: Place) -> None:
+        """What the feed was not read for: the other end of a move, in a folder that nobody asks about."""
+        self._places.setdefault((place.item.parent, place.item.name), place)
+
+    def take_moving(self, view: ShownView, is_told: Callable[[Place], bool]) -> "Places":
+        """Takes out the ends of moves: the items of the feed that come next may tell of the other end."""
+        taken = Places()
+        for key, place in list(self._places.items()):
+            if is_told(place) and (came_from(view, place) is not None or went_to(view, place)):
+                taken._places[key] = self._places.pop(key)
+        return taken
+
     def differences(self, view: ShownView, is_told: Callable[[Place], bool] = lambda place: True) -> list[Difference]:
         """In the order of the feed; a move stands where the later half of it stood. is_told: others are left out."""
         found: list[tuple[Difference, PathVersion | None]] = []
@@ -76,6 +97,20 @@ class Places:
             if is_told(place):
                 found += _compared(view, place)
         return list(_paired(view, found))
+
+
+def came_from(view: ShownView, place: Place) -> PathVersion | None:
+    """Where what stands there now was before, if it has come there."""
+    is_new = place.row is not None and (place.was is None or place.was.value != place.row.value)
+    return _moved_from(view, place.row) if is_new and place.row is not None else None
+
+
+def went_to(view: ShownView, place: Place) -> list[PathVersion]:
+    """Where what is gone from there may be now."""
+    if place.row is not None or place.was is None:
+        return []
+    targets = (view.manifest(head).moved_to for head in view.dead_heads(place.item.path))
+    return [target for target in targets if target is not None]
 
 
 def _compared(view: ShownView, place: Place) -> Iterator[tuple[Difference, PathVersion | None]]:

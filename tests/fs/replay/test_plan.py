@@ -10,6 +10,7 @@ from fs.replay.plan import (
     IN_MOVED_FROM,
     IN_MOVED_TO,
     ends_of_watches,
+    made_again,
     pokes,
 )
 from fs.tree.changes import Change, What
@@ -79,3 +80,22 @@ def test_a_watch_of_a_content_that_is_gone_ends() -> None:
     (item,) = ends_of_watches([changed], {INO: IN_MODIFY})
     assert (item.parent, item.name, item.ino, item.kind) == (FOLDER, "a", INO, "gone")
     assert ends_of_watches([change(What.MODIFIED)], {INO: IN_MODIFY}) == []
+
+
+def test_a_watch_of_what_was_moved_ends_where_it_is_now() -> None:
+    def moved(kind: int, *, is_another: bool) -> Change:
+        origin = Change(What.REMOVED, kind, OTHER, "e", "b", 0o644, 5, INO)
+        return Change(What.MOVED, kind, FOLDER, "d", "a", 0o644, 5, INO, None, origin, is_another)
+
+    every = {FOLDER: 0xFFF, INO: 0xFFF}
+    (item,) = ends_of_watches([moved(DIR, is_another=True)], every)
+    assert (item.parent, item.name, item.ino, item.kind) == (FOLDER, "a", INO, "gone")
+    (poke,) = made_again([moved(DIR, is_another=True)], every)
+    assert (poke.what, poke.folder, poke.name) == ("create", "d", "a")
+    assert len(ends_of_watches([moved(FILE, is_another=True)], every)) == 1
+    assert made_again([moved(FILE, is_another=True)], every) == []
+    for nobody in ({FOLDER: 0xFFF}, {INO: 0xFFF}, {FOLDER: 0xFFF & ~IN_CREATE, INO: 0xFFF}):
+        assert made_again([moved(DIR, is_another=True)], nobody) == []
+    for kind in (FILE, DIR):  # names of one file keep its number
+        assert ends_of_watches([moved(kind, is_another=False)], every) == []
+        assert made_again([moved(kind, is_another=False)], every) == []

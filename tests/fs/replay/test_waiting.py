@@ -40,6 +40,16 @@ def test_what_is_waited_for(replay: Replay) -> None:
     assert replay.is_gone((1, "gone")) is None
 
 
+def test_a_folder_that_is_to_be_moved_is_still_there() -> None:
+    origin = Change(What.REMOVED, DIR, 2, "e", "from", 0o755, ino=9)
+    moved = Change(What.MOVED, DIR, 1, "", "to", 0o755, ino=9, origin=origin)
+    replay = Replay()
+    replay.begin([poke("move", moved)])
+    assert replay.moving(9) is moved and replay.moving(8) is None
+    replay.move((2, "from"), (1, "to"))
+    assert replay.moving(9) is None
+
+
 def test_once_only(replay: Replay) -> None:
     replay.create((1, "new"), FILE)
     replay.remove((1, "gone"))

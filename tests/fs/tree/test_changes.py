@@ -116,6 +116,54 @@ def test_what_moves_with_its_folder_is_no_change(yoga: Machine, bates: Machine) 
     assert (change.what, change.path, change.kind) == (What.MOVED, "e", DIR)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+def test_a_move_is_one_change_however_the_feed_is_read(yoga: Machine, bates: Machine, at_once: int) -> None:
+    """First comes what is new, then what is gone: a thousand renames may take several looks."""
+    bates.mkdir("d")
+    bates.mkdir("tree")
+    for name in ("a", "b", "c", "tree/f"):
+        bates.write(name, b"x")
+    told(yoga, bates)
+    for path in ("d", "tree/f"):
+        know(yoga, path)
+    bates.rename("a", "a2")
+    bates.rename("b", "d/b")
+    bates.rename("tree", "d/tree")
+    bates.unlink("c")
+    bates.write("e", b"y")
+    bates.cycle()
+    yoga.learn()
+    changes: list[Change] = []
+    items = []
+    while yoga.tree.has_feed:
+        items += yoga.tree.feed(at_once)
+        changes += yoga.tree.take_changes()
+    assert sorted(brief(changes)) == [
+        ("created", "e"),
+        ("moved", "a2"),
+        ("moved", "d/b"),
+        ("moved", "d/tree"),
+        ("removed", "c"),
+    ]
+    assert {"a", "a2", "b", "tree"} <= {item.name for item in items}
+
+
+def test_a_move_from_and_to_folders_that_the_kernel_has_never_seen(yoga: Machine, bates: Machine) -> None:
+    bates.mkdir("d")
+    bates.mkdir("e")
+    bates.write("a", b"one")
+    bates.write("d/b", b"two")
+    told(yoga, bates)
+    bates.rename("a", "e/a")
+    (change,) = told(yoga, bates)
+    assert change.origin is not None
+    assert (change.what, change.path, change.origin.path) == (What.MOVED, "e/a", "a")
+    bates.rename("d/b", "b")
+    (change,) = told(yoga, bates)
+    assert change.origin is not None
+    assert (change.what, change.path, change.origin.path) == (What.MOVED, "b", "d/b")
+
+
 def test_a_file_where_a_folder_was(yoga: Machine, bates: Machine) -> None:
     bates.mkdir("a")
     told(yoga, bates)
