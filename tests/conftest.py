@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from homekit import remove_socket_folders
 from hypothesis import settings
 
 from sync.state.home import Home
@@ -29,6 +30,16 @@ def tcfs_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A machine of its own, for the programs that the test starts too."""
     monkeypatch.setenv("TCFS_HOME", str(tmp_path / "home"))
     return Home.from_environ({"TCFS_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture(autouse=True)
+def no_socket_folders(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing stays below /tmp of the homes that a test makes, in tmp_path or in folders of it."""
+    folder: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        for run in (folder, *(found.parent for pattern in ("*/run", "*/*/run") for found in folder.glob(pattern))):
+            remove_socket_folders(run)
 
 
 class _Trouble(logging.Handler):

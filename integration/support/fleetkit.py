@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from homekit import remove_socket_folders
+
 BIN = Path(sys.executable).parent
 FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK) and shutil.which("fusermount3") is not None
 
@@ -155,6 +157,7 @@ class Machine:
                 subprocess.run(["umount", "-f", where], capture_output=True)
             if where == str(self.mountpoint) or where.startswith(f"{self.home}/"):
                 subprocess.run(["umount", "-l", where], capture_output=True)
+        remove_socket_folders(self.home)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from homekit import remove_socket_folders
 from made_versions import Journal, Line, put
 
 from sync.core.codec import Keys, chunk_id, content_id
@@ -186,6 +187,7 @@ class Fleet:
         if self.engine is not None:
             self.engine.close()
         self.db.close()
+        remove_socket_folders(self.home.root)
 
 
 class Engine:
