@@ -38,6 +38,8 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
     _keep_here(st, other, node, other_node)
     _settle(st, entry, other_node)
     _settle(st, other, node)
+    for one in (node, other_node) if DIR not in kinds else ():
+        links.decide_place(st, one)
     now_ns = st.stamp_ns()
     st.touch_dir(parent, now_ns)
     st.touch_dir(other_parent, now_ns)

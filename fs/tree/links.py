@@ -4,6 +4,9 @@ One node stands behind the entries of all of them, and whatever is changed under
 file with several names gets the rows of all when any of them is changed here: none of its names is ever shown beside
 one that has a row. They are published together, under one link_id; once a name is taken away the others go out under
 another one, for as long as the old name is still shown elsewhere it must not count as theirs.
+
+All names of a file are shared, or all stay on this machine: content that is here alone must not hang on what others do
+with a shared name. One that is too long to be published keeps the others here with it, as long as nobody has seen them.
 """
 
 from typing import TYPE_CHECKING
@@ -11,12 +14,14 @@ from typing import TYPE_CHECKING
 from fs.tree.gone import is_reachable
 from fs.tree.model import DIR, SPECIAL, Attr, Entry, Key, Node
 from sync.core.errors import AlreadyExists, NotFound, Stale
+from sync.core.paths import PATH_MAX
 from sync.state.rows import ShownRow
 
 if TYPE_CHECKING:
     from fs.tree.state import State
 
 ID_BYTES = 16
+LET_GO_AFTER = 2.0  # seconds: names in a tree that is too deep come and go
 
 
 def link(st: "State", ino: int, parent: int, name: str) -> Attr:
@@ -39,7 +44,7 @@ def link(st: "State", ino: int, parent: int, name: str) -> Attr:
     _check_place(st, node, first, parent, name)
     if entry is None:
         entry = Entry(parent, name, None, gen=0, seen=tuple(st.view.dead_heads(path)))
-        entry.local_only = node.kind in SPECIAL or first.local_only
+        entry.local_only = node.kind in SPECIAL or first.local_only or st.is_local_name(parent, name, False)
         entry.dirty = not entry.local_only
     else:
         names.renew_whiteout(st, entry)
@@ -53,6 +58,7 @@ def link(st: "State", ino: int, parent: int, name: str) -> Attr:
     node.set_keys([*node.keys, entry.key])
     node.ctime_ns = now_ns
     st.put_entry(entry)
+    decide_place(st, node)
     st.touch_node(node)
     st.touch_dir(parent, now_ns)
     st.inodes.remember(node.id, 0, node.size, node.mtime_ns)
@@ -67,6 +73,7 @@ def drop_name(st: "State", node: Node, key: Key) -> None:
     node.set_keys([other for other in node.keys if other != key])
     node.ctime_ns = st.stamp_ns()
     renew(st, node)
+    decide_place(st, node)
     st.touch_node(node)
 
 
@@ -126,6 +133,23 @@ def is_changed_here(st: "State", ino: int) -> bool:
     return node is not None and node.stored
 
 
+def decide_place(st: "State", node: Node) -> None:
+    """A name has come or gone: whether all names are shared or all stay here. See check_place for what may come."""
+    entries = st.overlay.entries_of(node)
+    if node.kind in SPECIAL or not any(entry.local_only for entry in entries):
+        return
+    must_stay = any(st.is_local_name(entry.parent, entry.name, False) for entry in entries)
+    for entry in entries:
+        if must_stay and not entry.local_only:
+            entry.local_only, entry.dirty = True, False
+            st.put_entry(entry)
+            st.pending.pop(entry.key, None)
+        elif entry.local_only and not must_stay:
+            entry.local_only = False
+            st.touch(entry)
+            st.retry_at[entry.key] = st.env.monotonic() + LET_GO_AFTER
+
+
 def check_place(st: "State", source: Entry | ShownRow, parent: int, name: str) -> None:
     """OSError EXDEV if one name of several would be published otherwise than the others."""
     node = st.overlay.node(source.node) if isinstance(source, Entry) and source.node is not None else None
@@ -155,8 +179,32 @@ def _check_place(st: "State", node: Node, entry: Entry, parent: int, name: str) 
         return
     there = st.overlay.entry(parent, name)
     is_local = there.local_only if there is not None else st.is_local_name(parent, name, False)
-    if is_local != entry.local_only:
+    if is_local == entry.local_only:
+        return
+    places = [(parent, name)] if is_local else node.keys
+    may_stay = _is_ours(st, node) if is_local else _is_free(st, parent, name)
+    if not may_stay or not any(_is_too_long(st, place) for place in places):
         raise _other_place()
+
+
+def _is_ours(st: "State", node: Node) -> bool:
+    """True if nobody else has seen the file under any of its names, or is about to."""
+    from fs.tree.names import must_stay
+
+    entries = st.overlay.entries_of(node)
+    is_known = node.base is not None or node.seal_id is not None or bool(st.left_by.get(node.id))
+    return not is_known and not any(entry.moved_from is not None or must_stay(st, entry) for entry in entries)
+
+
+def _is_free(st: "State", parent: int, name: str) -> bool:
+    """True of a name that hides nothing and whose removal is not to be published either."""
+    if st.overlay.entry(parent, name) is not None or st.view.lookup(parent, name) is not None:
+        return False
+    return not st.gone or not st.gone.whiteouts_at(st.path_of(parent), name)
+
+
+def _is_too_long(st: "State", key: Key) -> bool:
+    return len(st.path_at(key).encode()) > PATH_MAX
 
 
 def _other_place() -> OSError:

@@ -218,6 +218,8 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
         _remember_left(st, left, node)
     leave(st, left)
     _settle(st, entry, node)
+    if keys:
+        links.decide_place(st, node)
     if is_dir and was_local and not entry.local_only:
         st.forget_paths()
         _wake_below(st, node.id)
@@ -280,7 +282,7 @@ def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) 
             entry.node = None
             links.drop_name(st, replaced, entry.key)
             st.keepers.discard(entry.key)
-            if replaced.kind in SPECIAL and node.kind not in SPECIAL:
+            if entry.local_only and replaced.kind != DIR and node.kind not in SPECIAL:  # maybe only for its sake
                 entry.local_only = st.is_local_name(parent, name, node.kind == DIR)
         entry.origin = None
     if entry.moved_node == node.id:
@@ -338,6 +340,9 @@ def _wake_below(st: State, dir_id: int) -> None:
         if node is not None and node.kind == DIR and not entry.local_only:
             _wake_below(st, node.id)
         if node is None or not entry.local_only or node.kind in SPECIAL:
+            continue
+        if node.links:
+            links.decide_place(st, node)
             continue
         if st.is_local_path(st.path_at(entry.key), node.kind == DIR):
             continue

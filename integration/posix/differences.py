@@ -38,6 +38,12 @@ KNOWN = (
         lambda d: d.step[1] == "posix_fallocate" and d.field in ("atime", "mtime", "ctime"),
     ),
     Known(
+        "posix_fallocate of a file opened for writing only",
+        "fallocate",
+        "the same: what it has to read it cannot",
+        lambda d: d.case.startswith("posix_fallocate write-only") and d.mount == _answer(errno.EBADF),
+    ),
+    Known(
         "set-group-ID without group execution",
         "truncate",
         "the kernel tells a mount of the others only",

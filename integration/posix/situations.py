@@ -183,6 +183,13 @@ def fallocate() -> Iterator[Case]:
             ("root", "open", "f", b"x", os.O_RDWR),
             ("root", "posix_fallocate", "f", offset, size),
         )
+    for offset, size in ((0, 5), (0, 5000), (7, 100), (9000, 100)):
+        yield case(
+            f"posix_fallocate write-only {offset} {size}",
+            make("file", b"x"),
+            ("root", "open", "f", b"x", os.O_WRONLY),
+            ("root", "posix_fallocate", "f", offset, size),
+        )
     yield case(
         "posix_fallocate read-only",
         make("file", b"x"),
