@@ -41,7 +41,7 @@ async def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
 
 
 async def setxattr(volume: Volume, ino: int, name: bytes, value: bytes) -> None:
-    """Pin or unpin: NoDaemon, TimedOut. EINVAL for another value than 1 or 0.
+    """Pin or unpin: NoDaemon, TimedOut; NotFound of what was removed. EINVAL for another value than 1 or 0.
 
     Any other attribute is EOPNOTSUPP, which `cp -a` passes over: it may bring some from another program's cloud folder.
     """
@@ -49,6 +49,8 @@ async def setxattr(volume: Volume, ino: int, name: bytes, value: bytes) -> None:
         raise OSError(errno.EOPNOTSUPP, f"{name.decode(errors='replace')} cannot be set")
     if value not in _VERBS:
         raise OSError(errno.EINVAL, "a pin is 1 or 0")
+    if volume.tree.attr(ino).nlink == 0:  # a policy belongs to a path, and it has none
+        raise NotFound(f"inode {ino} has no name any more")
     path = "/" + volume.tree.path_of(ino)
     with volume.invalidations.request(ino):  # the kernel holds the inode
         await volume.client.call(_VERBS[value], {"paths": [path], "cwd": "/", "literal": True})

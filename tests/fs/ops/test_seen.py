@@ -257,6 +257,14 @@ def test_a_pin_is_set_and_taken_away(
     assert errno_of(adapter.removexattr, folder, b"user.tcfs.pin", Context()) == errno.ENODATA
     run(adapter.setxattr, folder, b"user.tcfs.pin", b"1", Context())
     assert calls == [("pin", ["/d"])]
+    yoga.write("gone", b"x")
+    publish(yoga, yoga)
+    number, handle = yoga.ino("gone"), yoga.open("gone")
+    yoga.unlink("gone")
+    assert errno_of(adapter.setxattr, number, b"user.tcfs.pin", b"1", Context()) == errno.ENOENT
+    yoga.release(handle)
+    publish(yoga, yoga)
+    assert len(calls) == 1
     assert [asking.get(path, "user.tcfs.pin") for path in ("d", "d/a", "")] == ["1", "1", "0"]
     assert asking.get("d/a", "user.openvfs.pinstate") == "alwayslocal"
     assert [asking.state(path) for path in ("d", "d/a")] == ["pinned", "online-only"]
