@@ -268,7 +268,7 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        await open_ops.fsyncdir(self._volume)
+        await open_ops.fsyncdir(self._volume, fh)
 
     @_handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:

@@ -106,6 +106,8 @@ async def fsync(volume: Volume, handle: int) -> None:
         await trio.to_thread.run_sync(sync.rows, limiter=volume.disk_threads)
 
 
-async def fsyncdir(volume: Volume) -> None:
-    """Names are rows: on disk when it returns."""
-    volume.tree.commit(full=True)
+async def fsyncdir(volume: Volume, handle: int) -> None:
+    """Names are rows: on disk when it returns. Nobody but the caller, who holds the folder, waits for the disk."""
+    rows = volume.tree.sync_names()
+    with volume.invalidations.request(volume.folders[handle].ino):
+        await trio.to_thread.run_sync(rows, limiter=volume.disk_threads)

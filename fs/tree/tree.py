@@ -330,6 +330,11 @@ class Tree:
         """Write what is open; NoSpace. full: on disk when it returns, and the engine may prune up to taken_upto."""
         self.state.overlay.commit(full=full)
 
+    def sync_names(self) -> Callable[[], None]:
+        """Commit, and what then brings all commits to the disk: for another thread. NoSpace."""
+        self.state.overlay.commit()
+        return self.state.overlay.wal.sync
+
     @property
     def wants_checkpoint(self) -> bool:
         """True when `checkpoint` should be called."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from fs.work.durable import sync_path
 from sync.env import Env
 
 COMMITS: Final = 1000  # after so many the log is emptied; by SQLite itself, in a commit, only in need
@@ -26,6 +27,11 @@ class Wal:
     @property
     def wants_checkpoint(self) -> bool:
         return self._commits >= COMMITS and bool(self.path)
+
+    def sync(self) -> None:
+        """What has been committed is on the disk. For another thread."""
+        if self.path:
+            sync_path(self.path, data_only=True)
 
     def checkpoint(self) -> None:
         """Move what the log holds into the database, so that it begins anew. For another thread: it waits for the disk.

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from treekit import Machine
 
 from fs.ops import attr as attr_ops
+from fs.ops import directory
 from fs.ops import open as open_ops
 from fs.ops import read as read_ops
 from fs.ops import write as write_ops
@@ -212,7 +214,32 @@ def test_fsync_holds_invalidations_back_and_returns(volume: Volume, yoga: Machin
     write_ops.write(volume, opened, 0, b"x")
     run(open_ops.fsync, volume, opened)
     run(open_ops.fsync, volume, opened)
-    run(open_ops.fsyncdir, volume)
+    run(open_ops.fsyncdir, volume, directory.opendir(volume, ROOT))
+
+
+def test_a_folder_that_is_synced_keeps_only_its_caller_waiting(
+    volume: Volume, yoga: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    served = threading.Event()
+
+    def slow_disk(fd: int) -> None:
+        assert served.wait(20), "nothing else was done meanwhile"
+        assert volume.invalidations.is_busy(ROOT)
+        synced.append(fd)
+
+    yoga.mkdir("d")
+    monkeypatch.setattr(os, "fdatasync", slow_disk)
+
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_ops.fsyncdir, volume, directory.opendir(volume, ROOT))
+            await trio.testing.wait_all_tasks_blocked()
+            assert not yoga.tree.has_open_group
+            served.set()
+
+    run(scenario)
+    assert len(synced) == 1 and not volume.invalidations.is_busy(ROOT)
 
 
 def test_changes_are_reported_and_reading_is_none(volume: Volume, shown: Machine) -> None:
