@@ -66,6 +66,7 @@ class MountKeeper:
         self._refused_at = last_refused
         self._alone_since: float | None = None  # a mount stands, and does not connect
         self._looked_at = 0.0
+        self._stood_before: int | None = None  # what a mount that died had left there when the child was started
 
     def want(self, mountpoint: str) -> None:
         """From now on keep a mount there; '' for none. A mount that runs elsewhere is not ended here."""
@@ -152,7 +153,8 @@ class MountKeeper:
         if self._child is not None:
             code = self._child.poll()
             if code is None:
-                await self._look_at_the_lonely(self._child.pid)
+                if fuse.connection_number(self._wanted) != self._stood_before:  # else it has not mounted yet
+                    await self._look_at_the_lonely(self._child.pid)
                 return
             self._child = None
             if code:
@@ -191,6 +193,8 @@ class MountKeeper:
             self._failed(reason)
             return
         self._has_served = self._has_lasted = False
+        self._alone_since = None
+        self._stood_before = fuse.connection_number(self._wanted)
         with self._errors.open("wb") as stderr:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fs.mount"],

@@ -61,6 +61,8 @@ class World:
         self.refused_at = float("-inf")
         self.mounts = set()
         monkeypatch.setattr(fuse, "is_mounted", self.mounts.__contains__)
+        self.connection = None
+        monkeypatch.setattr(fuse, "connection_number", lambda place: self.connection)
         environ = {"TCFS_HOME": str(tmp_path)}
         self.keeper = MountKeeper(self.env, self.paths, environ, lambda: self.link, lambda: self.refused_at)
 
@@ -239,6 +241,7 @@ def test_one_that_we_have_started_and_that_never_connects_is_freed(world):
         await world.env.advance(60)
         assert len(world.started) == 1, "one that is not mounted yet may take its time"
         world.mounts.add("/m")
+        world.connection = 5
         for _ in range(9):
             await world.env.advance(1)
         assert world.aborted == []
@@ -249,6 +252,23 @@ def test_one_that_we_have_started_and_that_never_connects_is_freed(world):
         world.mounts.clear()
         await world.env.advance(2)
         assert len(world.started) == 2
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_one_that_has_not_yet_taken_the_place_of_a_dead_one_may_take_its_time(world):
+    async def scenario():
+        world.mounts.add("/m")
+        world.connection = 4
+        world.keeper.want("/m")
+        for _ in range(60):
+            await world.env.advance(1)
+        assert (len(world.started), world.aborted, world.killed) == (1, [], [])
+        world.connection = 5
+        for _ in range(12):
+            await world.env.advance(1)
+        assert world.aborted == ["/m"] and world.killed == [(77, signal.SIGKILL)]
 
     world.run(scenario)
 
