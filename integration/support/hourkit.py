@@ -24,8 +24,9 @@ from killkit import KINDS, kill, revive, runs
 
 PROGRAM = Path(hourloads.__file__)
 QUOTA = 24 << 20
-SILENCE_S = 240.0  # of a load: longer than anything a load does once
-BACK_S = 60.0
+SILENCE_S = 600.0  # of a load: longer than anything a load does once
+BACK_S = 120.0
+STORED_S = 600.0  # what was done in a hurry, on a machine with other things to do, is in the store
 
 LOADS_HERE = (
     ("editors", "notes"), ("bytes", "bytes"), ("trees", "trees"), ("build", "build"), ("git", "repo"),
@@ -119,7 +120,11 @@ class Trouble:
             kill(self.machine, *kinds)
             if kinds == KINDS:
                 revive(self.machine)
-            poll(lambda: runs(self.machine), BACK_S, f"{kinds} back again")
+            poll(lambda: runs(self.machine) and self._is_served(), BACK_S, f"{kinds} back again")
+
+    def _is_served(self) -> bool:
+        status = self.machine.data("status", expect=None)
+        return bool((status["engine"] or {}).get("is_daemon")) and bool(status["engine"]["mount"]["is_connected"])
 
     def suspend(self, seconds: float) -> None:
         """Nothing of it runs."""
@@ -183,7 +188,7 @@ class Housekeeping:
 
     def _cli(self, *words: str) -> None:
         """Whatever it answers while processes die: it ends, and by no bug."""
-        done = self._machine.run(*words, expect=None, timeout=180)
+        done = self._machine.run(*words, expect=None, timeout=400)
         assert "Traceback" not in done.stderr, f"{words}: {done.stderr}"
 
     def _evict(self) -> None:
@@ -194,9 +199,9 @@ class Housekeeping:
 
 
 class Figure:
-    """One process at one moment."""
+    """One process at one moment. memory: its own, in bytes; rss: with the pages of databases that it maps."""
 
-    __slots__ = ("age_s", "at_s", "fds", "kind", "name", "pid", "rss")
+    __slots__ = ("age_s", "at_s", "fds", "kind", "memory", "name", "pid", "rss")
 
     def __init__(self, machine: Machine, kind: str, pid: int, at_s: float) -> None:
         """OSError if it has gone."""
@@ -205,7 +210,8 @@ class Figure:
         self.name, self.kind, self.pid, self.at_s = machine.name, kind, pid, at_s
         self.age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - started
         self.fds = len(os.listdir(proc / "fd"))
-        self.rss = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        said = (proc / "status").read_text()
+        self.rss, self.memory = (int(said.split(f"{name}:")[1].split()[0]) << 10 for name in ("VmRSS", "RssAnon"))
 
 
 class Figures:
@@ -228,18 +234,17 @@ class Figures:
 
     def table(self) -> str:
         """A line a minute and process."""
-        lines = ["   at_s machine process   age_s  fds  rss_mib"]
+        lines = ["   at_s machine process   age_s  fds   memory  rss_mib"]
         last: dict[tuple[str, str], float] = {}
         for one in self.taken:
             if one.at_s - last.get((one.name, one.kind), -100.0) >= 60:
                 last[one.name, one.kind] = one.at_s
-                lines.append(
-                    f"{one.at_s:7.0f} {one.name:7} {one.kind:7} {one.age_s:7.0f} {one.fds:4} {one.rss / 2**20:8.1f}"
-                )
+                size = f"{one.memory / 2**20:8.1f} {one.rss / 2**20:8.1f}"
+                lines.append(f"{one.at_s:7.0f} {one.name:7} {one.kind:7} {one.age_s:7.0f} {one.fds:4} {size}")
         return "\n".join(lines)
 
     def held(self, machine: Machine, kind: str, from_s: float, until_s: float, age_min_s: float) -> tuple[int, int]:
-        """(fds, rss bytes): the medians over a time of the run, of processes that are that old; zeros without any."""
+        """(fds, bytes of memory): medians over a time of the run, of processes that are that old; zeros without any."""
         some = [
             one
             for one in self.taken
@@ -247,7 +252,7 @@ class Figures:
         ]
         if not some:
             return 0, 0
-        return sorted(one.fds for one in some)[len(some) // 2], sorted(one.rss for one in some)[len(some) // 2]
+        return sorted(one.fds for one in some)[len(some) // 2], sorted(one.memory for one in some)[len(some) // 2]
 
 
 def _size_of(paths: Iterator[Path]) -> int:
@@ -326,22 +331,27 @@ def within(seconds: int, what: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def sent(machine: Machine) -> None:
+    """What is dirty now is in the store, however much it is."""
+    machine.run("wait", "--timeout", str(STORED_S), expect=None, timeout=STORED_S + 60)
+
+
 def stored(machine: Machine) -> None:
     """All of it is in the store, and nothing is left to be done."""
 
     def unsafe() -> list[object]:
         return list(machine.data("status", expect=None)["unsafe"])
 
-    machine.run("wait", "--timeout", "200", expect=None, timeout=240)
+    sent(machine)
     try:
         poll(lambda: not unsafe(), 60, "safe", pause=1.0)
     except AssertionError:
         raise AssertionError(f"{machine.name} is not safe: {unsafe()[:10]}\n{machine.logs()}") from None
 
 
-def sound(machine: Machine) -> None:
-    """fsck finds nothing at all, and no process has met a bug."""
-    done = machine.run("fsck", "--deep", "--json", expect=None, timeout=900)
+def sound(machine: Machine, *words: str) -> None:
+    """fsck, with these words, finds nothing at all, and no process has met a bug."""
+    done = machine.run("fsck", "--json", *words, expect=None, timeout=900)
     assert json.loads(done.stdout)["data"]["findings"] == [], done.stdout[:5000]
     assert done.returncode == 0, done.stderr
     assert machine.data("conflicts", expect=None)["conflicts"] == []

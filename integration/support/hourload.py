@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 REMOUNT_S = 90.0
-TOOL_S = 150.0
+TOOL_S = 400.0  # what hangs; a machine may have much else to do
 GRACE_S = 5.0  # after a daemon is back: who had waited for it is told only then
 FAR = (errno.ENETUNREACH, errno.ETIMEDOUT)  # what a reader may be told while there is no daemon, or no store
 

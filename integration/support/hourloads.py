@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hourload import Load, ToolFailed, read_file, write_file, wrong
+from hourload import TOOL_S, Load, ToolFailed, read_file, write_file, wrong
 from hourshared import Elsewhere, Reader, Shared
 from hourtools import Build, Database, Git
 
@@ -160,7 +160,7 @@ class Bytes(Load):
         model[at : at + len(data)] = data
         self.since[name].append(bytes(model))
         command = [sys.executable, __file__, "map", str(self.root / name), str(at), str(len(data)), str(seed)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_S)
         if done.returncode:
             raise ToolFailed(f"mapping {name}: exited {done.returncode}: {done.stderr[-1000:]}")
 

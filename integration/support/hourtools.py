@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hourload import Load, ToolFailed, read_file, write_file, wrong
+from hourload import TOOL_S, Load, ToolFailed, read_file, write_file, wrong
 
 MAKEFILE = """OBJECTS = {objects}
 prog: $(OBJECTS)
@@ -148,7 +148,7 @@ class Database(Load):
     def step(self) -> None:
         name = f"n{self.rounds}-{self.failures}"
         command = [sys.executable, str(Path(__file__).parent / "sqlite_writer.py"), str(self.file), "WAL", name]
-        done = subprocess.run([*command, str(self.count)], capture_output=True, text=True, timeout=150)
+        done = subprocess.run([*command, str(self.count)], capture_output=True, text=True, timeout=TOOL_S)
         self.seen[name] = sum(line.isdigit() for line in done.stdout.splitlines(keepends=False))
         if done.returncode:
             raise ToolFailed(f"sqlite_writer exited {done.returncode}: {done.stderr[-1000:]}")
