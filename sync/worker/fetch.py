@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import Final
@@ -188,22 +188,23 @@ class Fetcher:
 
     def _take_off(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], priority: Priority) -> None:
         loop = asyncio.get_running_loop()
+        flights: dict[ChunkId, _Flight] = {}
         for chunk in [*claimed, *extra]:
-            flight: _Flight = loop.create_future()
-            flight.add_done_callback(_retrieve)
-            self._flights[chunk] = flight
+            flights[chunk] = loop.create_future()
+            flights[chunk].add_done_callback(_retrieve)
+        self._flights |= flights
         load = None
         if priority is not Priority.READ:
             load = _Load()
-            self._queued |= dict.fromkeys((*claimed, *extra), load)
-        self._start(self._load(claimed, extra, load))
+            self._queued |= dict.fromkeys(flights, load)
+        self._start(self._load(flights, claimed, load))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
-    async def _load(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], queued: _Load | None) -> None:
+    async def _load(self, flights: Mapping[ChunkId, _Flight], claimed: Sequence[ChunkId], queued: _Load | None) -> None:
         """Bring chunks that are in flight, when it is the turn of what nobody waits for (queued).
 
         Settles their futures: b'' where the cache took it, else the bytes; None for one that came along unasked and
@@ -212,23 +213,24 @@ class Fetcher:
         error: Exception | None = None
         try:
             if queued is None:
-                await self._read_into_cache([*claimed, *extra])
+                await self._read_into_cache(flights)
             else:
                 async with self._turn(queued):
-                    for chunk in (*claimed, *extra):
+                    for chunk in flights:
                         del self._queued[chunk]
-                    await self._read_into_cache([*claimed, *extra])
+                    await self._read_into_cache(flights)
         except Exception as failure:
             error = failure
         finally:
-            for chunk in extra:
-                self._settle(chunk, None)
-            for chunk in claimed:
-                if error is not None and not self._flights[chunk].done():
-                    self._flights[chunk].set_exception(error)
-            for chunk in (*claimed, *extra):
-                self._queued.pop(chunk, None)
-                self._flights.pop(chunk).cancel()
+            for flight in (flights[chunk] for chunk in claimed if not flights[chunk].done()):
+                if error is not None:
+                    flight.set_exception(error)
+                else:
+                    flight.cancel()
+            for chunk, flight in flights.items():
+                self._settle(chunk, flight, None)
+                if queued is not None and self._queued.get(chunk) is queued:
+                    del self._queued[chunk]
 
     @contextlib.asynccontextmanager
     async def _turn(self, load: _Load) -> AsyncIterator[None]:
@@ -244,20 +246,25 @@ class Fetcher:
             if turn.done() and not turn.cancelled():
                 self._background.release()
 
-    async def _read_into_cache(self, ids: Sequence[ChunkId]) -> None:
-        async with reading_ranges(self.reader, ids) as ranges:
+    async def _read_into_cache(self, flights: Mapping[ChunkId, _Flight]) -> None:
+        async with reading_ranges(self.reader, list(flights)) as ranges:
             async for found in ranges:
                 for batch in _batches(found):
                     refused = await self._context.env.run_io(self._cache.put_checked, batch)
                     for chunk, data in batch:
-                        self._settle(chunk, data if chunk in refused else b"")
-        for chunk in ids:
-            if not self._flights[chunk].done():
-                self._flights[chunk].set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
+                        self._settle(chunk, flights[chunk], data if chunk in refused else b"")
+        for chunk, flight in flights.items():
+            if not flight.done():
+                flight.set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
 
-    def _settle(self, chunk: ChunkId, result: bytes | None) -> None:
-        if not self._flights[chunk].done():
-            self._flights[chunk].set_result(result)
+    def _settle(self, chunk: ChunkId, flight: _Flight, result: bytes | None) -> None:
+        """It has landed. The rest of its load may take long, and the cache may have lost it by then: who asks for it
+        from now on does not ask this flight.
+        """
+        if not flight.done():
+            flight.set_result(result)
+        if self._flights.get(chunk) is flight:
+            del self._flights[chunk]
 
     def _neighbours(self, claimed: Sequence[ChunkId]) -> list[ChunkId]:
         """Small chunks that lie behind these, in the same pack and the next ones: few requests bring them all.

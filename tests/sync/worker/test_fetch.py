@@ -179,6 +179,35 @@ def test_who_waits_goes_before_all_that_nobody_waits_for(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
+def test_what_has_come_and_is_gone_again_is_brought_once_more(fleet: Fleet) -> None:
+    """While the load that had brought it still waits for others: it is not in flight any more."""
+
+    async def go() -> None:
+        bates = await one_pack_each(fleet, 2)
+        (first, *_), (_, *others) = [(await bates.fetcher.chunk_list(version(bates, f"d/{n}")))[0] for n in range(2)]
+        held_back = bates.context.db.locate(others)[others[0]][0].key
+        gate = asyncio.Event()
+        original = fleet.memory.get
+
+        async def slow(key: str, start: int = 0, length: int | None = None) -> bytes:
+            if key == held_back:
+                await gate.wait()
+            return await original(key, start, length)
+
+        fleet.memory.get = slow  # type: ignore[method-assign]
+        ahead = asyncio.ensure_future(bates.fetcher.bring([first, *others], Priority.READ))
+        await bates.env.sleep(0.1)
+        assert bates.cache.has(first) and not ahead.done()
+        bates.cache.drop(first)  # evicted, or dehydrated
+        assert await bates.fetcher.bring([first], Priority.READ) == set()
+        assert bates.cache.has(first)
+        gate.set()
+        await ahead
+        assert not bates.fetcher._flights
+
+    run(go(), fleet.clock)
+
+
 def test_the_place_of_a_load_that_went_before_its_turn_is_free_again(fleet: Fleet) -> None:
     async def go() -> None:
         bates = await one_pack_each(fleet, 6)
