@@ -52,6 +52,7 @@ from sync.state.view import FLEET_PACKAGE, ShownView
 
 MAX_TASKS = 500  # requests in flight: so many readers may wait for the network before anybody else has to
 STOP_S = 2.0  # what still waits for the network when the mount ends is given up after this
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOG_NAME = "mount.log"
 LOG_BYTES = 5 * 1024 * 1024
 
@@ -141,6 +142,8 @@ def _mount(env: Env, options: Options, volume: Volume, callbacks: Callbacks) -> 
     adapter = Adapter(volume, kernel_caches=options.kernel_caches)
     volume.eager = Eager(is_off=not options.kernel_caches)
     with contextlib.ExitStack() as mounted:
+        # Until _stop_on_signal listens: the default action would leave a dead mount point.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         _attach(adapter, options.mountpoint, mounted)
         _leave_the_starter(options.paths.log_dir / LOG_NAME)
         gc.freeze()
@@ -224,7 +227,8 @@ async def _tune(place: Path, initialised: trio.Event) -> None:
 async def _stop_on_signal(
     requests: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*ENDING) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         task_status.started()
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from homekit import is_mounted
 from made_versions import MTIME_NS
 from mountkit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
 
@@ -304,3 +305,12 @@ def test_the_process_holds_nothing_of_its_starter(yoga: Fleet) -> None:
     assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2)} == {str(yoga.paths.log_dir / "mount.log")}
     command = Path(f"/proc/{pid}/cmdline").read_bytes()
     assert b"tcfsd" not in command and b"sock" not in command
+
+
+def test_a_mount_that_is_ended_while_it_starts_leaves_no_dead_mount_point(yoga: Fleet) -> None:
+    for _ in range(3):
+        process = yoga.start()
+        wait_for(lambda: is_mounted(yoga.mountpoint), 30, "the mount", pause=0)
+        process.terminate()
+        assert process.wait(20) == 0
+        assert not is_mounted(yoga.mountpoint)

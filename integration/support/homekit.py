@@ -10,3 +10,9 @@ def remove_socket_folders(home: Path) -> None:
         folder = pointer.read_text().strip()
         if folder.startswith("/tmp/tcfs-"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_mounted(place: Path) -> bool:
+    """True also of a mount whose process has died, which os.path.ismount takes for a plain folder."""
+    where = str(place).replace(" ", "\\040")
+    return any(line.split()[1] == where for line in Path("/proc/self/mounts").read_text().splitlines())

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from homekit import remove_socket_folders
+from homekit import is_mounted, remove_socket_folders
 from made_versions import Journal, Line, put
 
 from sync.core.codec import Keys, chunk_id, content_id
@@ -30,7 +30,7 @@ CHUNK = 1 << 20
 HAS_FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "", *, pause: float = 0.005) -> Any:
     """The first true value of condition()."""
     deadline = time.monotonic() + seconds
     while True:
@@ -38,7 +38,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = ""
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
+        time.sleep(pause)
 
 
 class Fleet:
@@ -136,6 +136,13 @@ class Fleet:
     def mount(self, **environ: str) -> Path:
         """Start the mount process and wait until it stands (a dead mount point looks like a live one)."""
         before = self.log().count("mounted at")
+        process = self.start(**environ)
+        wait_for(lambda: self.log().count("mounted at") > before or process.poll() is not None, 60, "mounted")
+        assert process.poll() is None, self.log()
+        return self.mountpoint
+
+    def start(self, **environ: str) -> "subprocess.Popen[bytes]":
+        """Start the mount process."""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fs.mount"],
             cwd="/",
@@ -150,10 +157,7 @@ class Fleet:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        process = self.process
-        wait_for(lambda: self.log().count("mounted at") > before or process.poll() is not None, what="mounted")
-        assert process.poll() is None, self.log()
-        return self.mountpoint
+        return self.process
 
     def unmount(self, seconds: float = 15) -> int:
         """Ask the mount process to end; its exit code."""
@@ -183,7 +187,7 @@ class Fleet:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        wait_for(lambda: not os.path.ismount(self.mountpoint) or _umount(self.mountpoint), 5)
+        wait_for(lambda: not is_mounted(self.mountpoint) or _umount(self.mountpoint), 5)
         if self.engine is not None:
             self.engine.close()
         self.db.close()
@@ -263,7 +267,7 @@ class Engine:
 
 def _umount(mountpoint: Path) -> bool:
     subprocess.run(["umount", "-l", str(mountpoint)], check=False, capture_output=True)
-    return not os.path.ismount(mountpoint)
+    return not is_mounted(mountpoint)
 
 
 @contextmanager
