@@ -21,7 +21,8 @@ from sync.ipc import frames
 from sync.state.ballast import is_full
 from sync.state.policies import PolicyFile
 
-COMMIT_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
+LOG_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
+COMMIT_S = 0.04  # what was logged is committed to tree.db, where others read it, after so long
 SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
 SEAL_SHARE = 4  # a round may take one part in so many of the time
 SYNC_S = 2.5  # what is unsynced at two looks in a row comes to the disk: within 5 s of its being written
@@ -172,18 +173,22 @@ class Tasks:
             log.log(max(outcome.level, logging.WARNING), "%s", text, exc_info=error if outcome.traceback else None)
 
     async def _commit(self) -> None:
-        """Group what operations leave open, and commit it a few milliseconds later."""
+        """Group what operations leave open, and log it a few milliseconds later; commit, in turn, what was logged."""
+        monotonic, committed = self._volume.env.monotonic, 0.0
         while True:
             try:
-                if self._tree.has_open_group:
+                if self._tree.has_open_group and monotonic() - committed >= COMMIT_S:
+                    committed = monotonic()
                     self._tree.commit()
+                else:
+                    self._tree.log()
             finally:
                 self._say_trouble()
             if self._tree.wants_checkpoint:
                 self._tidying.set()
             self._sealing.set()
-            await self._changed.wait()
-            await trio.sleep(COMMIT_S)
+            await self._changed.wait(COMMIT_S if self._tree.has_open_group else float("inf"))
+            await trio.sleep(LOG_S)
 
     async def _tidy(self) -> None:
         """What waits for the disk and holds nothing up: removing work files, emptying the log of tree.db."""

@@ -67,8 +67,8 @@ class OpenFile:
         if node.stored and file.stored and not node.row_unflushed and file.spans.intersect(offset, offset + len(data)):
             # The rows say that these very bytes are whole. Should the mount die now, they must not go out as such.
             st.overlay.put_node(node)
-            st.overlay.commit()
-            st.overlay.put_file(file)  # again: this write is not among what was just committed
+            st.overlay.log()
+            st.overlay.put_file(file)  # again: this write is not among what was just logged
         done = file.write(offset, data)
         note_write(st, node, offset + done)
         return done
@@ -81,8 +81,8 @@ class OpenFile:
         self.node.unflushed = True
 
     def flush(self) -> None:
-        """A descriptor is closed. What was written is committed; the file counts as closed when no handle is busy,
-        and as whole when no handle has written since its own last flush.
+        """A descriptor is closed. What was written outlives this process; the file counts as closed when no handle is
+        busy, and as whole when no handle has written since its own last flush.
         """
         st, node = self._st, self.node
         if self._has_written:
@@ -97,7 +97,7 @@ class OpenFile:
             if not node.busy:
                 _closed(st, node)
         if self.writes:
-            st.overlay.commit()
+            st.overlay.log()
             self._check_saved()
 
     def sync_begin(self) -> FileSync | None:

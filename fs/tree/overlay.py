@@ -1,13 +1,13 @@
 """Overlay: the rows of tree.db in memory, written behind.
 
 Memory is the truth: a change marks its node or entry, and `commit` writes all that is marked in one transaction. If
-that fails nothing is lost, the marks stay for the next try. What is neither marked nor open may leave memory again
-(above `keep` rows) and is read back when asked for, a directory at a time.
+that fails nothing is lost, the marks stay for the next try. `log` makes changes outlive this process without one, in
+the redo log, until the next commit. What is neither marked nor open may leave memory again (above `keep` rows) and is
+read back when asked for, a directory at a time.
 """
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from fs.tree.room import Room
 from fs.tree.rows import decode_mapping, json_text
 from fs.tree.small import SmallTable
 from fs.tree.stored import Stored
+from fs.tree.writer import Writer
 from fs.work.durable import Folders
 from fs.work.spares import AT_ONCE, Spares
 from fs.work.workfile import WorkFile
@@ -27,6 +28,7 @@ from sync.core.errors import NoSpace
 from sync.env import Env
 from sync.state.tree.check import Rows
 from sync.state.tree.database import layer_name, open_tree
+from sync.state.tree.redo import log_path
 
 KEEP: Final = 50_000  # nodes in memory before unused ones may go
 NUMBERS_AT_ONCE: Final = 1000  # inode numbers, and work files, that one stored counter covers
@@ -64,6 +66,7 @@ class Overlay:
         self._xattrs = SmallTable("local_xattr", ("id", "names"), decode_mapping, lambda names: (json_text(names),))
         self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times, self._gone, self._xattrs)
         self._marks = Marks(self._small)
+        self._writer = Writer(env, self._connection, self._marks)
         self.attach = self._attach.rows
         self.owners = self._owners.rows
         self.times = self._times.rows
@@ -74,13 +77,16 @@ class Overlay:
         self._complete = False  # all rows are in memory
         # The dicts of the marks themselves: these are on the way of every request.
         self._nodes_changed = self._marks.nodes
+        self._nodes_logged = self._marks.logged_nodes
         self._entries_changed = self._marks.entries
         self._files_changed = self._marks.files
         self._files_gone = self._marks.files_gone
         try:
+            if self.wal.path and (records := self._writer.open_log(log_path(tree_db))):
+                self.room.commit(lambda: self._writer.replay(records))
             self._load()
         except BaseException:
-            self._connection.close()
+            self._writer.close()
             raise
 
     # ---- reading
@@ -88,7 +94,7 @@ class Overlay:
     def node(self, ino: int) -> Node | None:
         """The node of that number if the overlay, or an open file, has one."""
         node = self.nodes.get(ino)
-        if node is None and not self._complete and ino not in self._nodes_changed:
+        if node is None and not self._complete and ino not in self._nodes_changed and ino not in self._nodes_logged:
             found = self._hold_nodes(self._stored.nodes("WHERE id = ?", ino))
             node = found[0] if found else None
         return node
@@ -127,6 +133,7 @@ class Overlay:
 
     @property
     def has_changes(self) -> bool:
+        """True if anything is not committed to tree.db."""
         return bool(self._marks)
 
     def all_entries(self) -> list[Entry]:
@@ -285,6 +292,17 @@ class Overlay:
 
     # ---- the transaction
 
+    def log(self) -> None:
+        """Make all changes outlive this process: as commit, which it is where the redo log does not take them."""
+        marks = self._marks
+        if not marks.has_unlogged:
+            return
+        if not self._writer.log():
+            self.commit()
+            return
+        self._env.fault("tree.after_log")
+        marks.logged()
+
     def commit(self, *, full: bool = False) -> None:
         """Write all changes in one transaction. full: it, and all before it, is on disk when this returns.
 
@@ -295,7 +313,9 @@ class Overlay:
             return
         if full:
             self.set_meta("commits", int(self._meta.get("commits") or 0) + 1)
+        self._marks.recall()
         written = self.room.commit(lambda: self._transact(full))
+        self._writer.committed()
         self._env.fault("tree.after_commit")
         for file, all_rows, rows in written:
             file.rows_written(all_rows, rows)
@@ -344,26 +364,10 @@ class Overlay:
         for node in self.nodes.values():
             node.close_files()
         remove_files(self.spares.drop())
-        self._connection.close()
+        self._writer.close()
 
     def _transact(self, full: bool) -> list[WrittenFile]:
-        db = self._connection
-        if full:
-            db.execute("PRAGMA synchronous = FULL")
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                written = self._marks.write(db)
-                self._env.fault("tree.before_commit")
-                db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
-                    db.execute("ROLLBACK")
-                raise
-        finally:
-            if full:
-                db.execute("PRAGMA synchronous = NORMAL")
-        return written
+        return self._writer.transact(full)
 
     # ---- memory
 

@@ -1,7 +1,7 @@
 """Small tables of tree.db that are held in memory as a whole: number -> a few columns."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
@@ -16,6 +16,8 @@ class SmallTable(Generic[V]):
         """columns: the first is the number. of_row takes the others; to_row gives them."""
         self.rows: dict[int, V] = {}
         self._changed: set[int] = set()
+        self.name = name
+        self.is_unlogged = False  # has changed since `logged`
         self._select = f"SELECT {', '.join(columns)} FROM {name}"
         self._delete = f"DELETE FROM {name} WHERE {columns[0]} = ?"
         self._put = f"INSERT OR REPLACE INTO {name} VALUES ({', '.join('?' * len(columns))})"
@@ -35,20 +37,35 @@ class SmallTable(Generic[V]):
         else:
             self.rows[number] = value
         self._changed.add(number)
+        self.is_unlogged = True
 
     @property
-    def has_changes(self) -> bool:
-        return bool(self._changed)
+    def changed(self) -> int:
+        """How many rows have changed since `written`."""
+        return len(self._changed)
+
+    def changes(self) -> tuple[list[tuple[int]], list[tuple[Any, ...]]]:
+        """(numbers of the rows that went, rows to put) since `written`."""
+        rows = self.rows
+        gone = [(number,) for number in self._changed if number not in rows]
+        return gone, [(number, *self._to_row(rows[number])) for number in self._changed if number in rows]
 
     def write(self, connection: sqlite3.Connection) -> None:
-        if not self._changed:
-            return
-        rows = self.rows
-        connection.executemany(self._delete, [(number,) for number in self._changed if number not in rows])
-        connection.executemany(
-            self._put, [(number, *self._to_row(rows[number])) for number in self._changed if number in rows]
-        )
+        if self._changed:
+            self.put_rows(connection, *self.changes())
+
+    def put_rows(
+        self, connection: sqlite3.Connection, gone: Sequence[tuple[Any, ...]], put: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """What `changes` gave, now or in an earlier life. Nothing is marked as written by that."""
+        connection.executemany(self._delete, gone)
+        connection.executemany(self._put, put)
+
+    def logged(self) -> None:
+        """What `changes` gave is in the redo log, and will be again: it stays marked."""
+        self.is_unlogged = False
 
     def written(self) -> None:
         """What `write` put is committed."""
         self._changed.clear()
+        self.is_unlogged = False

@@ -326,6 +326,10 @@ class Tree:
     def has_open_group(self) -> bool:
         return self.state.overlay.has_changes
 
+    def log(self) -> None:
+        """What is open outlives this process when this returns; NoSpace. To be committed soon all the same."""
+        self.state.overlay.log()
+
     def commit(self, *, full: bool = False) -> None:
         """Write what is open; NoSpace. full: on disk when it returns, and the engine may prune up to taken_upto."""
         self.state.overlay.commit(full=full)

@@ -18,6 +18,7 @@ from sync.env import Env
 from sync.state.migrate import applied_version
 from sync.state.rows import ROOT_ID, SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
+from sync.state.tree.redo import STAMP_KEY, LoggedEntry, log_path, logged_entries
 
 __all__ = ["Dirty", "DirtyState", "OverlayRow", "Seal", "TreeReader", "layer_path"]
 
@@ -187,6 +188,8 @@ class TreeReader:
                 Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), False, seal_id)
                 for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
             ]
+            known = {item.path for item in found}
+            found += [item for item in self._logged_dirty(shown_path) if item.path not in known]
         return sorted(found, key=lambda item: (item.path, item.state))
 
     def overlay(self) -> list[OverlayRow]:
@@ -213,9 +216,31 @@ class TreeReader:
         """True while anything in tree.db is not noted as published."""
         dirty = "SELECT 1 FROM entry WHERE dirty = 1 AND local_only = 0"
         lost = "SELECT 1 FROM node WHERE lost_path IS NOT NULL"
-        return bool(self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"))
+        if self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"):
+            return True
+        return any(row.is_dirty for row in self._logged())
 
     # ---- inside
+
+    def _logged(self) -> list[LoggedEntry]:
+        """Names that the mount has logged and not committed: it does so within moments, or when it starts again."""
+        stamp = self._meta(STAMP_KEY)
+        return logged_entries(log_path(self._path), stamp) if stamp else []
+
+    def _logged_dirty(self, shown_path: Callable[[int], str]) -> list[Dirty]:
+        logged = self._logged()
+        above = {row.node: (row.parent, row.name) for row in logged if row.node is not None}
+        found = []
+        for row in logged:
+            parent, path = row.parent, row.name
+            for _ in range(DEPTH_MAX):
+                if parent not in above:
+                    break
+                parent, path = above[parent][0], join_path(above[parent][1], path)
+            known = self._path_below(parent, path, shown_path)
+            if row.is_dirty and known is not None:
+                found.append(Dirty(known, DirtyState.UNSEALED, row.node is None, None))
+        return found
 
     def _paths(self, query: str, shown_path: Callable[[int], str]) -> list[str]:
         with self._snapshot():

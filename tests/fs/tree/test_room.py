@@ -144,8 +144,7 @@ def test_without_room_even_for_rows_all_stays_in_memory(yoga: Machine, disk: Dis
     file = yoga.open("f", write=True)
     file.write(4, b" and more")
     disk.full = disk.stuck = True
-    with pytest.raises(NoSpace):
-        file.flush()
+    file.flush()  # the redo log has its space
     file.release()
     yoga.files.remove(file)
     yoga.rename("f", "g")

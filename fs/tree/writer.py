@@ -1,0 +1,86 @@
+"""How marks get to tree.db: in transactions, or, before that, into its redo log."""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from fs.tree.marks import PUT_META, Marks, WrittenFile
+from sync.env import Env
+from sync.state.tree import redo
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """The connection is this one's from now on: `close` closes it."""
+
+    def __init__(self, env: Env, connection: sqlite3.Connection, marks: Marks) -> None:
+        self._env = env
+        self._connection = connection
+        self._marks = marks
+        self._stamp = b""  # of the last transaction
+        self._redo: redo.RedoLog | None = None
+
+    def open_log(self, path: Path) -> list[list[redo.Batch]]:
+        """Use a redo log; what it holds that was not committed yet, for `replay`. To be called before `transact`.
+
+        Without room for the file nothing is ever logged.
+        """
+        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (redo.STAMP_KEY,)).fetchone()
+        records = list(redo.read(path, found[0])) if found is not None else []
+        try:
+            self._redo = redo.RedoLog(path)
+        except OSError as error:
+            log.warning("%s cannot be made, every change is committed at once: %s", path, error)
+        return records
+
+    def replay(self, records: list[list[redo.Batch]]) -> None:
+        """Commit what `open_log` gave."""
+        with self._transaction() as db:
+            for batches in records:
+                self._marks.replay(db, batches)
+            db.execute(PUT_META, (redo.STAMP_KEY, self._env.random_bytes(redo.STAMP_SIZE)))
+
+    def log(self) -> bool:
+        """Put into the redo log what is marked and not yet there; False if it has to be committed."""
+        batches = self._marks.to_log() if self._redo is not None else None
+        return batches is not None and self._redo is not None and self._redo.append(batches)
+
+    def transact(self, full: bool) -> list[WrittenFile]:
+        """Commit all that is marked. full: it is on the disk when this returns."""
+        self._stamp = self._env.random_bytes(redo.STAMP_SIZE)
+        if full:
+            self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            with self._transaction() as db:
+                written = self._marks.write(db)
+                db.execute(PUT_META, (redo.STAMP_KEY, self._stamp))
+                self._env.fault("tree.before_commit")
+        finally:
+            if full:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+        return written
+
+    def committed(self) -> None:
+        """`transact` went well: what the redo log holds is void."""
+        if self._redo is not None:
+            self._redo.restart(self._stamp)
+
+    def close(self) -> None:
+        self._connection.close()
+        if self._redo is not None:
+            self._redo.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._connection
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
+                db.execute("ROLLBACK")
+            raise

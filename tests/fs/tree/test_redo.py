@@ -1,0 +1,124 @@
+"""What was logged and not committed: it outlives the mount, everybody can see that it is there, and it counts once."""
+
+import pytest
+from treekit import Machine
+
+from sync.env import Crash
+from sync.state.tree.reader import DirtyState, TreeReader
+from sync.state.tree.redo import log_path
+
+
+def _logged(yoga: Machine) -> list[str]:
+    """Paths that tree.db does not know to be dirty, and its readers do."""
+    reader = TreeReader(yoga.engine_env, yoga.paths.tree_db)
+    try:
+        paths = [item.path for item in reader.dirty(yoga.db.view.path_of)]
+        stored = {row.name for row in reader.overlay()}
+        assert reader.is_sealed_or_dirty() == bool(paths)
+        return [path for path in paths if path.rsplit("/", 1)[-1] not in stored]
+    finally:
+        reader.close()
+
+
+def test_a_closed_file_outlives_the_mount_without_a_commit(yoga: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/f", b"content")
+    assert _logged(yoga) == ["d", "d/f"]
+    yoga.restart()
+    assert yoga.walk() == {"d": None, "d/f": b"content"}
+    assert _logged(yoga) == []
+    yoga.cycle()
+    assert yoga.read("d/f") == b"content"
+
+
+def test_what_is_logged_is_told_by_its_path_and_state(yoga: Machine) -> None:
+    yoga.write("shown", b"1")
+    yoga.cycle()
+    yoga.unlink("shown")
+    yoga.tree.log()
+    reader = TreeReader(yoga.engine_env, yoga.paths.tree_db)
+    try:
+        found = reader.dirty(yoga.db.view.path_of)
+    finally:
+        reader.close()
+    assert [(item.path, item.state, item.removed) for item in found] == [("shown", DirtyState.UNSEALED, True)]
+
+
+def test_what_was_committed_since_does_not_come_back(yoga: Machine) -> None:
+    yoga.write("f", b"old")
+    yoga.tree.commit()
+    before = log_path(yoga.paths.tree_db).read_bytes()
+    yoga.unlink("f")
+    yoga.tree.commit()
+    log_path(yoga.paths.tree_db).write_bytes(before)  # as the disk may have it after a power cut
+    yoga.restart()
+    assert not yoga.exists("f")
+
+
+def test_a_log_beside_a_tree_db_that_was_made_anew_does_not_count(yoga: Machine) -> None:
+    yoga.write("f", b"1")
+    yoga.tree.abandon()
+    for path in yoga.paths.state_dir.glob("tree.db*"):
+        if not path.name.endswith("-redo"):
+            path.unlink()
+    yoga.restart()
+    assert yoga.walk() == {}
+
+
+@pytest.mark.parametrize("point", ["tree.after_log", "tree.before_commit", "tree.after_commit"])
+def test_killed_between_logging_and_committing(yoga: Machine, point: str) -> None:
+    for n in range(3):
+        yoga.write(f"f{n}", b"x" * n)
+    yoga.env.arm(point)
+    with pytest.raises(Crash):
+        yoga.write("last", b"whole")
+        yoga.tree.commit()
+    yoga.restart()
+    assert yoga.walk() == {"f0": b"", "f1": b"x", "f2": b"xx", "last": b"whole"}
+
+
+def test_a_file_that_goes_again_leaves_nothing(yoga: Machine) -> None:
+    yoga.write("f", b"1")
+    (work,) = (path for path in yoga.paths.work_dir.rglob("*") if path.is_file())
+    yoga.unlink("f")
+    yoga.tree.commit()
+    assert not work.exists()
+    yoga.restart()
+    assert yoga.walk() == {}
+
+
+def test_a_row_that_is_only_logged_is_not_read_from_tree_db(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay = yoga.tree.state.overlay
+    yoga.write("f", b"1")
+    ino = yoga.ino("f")
+    overlay.commit()
+    monkeypatch.setattr(overlay, "_complete", False)  # as in a tree too large for memory
+    node = overlay.node(ino)
+    assert node is not None
+    entry = overlay.entry_of(node)
+    assert entry is not None
+    overlay.drop_entry(entry)
+    overlay.drop_node(node)
+    overlay.log()
+    assert overlay.node(ino) is None
+
+
+def test_a_time_that_tree_db_cannot_hold_is_refused_at_the_close(yoga: Machine) -> None:
+    file = yoga.create("f")
+    file.write(0, b"1")
+    file.node.mtime_ns = 1 << 63
+    with pytest.raises(Exception, match="cannot be saved"):
+        file.flush()
+    file.node.mtime_ns = 1
+
+
+def test_without_room_for_the_log_every_change_is_committed(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    yoga.restart()
+    yoga.write("f", b"1")
+    assert _logged(yoga) == []
+    yoga.restart()
+    assert yoga.walk() == {"f": b"1"}
