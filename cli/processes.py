@@ -37,10 +37,14 @@ def ensure_daemon(app: App) -> None:
         raise _failed(done.stderr.strip().removeprefix("tcfsd: "), done.returncode)
 
 
-def remember_no_kernel_cache(app: App) -> None:
+def remember_mount(app: App, mountpoint: str, *, no_kernel_cache: bool) -> None:
     """For a daemon that is about to start, which mounts at once; one that runs is told with its verb `mount`."""
-    if not is_daemon_running(app):
-        app.fleet.save(msgspec.structs.replace(app.fleet.load(), no_kernel_cache=True))
+    from sync.machines.lock import is_held
+
+    if not is_daemon_running(app) and not is_held(app.fleet.mount_lock):
+        config = app.fleet.load()
+        kept = config.no_kernel_cache if config.mountpoint == mountpoint else False
+        app.fleet.save(msgspec.structs.replace(config, mountpoint=mountpoint, no_kernel_cache=no_kernel_cache or kept))
 
 
 def is_daemon_running(app: App) -> bool:

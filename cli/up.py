@@ -14,7 +14,7 @@ NO_FLEET = FleetConfig(fleet_id="", name="", store_url="", machine_id="", machin
 def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
     """Create a fleet if there is none, start the daemon, mount the fleet; returns when the mount answers."""
     from cli.init import become_member, show_phrase
-    from cli.processes import call_running, ensure_daemon, mountpoint_of, remember_no_kernel_cache
+    from cli.processes import call_running, ensure_daemon, mountpoint_of, remember_mount
     from sync.core.errors import AlreadyExists
     from sync.machines.fuse import why_no_fuse
 
@@ -31,8 +31,8 @@ def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
             app.out.say(f"created the fleet {created.config.name} at {created.config.store_url}")
             show_phrase(app, created)
     place = "" if no_fuse else mountpoint_of(app, mountpoint)
-    if no_kernel_cache:
-        remember_no_kernel_cache(app)
+    if place:
+        remember_mount(app, place, no_kernel_cache=no_kernel_cache)
     ensure_daemon(app)
     config = app.fleet.load()
     if no_fuse:

@@ -1,4 +1,7 @@
-"""tcfsd: the engine of one fleet as a process of its own, with the mount beside it."""
+"""tcfsd: the engine of one fleet as a process of its own, with the mount beside it.
+
+The engine is imported once the mount process is on its way, so that both read their code at the same time.
+"""
 
 import argparse
 import asyncio
@@ -10,19 +13,21 @@ import sys
 from collections.abc import Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sync.core.errors import BadConfig, TcfsError
-from sync.engine import Engine, EngineBusy, run_engine
 from sync.env import NICENESS, Env, RealEnv
 from sync.interpreter import calm_interpreter
-from sync.ipc.client import connected
-from sync.ipc.frames import Hello
-from sync.machines.keeper import MountKeeper
+from sync.machines.launch import start_mount_early
 from sync.machines.trouble import expected, explained
 from sync.ours import foreign_packages
 from sync.state.home import FleetPaths, Home
 from sync.state.settings import Settings
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from sync.engine import Engine
 
 LOCK_PAUSE_S: Final = 0.1
 READY: Final = b"ready\n"
@@ -72,7 +77,7 @@ def check_packages() -> None:
 def run(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, str], ready: "_Ready") -> int:
     """Serve until SIGTERM, SIGINT or `tcfs down`; the exit code. 0 if another tcfsd serves this fleet already."""
     try:
-        asyncio.run(_serve(env, paths, settings, environ, ready))
+        asyncio.run(_serve(env, paths, settings, environ, ready, start_mount_early(paths, environ)))
     except Exception as error:
         known = explained(env, paths, error)
         if known is None:
@@ -85,30 +90,48 @@ def run(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, s
     return 0
 
 
-async def _serve(env: Env, paths: FleetPaths, settings: Settings, environ: Mapping[str, str], ready: "_Ready") -> None:
-    async def work(engine: Engine) -> None:
-        await _work(engine, environ, ready)
+async def _serve(
+    env: Env,
+    paths: FleetPaths,
+    settings: Settings,
+    environ: Mapping[str, str],
+    ready: "_Ready",
+    mount: "subprocess.Popen[bytes] | None",
+) -> None:
+    from sync.engine import EngineBusy, run_engine
 
-    while True:
-        try:
-            await run_engine(env, paths, settings, work)
-        except EngineBusy:
-            if await _is_daemon(env, paths):
-                _log.info("a tcfsd runs already")
-                ready.done()
+    async def work(engine: "Engine") -> None:
+        await _work(engine, environ, ready, mount)
+
+    try:
+        while True:
+            try:
+                await run_engine(env, paths, settings, work)
+            except EngineBusy:
+                if await _is_daemon(env, paths):
+                    _log.info("a tcfsd runs already")
+                    ready.done()
+                    return
+                await env.sleep(LOCK_PAUSE_S)  # a verb of the CLI: it ends
+            else:
                 return
-            await env.sleep(LOCK_PAUSE_S)  # a verb of the CLI: it ends
-        else:
-            return
+    except Exception:
+        if mount is not None:
+            mount.terminate()  # nobody would look after it
+        raise
 
 
-async def _work(engine: Engine, environ: Mapping[str, str], ready: "_Ready") -> None:
+async def _work(
+    engine: "Engine", environ: Mapping[str, str], ready: "_Ready", mount: "subprocess.Popen[bytes] | None"
+) -> None:
+    from sync.machines.keeper import MountKeeper
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop.set)
     server = engine.server
     keeper = engine.keeper = MountKeeper(
-        engine.env, engine.paths, environ, lambda: server.mount, lambda: server.mount_refused_at
+        engine.env, engine.paths, environ, lambda: server.mount, lambda: server.mount_refused_at, mount
     )
     keeper.want(engine.config.mountpoint)
     keeping = asyncio.ensure_future(keeper.run())
@@ -129,6 +152,9 @@ async def _work(engine: Engine, environ: Mapping[str, str], ready: "_Ready") -> 
 
 async def _is_daemon(env: Env, paths: FleetPaths) -> bool:
     """True if the engine that runs is a tcfsd; False also if it does not answer."""
+    from sync.ipc.client import connected
+    from sync.ipc.frames import Hello
+
     try:
         async with connected(env, paths.socket_path, Hello(role="cli")) as client:
             return bool((await client.call("engine", {})).get("is_daemon"))

@@ -9,15 +9,14 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sync.core.errors import NoDaemon
 from sync.env import Env
 from sync.ipc.server import Link
 from sync.machines import fuse
+from sync.machines.launch import errors_path, start_mount
 from sync.machines.lock import is_held, owner
 from sync.state.home import FleetPaths
 
@@ -51,13 +50,15 @@ class MountKeeper:
         environ: Mapping[str, str],
         link: Callable[[], Link | None],
         last_refused: Callable[[], float] = lambda: float("-inf"),
+        child: "subprocess.Popen[bytes] | None" = None,
     ) -> None:
+        """child: a mount process that was started a moment ago (start_mount_early)."""
         self._env = env
         self._paths = paths
-        self._environ = {**environ, "TCFS_FLEET": paths.fleet_id}
+        self._environ = environ
         self._link = link
         self._wanted = ""
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = child
         self._next_start = 0.0
         self._pause = FIRST_PAUSE_S
         self._trouble = ""
@@ -195,16 +196,7 @@ class MountKeeper:
         self._has_served = self._has_lasted = False
         self._alone_since = None
         self._stood_before = fuse.connection_number(self._wanted)
-        with self._errors.open("wb") as stderr:
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fs.mount"],
-                cwd="/",
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
+        self._child = start_mount(self._paths, self._environ)
         _log.info("mount process %d started for %s", self._child.pid, self._wanted)
 
     def _ended(self, why: str) -> None:
@@ -228,14 +220,9 @@ class MountKeeper:
         self._next_start = self._env.monotonic() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
 
-    @property
-    def _errors(self) -> Path:
-        """What the mount says before it stands; later it writes its own log."""
-        return self._paths.log_dir / "mount.err"
-
     def _last_words(self) -> str:
         """The last line that the mount wrote to stderr."""
-        lines = self._errors.read_text(errors="replace").strip().splitlines()
+        lines = errors_path(self._paths).read_text(errors="replace").strip().splitlines()
         return lines[-1].removeprefix("tcfs mount: ") if lines else ""
 
 

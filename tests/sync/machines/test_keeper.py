@@ -6,8 +6,9 @@ import pytest
 from sync.core.errors import NoDaemon
 from sync.env import FakeEnv
 from sync.ipc.frames import Hello
-from sync.machines import fuse, keeper
+from sync.machines import fuse, keeper, launch
 from sync.machines.keeper import PING_S, SERVED_S, MountKeeper
+from sync.machines.launch import errors_path
 from sync.machines.lock import FileLock
 from sync.state.home import Home
 
@@ -56,7 +57,7 @@ class World:
         monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
         monkeypatch.setattr(fuse, "has_died", self.dead.__contains__)
         monkeypatch.setattr(fuse, "abort", lambda place: self.aborted.append(place) or True)
-        monkeypatch.setattr(keeper.subprocess, "Popen", self.start)
+        monkeypatch.setattr(launch.subprocess, "Popen", self.start)
         monkeypatch.setattr(keeper.os, "kill", lambda pid, number: self.killed.append((pid, number)))
         self.refused_at = float("-inf")
         self.mounts = set()
@@ -94,6 +95,26 @@ def test_no_mount_is_started_unless_wanted(world):
         await world.env.advance(60)
         assert world.started == []
         world.keeper.want("/m")
+        await world.env.advance(1)
+        assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_one_that_was_started_early_is_not_started_again_and_told_of_if_it_fails(world):
+    early = FakeProcess()
+    world.errors = b"tcfs mount: the folder is not empty\n"
+    errors_path(world.paths).write_bytes(world.errors)
+    world.keeper = MountKeeper(world.env, world.paths, {}, lambda: world.link, child=early)
+
+    async def scenario():
+        world.keeper.want("/m")
+        await world.env.advance(5)
+        assert world.started == []
+        early.code = 1
+        await world.env.advance(0.2)
+        assert "the folder is not empty" == world.keeper.state().trouble
         await world.env.advance(1)
         assert len(world.started) == 1
 
