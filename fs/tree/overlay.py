@@ -302,6 +302,7 @@ class Overlay:
             return
         self._env.fault("tree.after_log")
         marks.logged()
+        self.room.look()  # what is closed may have filled the disk: the next file must not be emptied for nothing
 
     def commit(self, *, full: bool = False) -> None:
         """Write all changes in one transaction. full: it, and all before it, is on disk when this returns.

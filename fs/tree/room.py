@@ -26,7 +26,7 @@ class Room:
         self._path = path
         self.is_short = False
         self.trouble = ""
-        self._look()
+        self.look()
 
     def commit(self, work: Callable[[], T]) -> T:
         """work(), which writes tree.db or does nothing, with the ballast's help; NoSpace if even that is not enough."""
@@ -38,18 +38,20 @@ class Room:
             self.trouble = str(error) or type(error).__name__
             raise
         self.trouble = ""
-        self._look()
+        self.look()
         return done
 
     def need(self) -> None:
         """Before the disk is filled further. NoSpace while it is short."""
         if self.is_short and self._path is not None:
-            self._look()
+            self.look()
             if self.is_short:
                 raise ballast.no_space(self._path)
 
-    def _look(self) -> None:
-        """The engine, and the mount before this one, give the ballast up, too."""
+    def look(self) -> None:
+        """See whether there is room, as after each commit. The engine, and the mount before this one, give the ballast
+        up, too.
+        """
         if self._path is None:
             return
         has_room = ballast.keep if self.is_short else ballast.has_room

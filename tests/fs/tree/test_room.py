@@ -138,6 +138,19 @@ def test_a_work_file_that_cannot_be_made_has_no_row(yoga: Machine, disk: Disk, m
     assert yoga.read("f") == b"x"
 
 
+def test_a_close_finds_that_the_disk_is_full(yoga: Machine, disk: Disk) -> None:
+    yoga.write("f", b"kept")
+    yoga.cycle()
+    file = yoga.create("large")
+    file.write(0, b"x")
+    disk.full = True
+    yoga.paths.ballast.unlink()  # by the engine
+    file.flush()
+    with pytest.raises(NoSpace):
+        yoga.open("f", write=True, truncate=True)
+    assert yoga.read("f") == b"kept"
+
+
 def test_without_room_even_for_rows_all_stays_in_memory(yoga: Machine, disk: Disk) -> None:
     yoga.write("f", b"kept")
     yoga.tree.commit(full=True)
