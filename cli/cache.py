@@ -12,7 +12,10 @@ from cli.render import plural, size_text, table
 @click.argument("action", required=False, type=click.Choice(["ls"]))
 @click.argument("path", required=False)
 def command(app: App, action: str | None, path: str | None) -> int:
-    """What of the fleet's content is on this machine; 'tcfs cache ls [PATH]': of which files."""
+    """What of the fleet's content is on this machine.
+
+    'tcfs cache ls [PATH]': of which files.
+    """
     asked = (path or "") if action == "ls" else None
     data = app.call("cache", path=asked, cwd=app.cwd if path else "/")
     return finish(app, data, _files(data["files"]) if action == "ls" else _sums(data))

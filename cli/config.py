@@ -14,7 +14,10 @@ def command() -> None:
 @verb("show", with_fleet=False)
 @click.option("--origin", is_flag=True, help="Also say where each value comes from.")
 def show(app: App, origin: bool) -> None:
-    """Print every setting as it counts now: flag, TCFS_* variable, config.toml or default."""
+    """Print every setting as it counts now.
+
+    That is: from a flag, a TCFS_* variable, config.toml or the default.
+    """
     resolved = list(app.settings.resolved.values())
     data = {item.name: {"value": item.value, "origin": item.origin} if origin else item.value for item in resolved}
     rows = [[item.name, _text(item.value), *([item.origin] if origin else [])] for item in resolved]

@@ -13,10 +13,10 @@ from cli.render import plural, size_text
 @click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
 @click.option("-p", "--preserve", is_flag=True, help="Keep the times.")
 def command(app: App, sources: tuple[str, ...], target: str, recursive: bool, force: bool, preserve: bool) -> int:
-    """Copy inside the fleet without moving any content, also what is not local.
+    """Copy inside the fleet without moving any content.
 
-    As cp does: into DST if that is a folder, else under that name. Whatever stands there is not replaced (exit 6)
-    without --force.
+    What is not local is copied, too. As cp does: into DST if that is a folder, else under that name. Whatever stands
+    there is not replaced (exit 6) without --force.
     """
     data = app.call(
         "cp",

@@ -6,7 +6,10 @@ from cli.render import plural
 
 @verb("doctor")
 def command(app: App) -> int:
-    """Look at FUSE, daemon, store, key and disk; each finding with its remedy."""
+    """Look for what is wrong on this machine, and say what helps.
+
+    Looks at FUSE, key, daemon, mount, databases, store, disks and policies. Exit 1 if anything is wrong.
+    """
     from sync.core.errors import TcfsError
     from sync.machines.doctor import examine
 

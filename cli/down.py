@@ -8,7 +8,10 @@ from cli.app import App, finish, verb
 @verb("down")
 @click.option("--force", is_flag=True, help="Unmount also while something in the mount is open.")
 def command(app: App, force: bool) -> int:
-    """Let what is dirty come into the store (30 s at most), unmount, stop; exit 7 with the list of what stays."""
+    """Bring what is dirty into the store, unmount, and stop.
+
+    Waits for the store 40 s at most; exit 7 with the list of what stays.
+    """
     from cli.processes import ended, ensure_daemon
     from sync.core.errors import TimedOut
     from sync.machines.lock import is_held

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def command(
     app: App, fleet_name: str | None, store: str | None, name: str | None, key_file: Path | None, phrase_stdin: bool
 ) -> None:
-    """Create a fleet at the store, or, with a key, join the one that it holds."""
+    """Create a fleet at the store, or join the one that is there.
+
+    To join takes its key: --key-file or --phrase-stdin.
+    """
     if key_file is not None and phrase_stdin:
         raise click.UsageError("--key-file and --phrase-stdin exclude each other")
     root = _root(key_file, phrase_stdin)

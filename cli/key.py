@@ -13,7 +13,10 @@ def command() -> None:
 @verb("show")
 @click.option("--phrase", is_flag=True, help="As the 24 words of the recovery phrase.")
 def show(app: App, phrase: bool) -> None:
-    """Print the fleet's key: whoever has it can read everything. It is what a new machine needs to join."""
+    """Print the fleet's key: whoever has it can read everything.
+
+    It is what a new machine needs to join.
+    """
     from sync.core.codec import phrase_from_root
 
     root = app.fleet.read_key()

@@ -9,7 +9,10 @@ from cli.render import size_text, table, time_text
 @verb("log")
 @click.argument("path")
 def command(app: App, path: str) -> None:
-    """List the known versions of PATH, the newest first; '*' marks those that nothing supersedes."""
+    """List the known versions of PATH, the newest first.
+
+    '*' marks those that nothing supersedes.
+    """
     from sync.machines.places import find_place, meanings
     from sync.reports.history import versions
 

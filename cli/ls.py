@@ -15,7 +15,10 @@ _TYPES = {"dir": stat.S_IFDIR, "symlink": stat.S_IFLNK, "file": stat.S_IFREG}
 @click.argument("remote", default="")
 @click.option("-l", "long", is_flag=True, help="With mode, size and time.")
 def command(app: App, remote: str, long: bool) -> None:
-    """List what the fleet has at REMOTE (default: its root), as far as this machine knows."""
+    """List what the fleet has at REMOTE (default: its root).
+
+    That is: as far as this machine knows.
+    """
     from sync.machines.places import find_place, meanings
     from sync.reports.listing import listing
 

@@ -9,7 +9,10 @@ from cli.app import App, verb
 @click.argument("mountpoint", required=False)
 @click.option("--no-kernel-cache", is_flag=True, help="Have the kernel keep nothing, until it is unmounted.")
 def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
-    """Mount the fleet, and keep it mounted; returns when the mount answers."""
+    """Mount the fleet, and keep it mounted.
+
+    Starts the daemon if none runs. Returns when the mount answers.
+    """
     from cli.processes import call_running, ensure_daemon, mountpoint_of, remember_mount
     from sync.core.errors import TcfsError
     from sync.machines.fuse import why_no_fuse

@@ -12,10 +12,10 @@ from cli.render import plural, size_text
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("--wait", is_flag=True, help="Return when all of it is here.")
 def command(app: App, paths: tuple[str, ...], wait: bool) -> int:
-    """Keep the content of PATH, and of all that is or will be below it, on this machine.
+    """Keep the content of PATH on this machine.
 
-    It comes in the background, also each new version, and is never evicted. A pin belongs to the path: what is renamed
-    away from it is pinned no more. A quoted glob pins what it matches now.
+    Also of all that is, or will be, below it. It comes in the background, also each new version, and is never evicted.
+    A pin belongs to the path: what is renamed away from it is pinned no more. A quoted glob pins what it matches now.
     """
     data = app.call("pin", paths=list(paths), cwd=app.cwd)
     lines = pinned_lines(data)

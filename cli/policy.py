@@ -10,7 +10,9 @@ from cli.render import table
 @click.argument("path", required=False)
 @click.argument("word", required=False, metavar="[on-read|on-open|never|always|inherit]")
 def command(app: App, path: str | None, word: str | None) -> int:
-    """Say, or set, what brings the content of PATH here; without PATH: all that was set.
+    """Say, or set, what brings the content of PATH here.
+
+    Without PATH: all that was set.
 
     \b
     on-read   a read brings what it needs (the default)

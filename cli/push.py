@@ -11,7 +11,10 @@ from cli.render import plural, size_text
 @click.option("--to", default="", metavar="DIR", help="The folder of the fleet they go into (default: its root).")
 @click.option("--force", is_flag=True, help="Supersede what stands there; put again what the store has lost.")
 def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:
-    """Publish files and folders, named as 'cp -r' would name them. In the mount: publish them now."""
+    """Publish files and folders, named as 'cp -r' would name them.
+
+    What is in the mount is published now.
+    """
     data = app.call("push", paths=list(paths), cwd=app.cwd, to=to, force=force, totals=app.out.shows_progress)
     for skipped in data["skipped"]:
         app.out.say(f"left out: {skipped['path']}: {skipped['reason']}")

@@ -12,7 +12,10 @@ NO_FLEET = FleetConfig(fleet_id="", name="", store_url="", machine_id="", machin
 @click.argument("mountpoint", required=False)
 @click.option("--no-kernel-cache", is_flag=True, help="Have the kernel keep nothing, until it is unmounted.")
 def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
-    """Create a fleet if there is none, start the daemon, mount the fleet; returns when the mount answers."""
+    """Start the daemon and mount the fleet.
+
+    Creates a fleet if there is none. Returns when the mount answers.
+    """
     from cli.init import become_member, show_phrase
     from cli.processes import call_running, ensure_daemon, mountpoint_of, remember_mount
     from sync.core.errors import AlreadyExists

@@ -9,7 +9,10 @@ from cli.app import App, finish, verb
 @click.argument("path", default="")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Give up after so many seconds (exit 7).")
 def command(app: App, path: str, timeout: float | None) -> int:
-    """Return when what is dirty now, or PATH, is confirmed in the store."""
+    """Return when what is dirty now is confirmed in the store.
+
+    With PATH: when that is.
+    """
     data = app.call("wait", path=path, cwd=app.cwd if path else "/", timeout=timeout)
     for name in data["interrupted"]:
         app.out.say(

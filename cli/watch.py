@@ -14,7 +14,9 @@ from cli.render import printable
 @click.argument("path", default="", metavar="[PATH]")
 @click.option("--since", type=click.IntRange(min=0), metavar="CURSOR", help="Begin behind this cursor of an event.")
 def command(app: App, path: str, since: int | None) -> None:
-    """Print what changes in the fleet at PATH or below it, as it is learned or published here, until interrupted.
+    """Print what changes in the fleet, as it happens.
+
+    That is: at PATH or below it, as it is learned or published here, until interrupted.
 
     With --json a line is one event: its kind (create, modify, attributes, delete, move), path, kind of file, version,
     machine and cursor; `from` of a move. The first line is `start`. After `lost` or `reset` look for yourself.

@@ -21,6 +21,7 @@ def test_help_lists_the_verbs(yoga):
     text = yoga.ok("--help")
     assert all(f"\n  {name} " in text for name in main.VERBS.keys() - main.HIDDEN)
     assert "unsync" not in text
+    assert "..." not in text.partition("Commands:")[2], "a first sentence that is too long is cut short"
 
 
 def test_no_verb_is_a_usage_error(yoga):
