@@ -135,3 +135,14 @@ def test_while_the_store_is_away(tmp_path: Path) -> None:
         poll(lambda: shows(bates.mountpoint, plain), 20, "all on bates")
         yoga.fsck()
         bates.fsck()
+
+
+def test_who_works_in_a_folder_that_was_made_again_stays_there(machines: list[Machine]) -> None:
+    """Also when its making, and the removal of the one before, are published; getcwd fails where a name is lost."""
+    yoga, _ = machines
+    folder = yoga.mountpoint / "again" / "repo"
+    script = "mkdir repo; cd repo; echo > f; mkdir sub; cd sub; for _ in {1..60}; do sleep 0.05; /bin/pwd; done | uniq"
+    for before in ("mkdir again; cd again", "cd again; rm -r repo", "cd again; mv repo old", "cd again; rm -r *"):
+        command = ["bash", "-ec", f"{before}; {script}"]
+        done = subprocess.run(command, cwd=yoga.mountpoint, text=True, capture_output=True, timeout=60)
+        assert (f"{folder / 'sub'}\n", "") == (done.stdout, done.stderr)

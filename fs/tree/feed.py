@@ -107,9 +107,12 @@ def _look(st: State, item: FeedItem, found: dict[Invalidation, None], watchable:
 
 
 def _what_moved(st: State, item: FeedItem, row: ShownRow) -> Invalidation:
+    """A name that already is this folder to the kernel (it was made here, where another one had been removed) must be
+    left alone: who works in it would have a working directory without a name.
+    """
     ino = st.inodes.number(links.number_of(st, row))
     known = st.inodes.known.get(ino)
-    if known is None or item.id != row.id:
+    if known is None or (item.id != row.id and not st.inodes.has_folder_at(ino, (item.parent, item.name))):
         return Invalidation(item.parent, item.name, ino, "entry")
     if row.kind == DIR or known.told == row.value:
         return Invalidation(item.parent, item.name, ino, "attr")

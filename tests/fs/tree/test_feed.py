@@ -231,3 +231,23 @@ def test_a_new_ignore_file_decides_anew_about_unpublished_rows_only(yoga: Machin
     assert shown["old.log"] == b"changed"
     assert "new.log" not in shown
     assert "kept.swp" in shown
+
+
+def own_news(yoga: Machine) -> set[tuple[str, str]]:
+    """(name, kind) of what the kernel is told of what was done here, once that is published."""
+    yoga.seal()
+    yoga.publish()
+    return {(item.name, item.kind) for item in (*yoga.tree.note(), *yoga.tree.feed()) if item.name}
+
+
+def test_a_folder_made_where_one_was_before_keeps_its_name(yoga: Machine, bates: Machine) -> None:
+    """The kernel has done both: dropping the name would take the working directory from who is in the new folder."""
+    yoga.mkdir("d/r")
+    own_news(yoga)
+    yoga.rmdir("d/r")
+    yoga.mkdir("d/r")
+    assert ("r", "entry") not in own_news(yoga)
+    yoga.rename("d/r", "d/old")
+    yoga.mkdir("d/r")
+    yoga.rename("d/old", "d/older")
+    assert {("r", "entry"), ("older", "entry")}.isdisjoint(own_news(yoga))
