@@ -69,7 +69,11 @@ class OpenFile:
             st.overlay.put_node(node)
             st.overlay.log()
             st.overlay.put_file(file)  # again: this write is not among what was just logged
-        done = file.write(offset, data)
+        try:
+            done = file.write(offset, data)
+        except OSError as error:
+            st.overlay.room.was_refused(error)
+            raise
         note_write(st, node, offset + done)
         return done
 

@@ -41,6 +41,12 @@ class Room:
         self.look()
         return done
 
+    def was_refused(self, error: OSError) -> None:
+        """A write to a work file failed. If the disk is full the ballast is for commits now, and nobody else fills it."""
+        if self._path is not None and ballast.is_full(error):
+            ballast.give_up(self._path)
+            self._find_short()
+
     def need(self) -> None:
         """Before the disk is filled further. NoSpace while it is short."""
         if self.is_short and self._path is not None:

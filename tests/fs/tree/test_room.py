@@ -151,6 +151,18 @@ def test_a_close_finds_that_the_disk_is_full(yoga: Machine, disk: Disk) -> None:
     assert yoga.read("f") == b"kept"
 
 
+def test_a_write_finds_that_the_disk_is_full(yoga: Machine, disk: Disk) -> None:
+    yoga.write("f", b"kept")
+    yoga.cycle()
+    file = yoga.create("large")
+    disk.full = True
+    with pytest.raises(OSError, match="No space"):
+        file.write(0, b"x")
+    with pytest.raises(NoSpace):
+        yoga.open("f", write=True, truncate=True)
+    assert yoga.read("f") == b"kept"
+
+
 def test_without_room_even_for_rows_all_stays_in_memory(yoga: Machine, disk: Disk) -> None:
     yoga.write("f", b"kept")
     yoga.tree.commit(full=True)
