@@ -42,7 +42,7 @@ class Room:
         return done
 
     def was_refused(self, error: OSError) -> None:
-        """A write to a work file failed. If the disk is full the ballast is for commits now, and nobody else fills it."""
+        """A write to a work file failed. If the disk is full the ballast is for commits now, and for nothing else."""
         if self._path is not None and ballast.is_full(error):
             ballast.give_up(self._path)
             self._find_short()
