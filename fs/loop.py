@@ -214,8 +214,3 @@ def install(env: Env) -> QuickTrio | None:
     quick = QuickTrio(env)
     setattr(pyfuse3, SEAM, quick)
     return quick
-
-
-def uninstall() -> None:
-    """Give pyfuse3 back the stock loop."""
-    setattr(pyfuse3, SEAM, trio)

@@ -159,14 +159,6 @@ class ChunkCache:
                 except OSError:
                     continue  # the other kind, or gone: the next reader asks for it
 
-    def note_whole(self, content_id: str) -> None:
-        """The mount has moved a file into whole/: it counts from now on, and as just used."""
-        self.used([bytes.fromhex(content_id)])
-        with self._lock:
-            if self._used is not None:
-                size = _on_disk(_size(self.whole_path(content_id)))
-                self._used, self._whole_used = self._used + size, self._whole_used + size
-
     def recount_whole(self) -> None:
         """The mount moves whole files in by itself: what lies there now counts. One stat if it was quiet."""
         try:
@@ -209,13 +201,6 @@ class ChunkCache:
             if size <= 0 and self._used is not None and self._used <= self._quota:
                 return 0
             return self._evict(free=size, keep=self._quota)
-
-    def scrub(self) -> int:
-        """Read every chunk and remove the files that are wrong; returns how many. For fsck and after a power cut."""
-        wrong = 0
-        for file in _files(self._chunk_folders()):
-            wrong += self._is_chunk_name(file.path.name) and self.get(ChunkId(bytes.fromhex(file.path.name))) is None
-        return wrong
 
     def _reserve(self, path: str, size: int) -> bool:
         if size > self._quota:

@@ -33,8 +33,6 @@ GLYPHS: Final = {
     FileState.ONLINE_ONLY: ".",
 }
 
-LEGEND: Final = "  ".join(f"{glyph} {state.value}" for state, glyph in GLYPHS.items())
-
 
 class Locality(enum.Enum):
     """How much of a content is on this machine."""

@@ -124,9 +124,6 @@ class Books:
             *(self.machine_number(machine_id), first, self._env.now(), reason),
         )
 
-    def clear_hole(self, machine_id: str, first: int) -> None:
-        self._execute("DELETE FROM hole WHERE machine = ? AND first = ?", self.machine_number(machine_id), first)
-
     def hold_back(self, machine_id: str, seq: int, batch: tuple[int, int], record: bytes) -> None:
         """Keep a record until its batch is whole. The time of one held back already stays."""
         self._execute(
@@ -233,9 +230,6 @@ class Books:
     def set_plain(self, plains: Sequence[Plain]) -> None:
         """What was pushed or pulled last between two paths, of each."""
         insert_many(self._connection, "INSERT OR REPLACE INTO plain VALUES ", plains)
-
-    def forget_plain(self, local: str, remote: str) -> None:
-        self._execute("DELETE FROM plain WHERE local = ? AND remote = ?", local, remote)
 
     # ---- singletons
 

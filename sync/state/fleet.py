@@ -318,12 +318,8 @@ class FleetDb:
 
     # ---- chunks
 
-    def known_chunk(self, chunk: ChunkId) -> bool:
-        """True if the chunk lies in a pack that is neither condemned nor lost: nobody has to put it again."""
-        return bool(self.known_chunks([chunk]))
-
     def known_chunks(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:
-        """Those of the chunks that nobody has to put again."""
+        """Those of the chunks that nobody has to put again: they lie in a pack that is neither condemned nor lost."""
         return self._lying(chunks, "AND p.lost = 0")
 
     def referable_chunks(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:

@@ -98,10 +98,6 @@ class ShownTable:
             self._connection.execute("SELECT 1 FROM shown WHERE parent = ? LIMIT 1", (parent,)).fetchone() is not None
         )
 
-    def is_fresh(self, row_id: int) -> bool:
-        """True if this directory was made by this object: nothing of it can stand in the table unknown to it."""
-        return row_id in self._fresh
-
     def children(self, parent: int) -> list[ShownRow]:
         self.flush()
         return [ShownRow._make(found) for found in self._connection.execute(_CHILDREN, (parent,)).fetchall()]

@@ -100,7 +100,7 @@ def test_whole_files(env: FakeEnv, tmp_path: Path) -> None:
     assert not cache.has_whole(content)
     (tmp_path / "whole").mkdir()
     cache.whole_path(content).write_bytes(pages(1, 3))
-    cache.note_whole(content)
+    cache.recount_whole()
     assert cache.has_whole(content)
     usage = cache.usage()
     assert (usage.used, usage.whole, usage.chunks) == (3 * PAGE, 1, 0)
@@ -127,7 +127,7 @@ def test_the_least_recently_used_goes_first(env: FakeEnv, tmp_path: Path) -> Non
     whole = "cd" * 32
     (tmp_path / "whole").mkdir()
     cache.whole_path(whole).write_bytes(pages(99))
-    cache.note_whole(whole)
+    cache.recount_whole()
     later(env)
     cache.used([names[0], bytes.fromhex(whole), bytes(32)])
     later(env)
@@ -213,11 +213,11 @@ def test_a_disk_that_takes_nothing_is_a_no(
     assert cache.put(name, b"data")
 
 
-def test_scrub_removes_what_is_wrong(env: FakeEnv, tmp_path: Path) -> None:
+def test_what_is_wrong_is_removed_when_it_is_read(env: FakeEnv, tmp_path: Path) -> None:
     cache = cache_at(env, tmp_path)
     good, bad = fill(cache, b"good"), fill(cache, b"bad")
     cache.path(bad).write_bytes(b"BAD")
-    assert cache.scrub() == 1
+    assert (cache.get(good), cache.get(bad)) == (b"good", None)
     assert (cache.has(good), cache.has(bad)) == (True, False)
 
 

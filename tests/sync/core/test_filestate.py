@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.core.filestate import GLYPHS, LEGEND, Facts, FileState, Locality, file_state, is_virtual, locality_of
+from sync.core.filestate import GLYPHS, Facts, FileState, Locality, file_state, is_virtual, locality_of
 
 ALL_FACTS = [Facts(*flags) for flags in itertools.product([False, True], repeat=4)]
 
@@ -37,7 +37,6 @@ def test_each_state_has_a_glyph_of_its_own() -> None:
     assert set(GLYPHS) == set(FileState)
     assert len(set(GLYPHS.values())) == len(FileState)
     assert all(len(glyph) == 1 and glyph.isascii() for glyph in GLYPHS.values())
-    assert all(state.value in LEGEND for state in FileState)
 
 
 @given(st.lists(st.sampled_from("abcdef")), st.frozensets(st.sampled_from("abcdef")))

@@ -1,6 +1,8 @@
 import pytest
 from enginekit import Machine, call, until
 
+from sync.core.manifest import ChunkId
+
 
 @pytest.fixture
 def yoga(tmp_path):
@@ -27,7 +29,7 @@ def test_what_is_there_is_told(yoga):
         assert [(one["path"], one["pinned"]) for one in data["files"]] == [("d/a", True), ("d/b", False)]
         chunk = next(file for file in engine.paths.cache_dir.rglob("*") if file.is_file())
         chunk.write_bytes(b"x" * chunk.stat().st_size)
-        engine.cache.scrub()
+        assert engine.cache.get(ChunkId(bytes.fromhex(chunk.name))) is None
         assert (await call(engine, "cache"))["damaged"] == 1
 
     yoga.run(scenario)
