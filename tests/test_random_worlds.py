@@ -280,6 +280,22 @@ class Schedule:
         if m.exists(path):
             m.open(path, write=True)
 
+    def op_write_held(self, m: WorldMachine) -> None:
+        """Through a handle that was opened before: to all names that the file has by now, or, if others have changed
+        its name meanwhile, as a version of its own, beside theirs.
+        """
+        if not m.files:
+            return
+        file = self.rnd.choice(m.files)
+        before = m.bytes_of(file).decode()
+        file.write(0, self.text().encode())
+        file.flush()
+        node, after = file.node, m.bytes_of(file).decode()
+        names = [m.tree.state.path_at(key) for key in node.keys]
+        for name in names or [node.lost_path] if not node.unlinked else []:
+            assert name is not None
+            self.history.write(name, after, before)
+
     def op_release(self, m: WorldMachine) -> None:
         if m.files:
             m.release(self.rnd.choice(m.files))
@@ -334,7 +350,7 @@ class Schedule:
 
     def run(self, steps: int) -> None:
         weights = {
-            "put": 8, "link": 4, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2,
+            "put": 8, "link": 4, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2, "write_held": 4,
             "remove_sibling": 3, "move_folder": 2, "rebuild": 3, "replace": 3, "move_through": 2, "other_kind": 1,
             "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
         }  # fmt: skip

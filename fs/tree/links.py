@@ -84,9 +84,12 @@ def renew(st: "State", node: Node) -> None:
 
 
 def own(st: "State", row: ShownRow) -> tuple[Entry, Node]:
-    """Rows and node for a shown file of several names; those of `row`. All are put; those of other names are dirty."""
+    """Rows and node for a shown file of several names; those of `row`. All are put; those of other names are dirty.
+
+    Names that nothing leads to here keep to themselves, but for `row`: who asks has a folder open that is gone.
+    """
     same_id = st.view.linked(row.link_id or "")
-    rows = [other for other in same_id if other.link == row.link and _is_visible(st, other)]
+    rows = [each for each in same_id if each.link == row.link and (each.id == row.id or _is_visible(st, each))]
     found = [(other, st.new_entry(other.parent, other.name, other)) for other in rows]
     entry = next(entry for other, entry in found if other.id == row.id)
     node = st.node_of_row(row, entry.last)

@@ -46,6 +46,43 @@ def test_names_that_come_and_go_are_stamped_as_everything_else(yoga: Machine, mo
     assert yoga.attr("a").ctime_ns == yoga.attr("d").mtime_ns == coarse
 
 
+@pytest.mark.parametrize("how", ["write", "open", "chmod", "rename", "link", "unlink"])
+def test_another_name_lies_in_a_folder_that_was_replaced_here(yoga: Machine, bates: Machine, how: str) -> None:
+    """And has the number of all: nobody sees it here, so what is done is done to the other name alone."""
+    bates.mkdir("d")
+    go_round(bates, yoga)
+    yoga.mkdir("n")
+    yoga.rename("n", "d")
+    bates.write("d/y", b"one")
+    bates.link("d/y", "a")
+    bates.cycle()
+    yoga.learn()
+    row = yoga.db.view.resolve_path("d/y")
+    assert row is not None and row.id == yoga.attr("a").ino and yoga.listing("d") == []
+    match how:
+        case "write":
+            yoga.patch("a", 0, b"two")
+        case "open":
+            file = yoga.open("a", write=True)
+            yoga.note()
+            file.write(0, b"two")
+            yoga.release(file)
+        case "chmod":
+            yoga.tree.setattr(yoga.ino("a"), mode=0o600)
+        case "rename":
+            yoga.rename("a", "b")
+        case "link":
+            yoga.link("a", "b")
+        case "unlink":
+            yoga.unlink("a")
+    go_round(yoga, bates)
+    now = b"two" if how in ("write", "open") else b"one"
+    names = {"rename": ["b"], "link": ["a", "b"], "unlink": []}.get(how, ["a"])
+    for machine in (yoga, bates):
+        assert machine.walk() == {"d": None, "d/y": b"one", **dict.fromkeys(names, now)}
+    assert yoga.linked() == bates.linked()
+
+
 @pytest.mark.parametrize("state", ["new", "sealed", "published", "dirty", "open"])
 def test_a_second_name(yoga: Machine, bates: Machine, state: str) -> None:
     yoga.mkdir("d")
