@@ -350,9 +350,10 @@ class Schedule:
 
     def run(self, steps: int) -> None:
         weights = {
-            "put": 8, "link": 4, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2, "write_held": 4,
-            "remove_sibling": 3, "move_folder": 2, "rebuild": 3, "replace": 3, "move_through": 2, "other_kind": 1,
-            "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2, "crash_mount": 1,
+            "put": 8, "link": 4, "save_by_rename": 4, "unlink": 4, "rename": 4, "hold": 2, "release": 2,
+            "write_held": 4, "remove_sibling": 3, "move_folder": 2, "rebuild": 3, "replace": 3, "move_through": 2,
+            "other_kind": 1, "seal": 12, "work": 12, "note": 12, "learn": 14, "feed": 12, "crash_engine": 2,
+            "crash_mount": 1,
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):

@@ -216,3 +216,25 @@ def test_a_folder_takes_the_name_of_what_two_renames_carry_along(world: World, s
     world.verify()
     for machine in (yoga, bates):
         assert machine.walk() == {"c": None, "c/d": None, "c/d/e": None, "c/d/e/in": b"1"}
+
+
+def test_a_removal_is_noted_while_two_folders_of_its_path_are_gone(world: World) -> None:
+    """What the second one left has seen it, too, and hands that on to what is made there in the third."""
+    yoga, bates = world.machine("yoga"), world.machine("bates")
+    shell = Shell(yoga)
+    shell.run("mkdir e; echo 1 e/x")
+    world.settle()
+    shell.run("rm -rf e")
+    yoga.seal()
+    shell.run("mkdir e; echo 2 e/x")
+    yoga.work()
+    shell.run("rm -rf e; mkdir e; mkdir e/e")
+    yoga.note()
+    seal_round = yoga.tree.seal_begin(["e/e"])
+    seal_round.sync()
+    yoga.tree.seal_finish(seal_round)
+    shell.run("echo 3 e/x")
+    world.settle()
+    world.verify()
+    for machine in (yoga, bates):
+        assert machine.walk() == shell.files

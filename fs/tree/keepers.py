@@ -96,14 +96,18 @@ def rehang(st: State, old_id: int, new_id: int) -> None:
         st.overlay.set_attach(new_id, st.path_of(new_id))
 
 
-def adopt(st: State, gone_id: int, new_id: int) -> None:
-    """A new folder stands at the path of a gone one: its whiteouts go there; those stay that are sealed as they are, or
-    whose name is taken, and follow it.
+def adopt(st: State, gone_id: int, new_id: int, path: str) -> None:
+    """A new folder is sealed at the path of a gone one: its whiteouts go there; those stay that are sealed as they are,
+    or whose name is taken, and follow it.
+
+    They have seen what is absent at their paths by now, as rows of the new folder would have that are made in this
+    moment: when a removal from there was noted, nothing hung in that folder that it could have handed its version to.
     """
     folder = st.overlay.folder(gone_id)
     for entry in list(folder.entries.values()) if folder is not None else ():
         is_sealed = entry.seal_id is not None and entry.gen == entry.sealed_gen
         if is_left(entry) and not is_sealed and st.overlay.entry(new_id, entry.name) is None:
+            entry.add_seen(st.view.dead_heads(join_path(path, entry.name)))
             _hang_up(st, entry, new_id)
     st.gone.succeed(gone_id, new_id)
     st.detach_folder(gone_id)

@@ -188,15 +188,15 @@ def _adopt(st: State, seal_round: SealRound) -> None:
 
     The engine is about to hang up there what it hides, and with that folder it will move.
     """
-    adopted: list[tuple[int, int]] = []
+    adopted: list[tuple[int, int, str]] = []
     for item in seal_round.items:
         ref = item.ref
         if ref.folder is None or ref.from_path is not None:
             continue
         if st.view.row(ref.folder) is None or st.view.path_of(ref.folder) == ref.path:
-            adopted += [(dir_id, ref.folder) for dir_id in st.gone.at(ref.path) if dir_id != ref.folder]
-    for dir_id, new_id in adopted:
-        keepers.adopt(st, dir_id, new_id)
+            adopted += [(dir_id, ref.folder, ref.path) for dir_id in st.gone.at(ref.path) if dir_id != ref.folder]
+    for dir_id, new_id, path in adopted:
+        keepers.adopt(st, dir_id, new_id, path)
 
 
 def abort(st: State, seal_round: SealRound) -> None:
