@@ -46,3 +46,21 @@ def test_aborting_frees_who_waits_without_the_folder_of_connections(tmp_path):
             waiting.wait(1)
         assert fuse.abort(str(yoga.mountpoint), connections=tmp_path / "none")
         assert 0 != waiting.wait(5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_bare_folder_does_not_show_when_a_mount_is_aborted(tmp_path):
+    """Or else programs would miss their files, and write beside the fleet, until the next mount takes its place."""
+    with fleet(tmp_path, "yoga") as (yoga,):
+        (yoga.mountpoint / "f").write_text("x")
+        yoga.run("wait")
+        yoga.kill("tcfsd")
+        (pid,) = yoga.pids("mount")
+        os.kill(pid, signal.SIGSTOP)
+        assert fuse.abort(str(yoga.mountpoint), connections=tmp_path / "none")
+        assert fuse.is_mounted(str(yoga.mountpoint))
+        with pytest.raises(OSError, match=r"not connected|aborted"):
+            (yoga.mountpoint / "new").write_text("to the fleet or nowhere")
+        os.kill(pid, signal.SIGKILL)
+        yoga.run("up", timeout=60)
+        assert os.listdir(yoga.mountpoint) == ["f"]

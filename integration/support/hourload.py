@@ -10,6 +10,7 @@ import json
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ REMOUNT_S = 90.0
 TOOL_S = 400.0  # what hangs; a machine may have much else to do
 GRACE_S = 5.0  # after a daemon is back: who had waited for it is told only then
 FAR = (errno.ENETUNREACH, errno.ETIMEDOUT)  # what a reader may be told while there is no daemon, or no store
+FAR_WORDS = (*map(os.strerror, FAR), f"exited {-signal.SIGBUS}", "disk I/O error")  # ... through a map; by SQLite
 
 
 class ToolFailed(Exception):
@@ -97,7 +99,7 @@ class Load:
         text = f"{type(error).__name__}: {error}"
         say("failed", self.rounds, json.dumps(text[-300:]))
         now = time.monotonic()
-        is_far = (isinstance(error, OSError) and error.errno in FAR) or any(os.strerror(code) in text for code in FAR)
+        is_far = (isinstance(error, OSError) and error.errno in FAR) or any(word in text for word in FAR_WORDS)
         for kind, start, end in self._troubles():
             if start > now or end < began:
                 continue

@@ -1,5 +1,6 @@
 """The kernel's side of a mount, as far as the engine and the CLI handle it: is FUSE there, unmount, abort."""
 
+import contextlib
 import ctypes
 import errno
 import importlib.util
@@ -98,11 +99,18 @@ def has_died(pid: int, processes: Path = Path("/proc")) -> bool:
 
 
 def _force_unmount(mountpoint: str) -> bool:
-    """The kernel aborts the connection before it looks whether the mount is busy. False if that was refused."""
+    """The kernel aborts the connection before it looks whether the mount is busy. False if that was refused.
+
+    Busy it is, with us: the dead mount stays until another takes its place, for in between the bare folder would show,
+    and take what programs write.
+    """
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    return libc.umount2(os.fsencode(mountpoint), MNT_FORCE) == 0 or ctypes.get_errno() == errno.EBUSY
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # O_PATH asks the mount nothing
+            held.callback(os.close, os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        return libc.umount2(os.fsencode(mountpoint), MNT_FORCE) == 0 or ctypes.get_errno() == errno.EBUSY
 
 
 def connection_number(mountpoint: str, table: Path = MOUNTINFO) -> int | None:
