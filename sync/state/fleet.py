@@ -56,24 +56,34 @@ WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"""
 
 
 class FleetDb:
-    """fleet.db, opened by the one engine of a fleet. Calls from several threads exclude each other.
+    """fleet.db, opened by the one engine of a fleet. For several threads; transactions exclude each other.
 
-    A transaction keeps the others out until it is left. Reads inside it see what it has inserted; `view` shows the tree
-    before it.
+    Reads inside a transaction see what it has inserted; `view` shows the tree before it. A transaction may take many
+    seconds (a renamed folder goes out as a whole), so whoever reads in another thread does not wait for it, but sees
+    what was committed last.
     """
 
-    def __init__(self, env: Env, connection: sqlite3.Connection, reserve: Path | None = None) -> None:
+    def __init__(
+        self,
+        env: Env,
+        connection: sqlite3.Connection,
+        reserve: Path | None = None,
+        reader: sqlite3.Connection | None = None,
+    ) -> None:
         """Over an open, migrated connection, which this object owns from now on; see open and create.
 
-        reserve: the ballast that is given up when the disk is full, so that the next transaction has room.
+        reserve: the ballast that is given up when the disk is full, so that the next transaction has room. reader: a
+        second connection, for reads beside transactions; None: they wait.
         """
         self._env = env
         self._reserve = reserve
         self._connection = connection
         self._lock = threading.RLock()
-        self._machines = MachineNumbers(connection)
+        self._writing = _Reads(connection, self._lock)
+        self._beside = self._writing if reader is None else _Reads(reader, threading.RLock())
+        self._machines = self._writing.machines
         self._txn: Transaction | None = None
-        self.view = ShownView.over(connection, self._lock)
+        self._txn_thread = 0
 
     @classmethod
     def create(
@@ -114,10 +124,10 @@ class FleetDb:
             if applied_version(connection):
                 raise AlreadyExists(f"{path} is a database already", path=str(path))
             migrate(connection, FLEET_PACKAGE, fill)
+            return cls(env, connection, reserve, _reader(env, path))
         except BaseException:
             connection.close()
             raise
-        return cls(env, connection, reserve)
 
     @classmethod
     def open(cls, env: Env, path: Path | str, *, reserve: Path | None = None) -> "FleetDb":
@@ -127,15 +137,20 @@ class FleetDb:
             if applied_version(connection) == 0:
                 raise NotYet(f"{path} is empty", path=str(path), hint="run 'tcfs init' again")
             migrate(connection, FLEET_PACKAGE)
+            return cls(env, connection, reserve, _reader(env, path))
         except BaseException:
             connection.close()
             raise
-        return cls(env, connection, reserve)
 
     def close(self) -> None:
         """Waits for whoever reads or writes in another thread: SQLite's statements must not go while they run."""
-        with self._lock:
-            self._connection.close()
+        self._beside.close()
+        self._writing.close()
+
+    @property
+    def view(self) -> ShownView:
+        """The tree, as of the last commit, or of the last `derive` within a transaction."""
+        return self._reads.view
 
     @contextlib.contextmanager
     def transaction(self, full: bool = False) -> Iterator[Transaction]:
@@ -153,12 +168,14 @@ class FleetDb:
                 with self._rolled_back_on_error():
                     self._connection.execute("BEGIN IMMEDIATE")
                     self._txn = Transaction(self._env, self._connection, self._machines)
+                    self._txn_thread = threading.get_ident()
                     yield self._txn
                     self._txn.finish()
                     self._env.fault("fleet.before_commit")
                     self._connection.execute("COMMIT")
             finally:
                 self._txn = None
+                self._txn_thread = 0
                 if full:
                     self._connection.execute("PRAGMA synchronous = NORMAL")
         self._env.fault("fleet.after_commit")
@@ -395,11 +412,45 @@ class FleetDb:
 
     def query(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of any SELECT (for fsck, and for what no other method answers)."""
-        with self._lock:
-            return self._connection.execute(sql, arguments).fetchall()
+        return self._reads.query(sql, arguments)
 
     @contextlib.contextmanager
     def _versions(self) -> Iterator[VersionTable]:
         """The open transaction's table, which knows what was just inserted, else a new one."""
-        with self._lock:
-            yield self._txn.versions if self._txn is not None else VersionTable(self._connection, self._machines)
+        reads = self._reads
+        with reads.lock:
+            is_inside = self._txn is not None and reads is self._writing
+            yield self._txn.versions if self._txn is not None and is_inside else reads.versions()
+
+    @property
+    def _reads(self) -> "_Reads":
+        """Within a transaction its own connection, else one that waits for none."""
+        return self._writing if self._txn_thread == threading.get_ident() else self._beside
+
+
+class _Reads:
+    """One connection, for reading in any thread, one at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: threading.RLock) -> None:
+        self._connection = connection
+        self.lock = lock
+        self.machines = MachineNumbers(connection)
+        self.view = ShownView.over(connection, lock)
+
+    def query(self, sql: str, arguments: Sequence[object]) -> list[Any]:
+        with self.lock:
+            return self._connection.execute(sql, arguments).fetchall()
+
+    def versions(self) -> VersionTable:
+        """To be used under the lock."""
+        return VersionTable(self._connection, self.machines)
+
+    def close(self) -> None:
+        """Waits for who reads just now."""
+        with self.lock:
+            self._connection.close()
+
+
+def _reader(env: Env, path: Path | str) -> sqlite3.Connection | None:
+    """None for a database in memory, which has one connection only."""
+    return env.connect(path, readonly=True) if str(path) != ":memory:" else None

@@ -137,4 +137,5 @@ def _data(report: TransferReport) -> dict[str, object]:
         "warnings": [{"path": path, "message": message} for path, message in report.warnings],
         "failures": [described(failure) for failure in report.failures],
         "versions": report.versions,
+        "versions_left_out": report.versions_left_out,
     }

@@ -294,7 +294,7 @@ class _Run:
             else:
                 self.report.files += 1
         if answer.version is not None:
-            self.report.versions[path] = VersionId(answer.version)
+            self.report.name_version(path, VersionId(answer.version))
         if answer.outcome is not Outcome.QUEUED or self._force:
             return
         if answer.beside or (any_sibling and self._is_displaced(item)):

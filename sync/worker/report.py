@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from sync.core.errors import Conflict, Integrity, TcfsError
 from sync.core.manifest import VersionId
+
+VERSIONS_MAX: Final = 10_000  # named by a report: it goes through the socket in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,16 @@ class TransferReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
     failures: list[TcfsError] = field(default_factory=list)
-    versions: dict[str, VersionId] = field(default_factory=dict)  # of a push: rel_path as named -> version
+    # Of a push: rel_path as named -> version, of the first VERSIONS_MAX; and of how many it is left out.
+    versions: dict[str, VersionId] = field(default_factory=dict)
+    versions_left_out: int = 0
+
+    def name_version(self, path: str, version: VersionId) -> None:
+        """What a pushed path is now."""
+        if len(self.versions) < VERSIONS_MAX:
+            self.versions[path] = version
+        else:
+            self.versions_left_out += 1
 
     def progress(self) -> Progress:
         return Progress(self.files + self.unchanged, self.moved_bytes)

@@ -1,6 +1,7 @@
 """FleetDb: transactions, and the books beside the tree."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,9 +136,34 @@ def test_transactions_do_not_nest(db: FleetDb) -> None:
         pass
 
 
+def test_who_reads_in_another_thread_waits_for_no_transaction(tmp_path: Path, env: FakeEnv, yoga: Journal) -> None:
+    """A renamed folder is one transaction of many seconds: meanwhile others read what was committed last."""
+    db = FleetDb.create(env, tmp_path / "fleet.db", "fleet", yoga.machine_id, "yoga")
+    put(db, yoga.write("f"))
+    line, version = yoga.write("g")
+    reads = [
+        lambda: [row.name for row in db.view.children(1)],
+        lambda: [path for (path,) in db.query("SELECT path FROM head ORDER BY path")],
+        lambda: [path for path in ("f", "g") if db.heads(path)],
+        lambda: [path for path in db.live_paths() if db.version(db.heads(path)[0].id)],
+    ]
+    with ThreadPoolExecutor(1) as other:
+
+        def seen_by_another() -> list[list[str]]:
+            return [other.submit(read).result(timeout=10) for read in reads]
+
+        with db.transaction() as txn:
+            txn.insert_version(line, version)
+            txn.derive()
+            assert [["f", "g"], ["f", "g"], ["f", "g"], ["f", "g"]] == [read() for read in reads]
+            assert [["f"], ["f"], ["f"], ["f"]] == seen_by_another()
+        assert [["f", "g"], ["f", "g"], ["f", "g"], ["f", "g"]] == seen_by_another()
+    db.close()
+
+
 def test_only_a_full_transaction_is_synchronous(env: FakeEnv, db: FleetDb) -> None:
     def synchronous() -> int:
-        return int(db.query("PRAGMA synchronous")[0][0])
+        return int(db.query("PRAGMA synchronous")[0][0])  # of the connection that writes
 
     with db.transaction(full=True):
         assert synchronous() == 2

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from workerkit import Fleet, Machine, run
 
+import sync.worker.report as report_of
 from sync.core.errors import Conflict, Integrity, NotFound, StoreAway, TcfsError
 from sync.worker.content import FileStat
 from sync.worker.target import TargetDir
@@ -69,6 +70,16 @@ def test_many_files_in_many_folders(fleet: Fleet) -> None:
 
     run(go(), fleet.clock)
     assert tree_of(bates.home / "d") == tree_of(yoga.home / "d")
+
+
+def test_a_report_of_very_many_files_fits_into_a_message(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grew with the number of files: of half a million the daemon could not tell the end of a push."""
+    monkeypatch.setattr(report_of, "VERSIONS_MAX", 3)
+    yoga = fleet.machine("yoga")
+    for number in range(5):
+        yoga.write(f"many/{number}", str(number))
+    report = run(yoga.push("many"), fleet.clock)
+    assert (report.files, len(report.versions), report.versions_left_out) == (5, 3, 3)  # the folder has one, too
 
 
 def test_what_did_not_change_is_neither_read_nor_published(fleet: Fleet) -> None:
