@@ -52,7 +52,9 @@ WHERE p.num >= (SELECT pack FROM here) AND +p.machine = (SELECT machine FROM her
 ORDER BY p.num LIMIT ?"""
 _NEIGHBOURS = """
 SELECT chunk_id, offset, length, raw_length FROM chunk
-WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset"""
+WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?"""
+_TOO_FAR_BEFORE = """
+SELECT offset FROM chunk WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset DESC LIMIT 1 OFFSET ?"""
 
 
 class FleetDb:
@@ -357,22 +359,26 @@ class FleetDb:
                 places.setdefault(ChunkId(chunk), []).append(place)
         return places
 
-    def neighbours(self, chunks: Iterable[ChunkId], span: int, raw_max: int) -> list[ChunkId]:
+    def neighbours(self, chunks: Iterable[ChunkId], span: int, raw_max: int, count_max: int) -> list[ChunkId]:
         """Chunks of at most raw_max plain bytes that lie near one of these: in its pack from a quarter of `span` before
-        it, and in the packs that its machine made next, until there are `span` encoded bytes.
+        it, and in the packs that its machine made next, until there are `span` encoded bytes, or `count_max` chunks.
         """
         found: dict[ChunkId, None] = {}
         asked = list(chunks)
         for chunk in asked:
-            left = span
+            left, room = span, count_max
             for pack, place in self.query(_PACKS_FROM, chunk, PACKS_SPANNED):
-                start = end = max(place - span // 4, 0)
-                for other, offset, length, raw_length in self.query(_NEIGHBOURS, pack, start, start + left):
+                start = max(place - span // 4, 0)
+                for (too_far,) in self.query(_TOO_FAR_BEFORE, pack, start, place, count_max // 4):
+                    start = too_far + 1
+                end = start
+                for other, offset, length, raw_length in self.query(_NEIGHBOURS, pack, start, start + left, room):
+                    room -= 1
                     end = offset + length
                     if raw_length <= raw_max and end <= start + left:
                         found[ChunkId(other)] = None
                 left -= end - start
-                if left <= 0:
+                if left <= 0 or room <= 0:
                     break
         return [chunk for chunk in found if chunk not in asked]
 

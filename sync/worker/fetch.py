@@ -22,6 +22,7 @@ from sync.worker.context import Context
 PROGRESS_EVERY: Final = 1.0  # seconds
 NEIGHBOUR_MAX: Final = 256 << 10  # bytes; larger chunks do not come along unasked
 NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of packs that a read of a small file may bring
+NEIGHBOURS_MAX: Final = 1000  # chunks in such a span: each is a file of the cache
 SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads one such span after the other
 KEPT_AT_ONCE: Final = 64  # chunks written to the cache by one trip to a thread: the trip costs as much as two of them
 KEPT_BYTES: Final = 1 << 20  # ... and bytes, so that a large chunk is there as soon as it is written
@@ -213,12 +214,12 @@ class Fetcher:
         error: Exception | None = None
         try:
             if queued is None:
-                await self._read_into_cache(flights)
+                await self._read_into_cache(flights, claimed)
             else:
                 async with self._turn(queued):
                     for chunk in flights:
                         del self._queued[chunk]
-                    await self._read_into_cache(flights)
+                    await self._read_into_cache(flights, claimed)
         except Exception as failure:
             error = failure
         finally:
@@ -246,9 +247,12 @@ class Fetcher:
             if turn.done() and not turn.cancelled():
                 self._background.release()
 
-    async def _read_into_cache(self, flights: Mapping[ChunkId, _Flight]) -> None:
+    async def _read_into_cache(self, flights: Mapping[ChunkId, _Flight], claimed: Sequence[ChunkId]) -> None:
+        first = frozenset(claimed) if len(flights) > len(claimed) else frozenset()
         async with reading_ranges(self.reader, list(flights)) as ranges:
             async for found in ranges:
+                if first:  # what somebody waits for lies somewhere among its neighbours
+                    found.sort(key=lambda pair: pair[0] not in first)
                 for batch in _batches(found):
                     refused = await self._context.env.run_io(self._cache.put_checked, batch)
                     for chunk, data in batch:
@@ -271,12 +275,13 @@ class Fetcher:
 
         Who comes from where the last ones were is reading straight on: more and more is brought ahead of him then.
         """
-        found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX)
+        found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX, NEIGHBOURS_MAX)
         if self._last_span.isdisjoint(found):
             self._span = NEIGHBOUR_SPAN
         else:
             self._span = min(2 * self._span, SPAN_MAX)
-            further = self._context.db.neighbours(claimed, self._span, NEIGHBOUR_MAX)
+            count = NEIGHBOURS_MAX * self._span // NEIGHBOUR_SPAN
+            further = self._context.db.neighbours(claimed, self._span, NEIGHBOUR_MAX, count)
             near = {*found, *claimed}
             self._start(self._go_ahead([chunk for chunk in further if chunk not in near]))
             self._last_span = frozenset(further)

@@ -366,11 +366,24 @@ def test_neighbours_lie_around_and_in_the_packs_made_next(db: FleetDb, yoga: Jou
         txn.add_pack(yoga.machine_id, pack(3, "dd", (40, 0, 5)))
         txn.add_pack(yoga.machine_id, pack(4, "ee", (50, 0, 5), (51, 10, 5)))
         txn.condemn(yoga.machine_id, "dd" * 32)
-    assert db.neighbours([chunk(5)], span=40, raw_max=100) == [chunk(4), chunk(6), chunk(7)]
-    assert db.neighbours([chunk(8)], span=80, raw_max=100) == [
+    assert db.neighbours([chunk(5)], span=40, raw_max=100, count_max=99) == [chunk(4), chunk(6), chunk(7)]
+    assert db.neighbours([chunk(8)], span=80, raw_max=100, count_max=99) == [
         *(chunk(number) for number in (6, 7, 9, 20, 22, 50)),
     ]
-    assert db.neighbours([chunk(22), chunk(99)], span=1000, raw_max=600) == [chunk(20), chunk(21), chunk(50), chunk(51)]
+    assert db.neighbours([chunk(22), chunk(99)], span=1000, raw_max=600, count_max=99) == [
+        *(chunk(number) for number in (20, 21, 50, 51)),
+    ]
+
+
+def test_neighbours_are_not_too_many(db: FleetDb, yoga: Journal) -> None:
+    """A span of tiny files would be tens of thousands, each a file of the cache: those nearest are taken."""
+    with db.transaction() as txn:
+        txn.add_pack(yoga.machine_id, pack(1, "aa", *((number, 10 * number, 5) for number in range(100))))
+        txn.add_pack(yoga.machine_id, pack(2, "bb", (200, 0, 5)))
+    assert db.neighbours([chunk(50)], span=10_000, raw_max=100, count_max=8) == [
+        *(chunk(number) for number in (48, 49, 51, 52, 53, 54, 55)),
+    ]
+    assert db.neighbours([chunk(99)], span=10_000, raw_max=100, count_max=8) == [chunk(97), chunk(98), chunk(200)]
 
 
 def test_pages_of_a_long_chunk_list_are_kept(db: FleetDb, yoga: Journal) -> None:
