@@ -246,16 +246,30 @@ class Freezer:
 
     def _left_ready(self, entry: Entry) -> bool:
         """Let the node that left this name go first. True if it has, or never will."""
-        st = self._st
-        node = st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
-        target = st.overlay.entry_of(node) if node is not None else None
-        if node is None or target is None or target is entry or target.local_only:
+        target = self._left_for(entry)
+        if target is None:
             entry.moved_node = None
-            st.overlay.put_entry(entry)
+            self._st.overlay.put_entry(entry)
             return True
-        if entry.node is not None and not self._must_leave(node):
+        if not self._waits_for_left(entry):
             return True  # neither needs the other's old name
-        return self._emit(target)
+        chain = {target.key: target}  # what left, what left the name that took, and so on: hundreds of folders rotate
+        while self._waits_for_left(target) and (following := self._left_for(target)) is not None:
+            if following.key in chain or following.key in self._done:
+                break
+            chain[following.key] = target = following
+        return [self._emit(target) for target in reversed(chain.values())][-1]
+
+    def _left_for(self, entry: Entry) -> Entry | None:
+        """Where the node that left this name is now; None if it will never go out."""
+        node = self._st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
+        target = self._st.overlay.entry_of(node) if node is not None else None
+        return None if target is None or target is entry or target.local_only else target
+
+    def _waits_for_left(self, entry: Entry) -> bool:
+        """False if what stands at a name now does not need that what left it goes out before."""
+        node = self._st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
+        return entry.node is None or (node is not None and self._must_leave(node))
 
     def _must_leave(self, node: Node) -> bool:
         """True of a directory that the engine knows: what takes its name comes behind its rename."""

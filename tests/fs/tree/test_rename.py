@@ -254,6 +254,22 @@ def test_a_chain_of_renames_between_seals(folder: Machine, bates: Machine) -> No
     same(folder, bates, MOVED | {"t": None})
 
 
+def test_hundreds_of_folders_rotate_in_one_round(yoga: Machine, bates: Machine) -> None:
+    """As backups do it: `mv 299 300; mv 298 299; ...`. Each waits for the one before; the last is asked for."""
+    count = 300
+    for number in range(count):
+        yoga.mkdir(f"b.{number}")
+        yoga.write(f"b.{number}/f", str(number).encode())
+    yoga.cycle()
+    for number in reversed(range(count)):
+        yoga.rename(f"b.{number}", f"b.{number + 1}")
+    yoga.write("b.0", b"new")
+    assert len(yoga.seal(["b.1"])) == count
+    folders = {f"b.{number + 1}": None for number in range(count)}
+    files = {f"b.{number + 1}/f": str(number).encode() for number in range(count)}
+    same(yoga, bates, {**folders, **files, "b.0": b"new"})
+
+
 def test_a_new_parent_comes_first(folder: Machine, bates: Machine) -> None:
     folder.mkdir("n")
     folder.rename("d", "n/e")
