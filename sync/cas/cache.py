@@ -43,9 +43,19 @@ class CacheUsage(msgspec.Struct, frozen=True):
 
 
 class _File(msgspec.Struct, frozen=True):
+    """path: as text, there may be millions."""
+
     used_ns: int
     size: int
-    path: Path
+    path: str
+
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
 
 
 class ChunkCache:
@@ -66,7 +76,9 @@ class ChunkCache:
         self._keys = keys
         self._protected = protected
         self._lock = threading.Lock()
-        self._used: int | None = None  # bytes; None: not scanned yet. An estimate between scans
+        self._used: int | None = None  # bytes; None: not counted yet. An estimate between scans
+        self._is_counting = False
+        self._uncounted = 0  # bytes that came while it was not known what there is
         self._whole_used = 0  # bytes of whole files in `used`, as of the last look
         self._whole_changed_ns = -1
         self._recount_at = float("-inf")  # monotonic
@@ -132,7 +144,10 @@ class ChunkCache:
             self._write(path, data)
         except OSError as error:
             with self._lock:
-                self._used = max(0, (self._used or 0) - _on_disk(len(data)))
+                if self._used is None:
+                    self._uncounted = max(0, self._uncounted - _on_disk(len(data)))
+                else:
+                    self._used = max(0, self._used - _on_disk(len(data)))
                 self._failed_writes += 1
                 self._last_error = str(error)
             return False
@@ -168,8 +183,9 @@ class ChunkCache:
         with self._lock:
             if changed_ns == self._whole_changed_ns or self._env.monotonic() < self._recount_at:
                 return
-            began = self._env.monotonic()
-            before, now = self._whole_used, sum(_on_disk(file.size) for file in _files([self._whole]))
+            began, before = self._env.monotonic(), self._whole_used
+        _, now = _count([self._whole])  # there may be very many: nobody waits for that
+        with self._lock:
             if self._used is not None:
                 self._used = max(0, self._used + now - before)
             self._whole_changed_ns, self._whole_used = changed_ns, now
@@ -177,16 +193,16 @@ class ChunkCache:
 
     def usage(self) -> CacheUsage:
         """Counted anew, file by file."""
-        chunks = list(_files(self._chunk_folders()))
-        whole = list(_files([self._whole]))
+        chunks, chunks_used = _count(self._chunk_folders())
+        whole, whole_used = _count([self._whole])
         with self._lock:
-            self._whole_used = sum(_on_disk(file.size) for file in whole)
-            self._used = sum(_on_disk(file.size) for file in chunks) + self._whole_used
+            self._whole_used = whole_used
+            self._used = chunks_used + whole_used
             return CacheUsage(
                 used=self._used,
                 quota=self._quota,
-                chunks=len(chunks),
-                whole=len(whole),
+                chunks=chunks,
+                whole=whole,
                 bad=self._bad,
                 failed_writes=self._failed_writes,
                 last_error=self._last_error,
@@ -197,6 +213,7 @@ class ChunkCache:
 
         They may be fewer: what was written or used in the last 30 s stays, and what is protected.
         """
+        self._count_all()
         with self._lock:
             if size <= 0 and self._used is not None and self._used <= self._quota:
                 return 0
@@ -205,10 +222,12 @@ class ChunkCache:
     def _reserve(self, path: str, size: int) -> bool:
         if size > self._quota:
             return False
+        self._count_all()
         with self._lock:
-            if self._used is None:
-                self._whole_used = sum(_on_disk(file.size) for file in _files([self._whole]))
-                self._used = sum(_on_disk(file.size) for file in _files(self._chunk_folders())) + self._whole_used
+            if self._used is None:  # somebody counts: whoever reads does not wait for the end of that
+                self._uncounted += size
+                self._writing[path] = size
+                return True
             if self._used + size > self._quota:
                 if self._env.monotonic() < self._retry_at:
                     return False
@@ -220,14 +239,30 @@ class ChunkCache:
             self._writing[path] = size
             return True
 
+    def _count_all(self) -> None:
+        """Find out what there is, once; returns at once if another thread is at it. What comes meanwhile may count
+        twice, until the next eviction.
+        """
+        with self._lock:
+            if self._used is not None or self._is_counting:
+                return
+            self._is_counting = True
+        whole, chunks = _count([self._whole])[1], _count(self._chunk_folders())[1]
+        with self._lock:
+            self._is_counting = False
+            if self._used is None:
+                self._whole_used, self._used = whole, whole + chunks + self._uncounted
+            self._uncounted = 0
+
     def _evict(self, *, free: int, keep: int) -> int:
         """Free this much at least, and leave no more than `keep`. The caller holds the lock. Counts anew on the way."""
         # What is being written counts by its reservation, whatever of it can be seen already.
         unfinished = {path.rpartition("/")[2][:_TEMP_NAME] for path in self._writing}
-        found = [file for file in self._scan() if file.path.name.lstrip(".")[:_TEMP_NAME] not in unfinished]
+        found = [file for file in self._scan() if file.name.lstrip(".")[:_TEMP_NAME] not in unfinished]
         files = sorted(found, key=lambda file: file.used_ns)
         total = sum(_on_disk(file.size) for file in files) + sum(self._writing.values())
-        before, whole = total, sum(_on_disk(file.size) for file in files if file.path.parent == self._whole)
+        whole_root = str(self._whole)
+        before, whole = total, sum(_on_disk(file.size) for file in files if file.folder == whole_root)
         try:
             protected = frozenset(self._protected())
         except TcfsError as error:  # nobody knows what must stay: then all of it does
@@ -238,15 +273,15 @@ class ChunkCache:
             if before - total >= free and total <= keep:
                 break
             # Far in the future is long ago, too: the clock was set back.
-            if abs(now - file.used_ns) > GRACE_NS and file.path.name not in protected:
+            if abs(now - file.used_ns) > GRACE_NS and file.name not in protected:
                 try:
-                    file.path.unlink(missing_ok=True)
+                    Path(file.path).unlink(missing_ok=True)
                 except OSError as error:
                     self._last_error = str(error)
                     continue
                 self.evictions += 1
                 total -= _on_disk(file.size)
-                whole -= _on_disk(file.size) if file.path.parent == self._whole else 0
+                whole -= _on_disk(file.size) if file.folder == whole_root else 0
         self._used, self._whole_used = total, whole
         return before - total
 
@@ -322,7 +357,16 @@ def _files(folders: Iterable[Path]) -> Iterator[_File]:
                 found = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            yield _File(found.st_mtime_ns, found.st_size, Path(entry.path))
+            yield _File(found.st_mtime_ns, found.st_size, entry.path)
+
+
+def _count(folders: Iterable[Path]) -> tuple[int, int]:
+    """(files, bytes of disk) in the folders."""
+    files = size = 0
+    for file in _files(folders):
+        files += 1
+        size += _on_disk(file.size)
+    return files, size
 
 
 def _create(path: str) -> int:

@@ -22,7 +22,8 @@ from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
 from sync.state.heads import VersionTable
 from sync.state.many import batches, marks
 from sync.state.migrate import applied_version, migrate
-from sync.state.rows import DIR, IMPLIED_DIR_MODE, ROOT_ID, MachineNumbers
+from sync.state.reads import Reads, beside
+from sync.state.rows import DIR, IMPLIED_DIR_MODE, ROOT_ID
 from sync.state.view import FLEET_PACKAGE, ShownView
 from sync.state.writer import Transaction
 
@@ -81,8 +82,8 @@ class FleetDb:
         self._reserve = reserve
         self._connection = connection
         self._lock = threading.RLock()
-        self._writing = _Reads(connection, self._lock)
-        self._beside = self._writing if reader is None else _Reads(reader, threading.RLock())
+        self._writing = Reads(connection, self._lock)
+        self._beside = self._writing if reader is None else Reads(reader, threading.RLock())
         self._machines = self._writing.machines
         self._txn: Transaction | None = None
         self._txn_thread = 0
@@ -126,7 +127,7 @@ class FleetDb:
             if applied_version(connection):
                 raise AlreadyExists(f"{path} is a database already", path=str(path))
             migrate(connection, FLEET_PACKAGE, fill)
-            return cls(env, connection, reserve, _reader(env, path))
+            return cls(env, connection, reserve, beside(env, path))
         except BaseException:
             connection.close()
             raise
@@ -139,7 +140,7 @@ class FleetDb:
             if applied_version(connection) == 0:
                 raise NotYet(f"{path} is empty", path=str(path), hint="run 'tcfs init' again")
             migrate(connection, FLEET_PACKAGE)
-            return cls(env, connection, reserve, _reader(env, path))
+            return cls(env, connection, reserve, beside(env, path))
         except BaseException:
             connection.close()
             raise
@@ -429,34 +430,6 @@ class FleetDb:
             yield self._txn.versions if self._txn is not None and is_inside else reads.versions()
 
     @property
-    def _reads(self) -> "_Reads":
+    def _reads(self) -> Reads:
         """Within a transaction its own connection, else one that waits for none."""
         return self._writing if self._txn_thread == threading.get_ident() else self._beside
-
-
-class _Reads:
-    """One connection, for reading in any thread, one at a time."""
-
-    def __init__(self, connection: sqlite3.Connection, lock: threading.RLock) -> None:
-        self._connection = connection
-        self.lock = lock
-        self.machines = MachineNumbers(connection)
-        self.view = ShownView.over(connection, lock)
-
-    def query(self, sql: str, arguments: Sequence[object]) -> list[Any]:
-        with self.lock:
-            return self._connection.execute(sql, arguments).fetchall()
-
-    def versions(self) -> VersionTable:
-        """To be used under the lock."""
-        return VersionTable(self._connection, self.machines)
-
-    def close(self) -> None:
-        """Waits for who reads just now."""
-        with self.lock:
-            self._connection.close()
-
-
-def _reader(env: Env, path: Path | str) -> sqlite3.Connection | None:
-    """None for a database in memory, which has one connection only."""
-    return env.connect(path, readonly=True) if str(path) != ":memory:" else None

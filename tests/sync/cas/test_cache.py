@@ -4,10 +4,12 @@ import random
 import shutil
 import stat
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+import sync.cas.cache as cache_module
 from sync.cas.cache import DEFAULT_QUOTA, ChunkCache, default_quota
 from sync.core.codec import Keys, chunk_id
 from sync.core.manifest import ChunkId
@@ -291,6 +293,34 @@ def test_the_quota_holds_while_many_write_at_once(env: FakeEnv, tmp_path: Path) 
     assert max(seen) <= quota * PAGE
     assert cache.usage().used <= quota * PAGE
     assert taken.count(True) >= quota and cache.evictions > 0 and taken.count(False) > 0
+
+
+def test_whoever_reads_does_not_wait_until_all_is_counted(
+    env: FakeEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be millions of files, and each start counts them: a read behind it had timed out."""
+    before = cache_at(env, tmp_path, pages=10)
+    fill(before, pages(1, 3))
+    is_counting, may_go = threading.Event(), threading.Event()
+
+    def slowly(folders: Iterable[Path]) -> tuple[int, int]:
+        is_counting.set()
+        assert may_go.wait(10)
+        return count(folders)
+
+    count = cache_module._count
+    monkeypatch.setattr(cache_module, "_count", slowly)
+    cache = cache_at(env, tmp_path, pages=10)
+    counting = threading.Thread(target=cache.evict, args=(0,))
+    counting.start()
+    assert is_counting.wait(10)
+    fill(cache, pages(2, 2))
+    may_go.set()
+    counting.join()
+    assert cache._used is not None and 5 * PAGE <= cache._used <= 7 * PAGE
+    later(env)
+    cache.evict(0)
+    assert cache.usage().used == 5 * PAGE
 
 
 def test_whole_files_that_the_mount_moves_in_count(env: FakeEnv, tmp_path: Path) -> None:
