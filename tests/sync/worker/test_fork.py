@@ -15,7 +15,7 @@ def clone_of(machine: Machine) -> Machine:
     fleet = machine.fleet
     clone = Machine(fleet, f"{machine.name}-clone", 50 + len(fleet.machines))
     clone.signer = machine.signer
-    machine.db.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    machine.db._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copy(machine.folder / "fleet.db", clone.folder / "fleet.db")
     clone.db = FleetDb.open(clone.env, clone.folder / "fleet.db")
     clone.assemble()
