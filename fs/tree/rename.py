@@ -151,31 +151,36 @@ def _crosses(st: State, ino: int, new_parent: int, new_name: str) -> bool:
     seals, places = folder_seals(st), Places(st)
     inside = [node_id for node_id in waiting if node_id != ino and places.is_in(node_id, ino)]
     new_path = join_path(st.path_of(new_parent), new_name)
-    above = [(ino, new_path, path_behind(st, ino, seals) is not None)]
+    above = [(ino, (new_parent, new_name), new_path, path_behind(st, ino, seals) is not None)]
     while new_parent != ROOT_ID:
         node = st.overlay.node(new_parent)
         if node is not None and node.key is not None:
-            above.append((new_parent, st.path_of(new_parent), new_parent in waiting))
+            above.append((new_parent, node.key, st.path_of(new_parent), new_parent in waiting))
         place = st.place_of(new_parent)
         if place is None:
             return False
         new_parent = place[0]
     for moved in (ino, *inside):
         origin = path_behind(st, moved, seals)
-        for folder, path, is_move in above if origin is not None else ():
-            if folder != moved and (is_at_or_below(origin or "", path) if is_move else origin == path):
+        for folder, key, path, is_move in above if origin is not None else ():
+            # By the name itself, too: a folder around both may be about to be renamed, and is so for one of the paths.
+            is_left = key in st.left_by.get(moved, ())
+            is_left = is_left or (is_at_or_below(origin or "", path) if is_move else origin == path)
+            if folder != moved and is_left:
                 return True
     return False
 
 
 def _is_move_open(st: State, node_id: int) -> bool:
-    """True of a directory whose move is not sealed yet."""
+    """True of a directory whose move is not sealed yet; it may not even be noted that it was made where it was."""
     node = st.overlay.node(node_id)
     entry = st.overlay.entry_of(node) if node is not None and node.kind == DIR else None
-    if node is None or entry is None or entry.origin is None:
+    if node is None or entry is None:
         return False
     ref = st.overlay.seals.get(node.seal_id) if node.seal_id is not None else None
-    return ref is None or ref.from_path is None or entry.key not in ref.keys
+    if ref is not None and entry.key in ref.keys:
+        return entry.origin is not None and ref.from_path is None
+    return ref is not None or entry.origin is not None
 
 
 def _move_sibling(st: State, row: ShownRow, target: Found | None, new_parent: int, new_name: str) -> None:

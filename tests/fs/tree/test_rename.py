@@ -339,3 +339,25 @@ def test_renamed_and_killed(folder: Machine, bates: Machine) -> None:
     folder.seal()
     folder.restart()
     same(folder, bates, MOVED | {"e/x": b"changed"})
+
+
+@pytest.mark.parametrize("is_in_flight", [False, True])
+def test_a_directory_takes_no_name_that_one_inside_it_has_left(yoga: Machine, is_in_flight: bool) -> None:
+    """Also where the folder around that name is about to be renamed, so that the paths tell nothing of it."""
+    for path in ("b", "c"):
+        yoga.mkdir(path)
+    yoga.cycle()
+    yoga.mkdir("b/c")
+    yoga.seal() if is_in_flight else yoga.cycle()
+    yoga.rename("b/c", "c/x")
+    yoga.rename("b", "d")
+    with pytest.raises(OSError, match="swap") as caught:
+        yoga.rename("c", "d/c")
+    assert caught.value.errno == 18
+    for _ in range(4):
+        yoga.cycle()
+    assert not yoga.seals()
+    assert yoga.walk() == {"c": None, "c/x": None, "d": None}
+    yoga.rename("c", "d/c")
+    yoga.cycle()
+    assert yoga.walk() == {"d": None, "d/c": None, "d/c/x": None}
