@@ -327,6 +327,30 @@ def test_cp(place: Place, tmp_path: Path) -> None:
     place.agree()
 
 
+def test_tail_of_what_another_machine_appends_to(place: Place, tmp_path: Path) -> None:
+    """By its name it is followed from one file to the next; what is open stays as it was opened."""
+    log, there = place.path / "log", place.there.mountpoint / place.name / "log"
+    log.write_text("first\n")
+    place.agree()
+    running, followed = {}, {}
+    for way in ("-f", "-F"):
+        followed[way] = tmp_path / way
+        with followed[way].open("w") as out:
+            command = ["tail", "-n", "+1", "-s", "0.1", "--max-unchanged-stats=1", way, str(there)]
+            running[way] = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
+    try:
+        for way, out in followed.items():
+            poll(lambda out=out: out.read_text() == "first\n", 30, f"tail {way} has begun")
+        with log.open("a") as opened:
+            opened.write("second\n")
+        poll(lambda: followed["-F"].read_text() == "first\nfirst\nsecond\n", 30, "the new state, from its beginning")
+        assert followed["-f"].read_text() == "first\n"
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
 # ---- databases
 
 

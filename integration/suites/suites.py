@@ -1,161 +1,97 @@
-"""Test suites of others, run on a folder of this disk and on a mount: `scripts/suites [python|libfuse|fio|stress]...`
+"""Test suites of others, run on a folder of this disk and on a mount at the same time.
 
-What fails on the mount only is printed; the exit code is 1 if anything of it is not explained by docs/SEMANTICS.md.
-The programs are Debian's, installed by scripts/tools; root is needed for most of what they try.
+`scripts/suites [SUITE[:PATTERN,...]]...`. What fails on the mount only is printed; the exit code is 1 if anything of it
+is not explained by docs/SEMANTICS.md. The programs are Debian's, installed by scripts/tools; root is needed for most of
+what they try.
 """
 
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+import programs
+from git import git
+from kit import ROOT, Outcome, Side, Suite
+
 sys.path.insert(0, str(ROOT / "integration" / "support"))
 
-from fleetkit import fleet  # noqa: E402
+from fleetkit import Machine
 
-Failures = dict[str, str]  # what has failed -> the words of the program
-
-PYTHON = "test_os test_posix test_io test_mmap test_shutil test_fileio test_file test_tempfile test_glob test_pathlib"
-PYTHON += " test_posixpath test_genericpath test_fcntl test_largefile test_stat test_zipfile test_tarfile test_dbm"
-PYTHON += " test_mailbox test_shelve test_compileall"
-STRESS = "access chdir chmod chown copy-file dentry dir dirdeep dirmany dup fallocate fcntl fiemap file-ioctl filename"
-STRESS += (
-    " flock fpunch fstat getdent handle hdd io iomix lease link locka lockf lockofd mknod open rename seek sendfile"
-)
-STRESS += " symlink sync-file utime verity xattr"
-SOURCES = (
-    "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main\n"
-)
-FIO = """[global]
-size=24m
-verify=crc32c
-verify_fatal=1
-fallocate=none
-[random]
-rw=randwrite
-bsrange=512-64k
-bs_unaligned=1
-nrfiles=4
-[direct]
-stonewall
-rw=randwrite
-bs=4k
-direct=1
-[mapped]
-stonewall
-ioengine=mmap
-rw=randwrite
-bs=4k
-fsync=256
-[straight]
-stonewall
-rw=write
-bs=64k
-numjobs=2
-"""
-
+SUITES: dict[str, Suite] = {
+    "libfuse": programs.libfuse,
+    "fio": programs.fio,
+    "dbench": programs.dbench,
+    "stress": programs.stress,
+    "python": programs.python,
+    "git": git,
+}
 # What fails on a mount, and why that is so: the names are those of the suites.
 EXPLAINED = {
     "names that are not UTF-8 are refused (EILSEQ)": r"test_os\..*Pep383Tests|test_nonascii_abspath",
+    "no ioctl comes to a mount (ENOTTY)": r"^fiemap$",
+    "the umask counts in a folder with a default ACL": r"^t1304-default-acl: left out$",
 }
-
-
-def run(command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **options)  # type: ignore[call-overload, no-any-return]
-
-
-def install(*packages: str) -> None:
-    subprocess.run([str(ROOT / "scripts" / "tools"), *packages], check=True)
-
-
-def python(folder: Path) -> Failures:
-    """CPython's own tests of files."""
-    install("libpython3.11-testsuite")
-    command = ["/usr/bin/python3.11", "-m", "test", "-W", "--tempdir", str(folder), *PYTHON.split()]
-    done = run(command, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}, timeout=3600)
-    text = done.stdout + done.stderr
-    found = {f"{match[2]}": match[1] for match in re.finditer(r"^(ERROR|FAIL): \S+ \((\S+)\)", text, re.MULTILINE)}
-    return found or ({} if done.returncode == 0 else {"the run": text[-500:]})
-
-
-def libfuse(folder: Path) -> Failures:
-    """test_syscalls of libfuse's sources."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        (place / "sources").write_text(SOURCES)
-        for below in ("lists/partial", "cache/archives/partial"):
-            (place / below).mkdir(parents=True)
-        apt = ["apt-get", "-qq", "-o", f"Dir::Etc::sourcelist={place}/sources", "-o", "Dir::Etc::sourceparts=/dev/null"]
-        apt += ["-o", f"Dir::State::lists={place}/lists", "-o", f"Dir::Cache={place}/cache"]
-        for step in ([*apt, "update"], [*apt, "source", "--download-only", "fuse3"]):
-            subprocess.run(step, cwd=place, check=True, capture_output=True)
-        (archive,) = place.glob("fuse3_*.orig.tar.xz")
-        subprocess.run(["tar", "-xf", str(archive)], cwd=place, check=True)
-        (source,) = place.glob("fuse-*/test/test_syscalls.c")
-        (place / "fuse_config.h").write_text("")
-        program = place / "test_syscalls"
-        build = ["gcc", "-w", "-D_GNU_SOURCE", "-DHAVE_COPY_FILE_RANGE", f"-I{place}", "-o", str(program), str(source)]
-        subprocess.run(build, check=True)
-        done = run([str(program), str(folder)], timeout=600)
-    text = done.stdout + done.stderr
-    found = {match[1]: match[2] for match in re.finditer(r"^ *\d+ \[([^]]+)\] (\S+\(\) - .*)$", text, re.MULTILINE)}
-    return found or ({} if done.returncode == 0 else {"the run": text[-500:]})
-
-
-def fio(folder: Path) -> Failures:
-    """What was written is read back: random and unaligned, direct, through a map, straight on."""
-    install("fio")
-    (folder / "jobs.fio").write_text(FIO)
-    done = run(["fio", f"--directory={folder}", str(folder / "jobs.fio")], timeout=1800)
-    return {} if done.returncode == 0 else {"verify": done.stdout[-1000:] + done.stderr[-1000:]}
-
-
-def stress(folder: Path) -> Failures:
-    """stress-ng's stressors of files, one after the other, each with its own checks."""
-    install("stress-ng")
-    found = {}
-    for name in STRESS.split():
-        command = ["stress-ng", f"--{name}", "1", f"--{name}-ops", "60", "-t", "3", "--verify", "-q"]
-        done = run([*command, "--temp-path", str(folder)], timeout=120)
-        if done.returncode:
-            found[name] = f"exit {done.returncode}: {(done.stdout + done.stderr)[:200]}"
-    return found
-
-
-SUITES: dict[str, Callable[[Path], Failures]] = {"python": python, "libfuse": libfuse, "fio": fio, "stress": stress}
 
 
 def why(name: str) -> str:
     return next((reason for reason, pattern in EXPLAINED.items() if re.search(pattern, name)), "")
 
 
+def both(side: Side, folders: list[Path]) -> list[tuple[Outcome, float]]:
+    """What came out in each of the folders, and the seconds that it took."""
+
+    def one(folder: Path) -> tuple[Outcome, float]:
+        folder.mkdir(parents=True)
+        began = time.monotonic()
+        return side(folder), time.monotonic() - began
+
+    with ThreadPoolExecutor(len(folders)) as pool:
+        return list(pool.map(one, folders))
+
+
+def report(name: str, here: tuple[Outcome, float], there: tuple[Outcome, float]) -> int:
+    """Print what a suite has shown; how much of it nothing explains."""
+    for where, (outcome, seconds) in (("disk", here), ("mount", there)):
+        print(f"{name} on the {where}: {sum(outcome.ran.values())} ran, {len(outcome.failed)} failed, {seconds:.0f} s")
+    for what in sorted(here[0].failed):
+        print(f"    {what}: fails on the disk: {here[0].failed[what]}")
+    found = {what: words for what, words in there[0].failed.items() if what not in here[0].failed}
+    for part, count in here[0].ran.items():
+        if there[0].ran[part] < count:
+            found[f"{part}: left out"] = f"{there[0].ran[part]} instead of {count} have run"
+    unexplained = 0
+    for what in sorted(found):
+        reason = why(what)
+        unexplained += not reason
+        print(f"    {what}: {reason or f'NOT EXPLAINED: {found[what]}'}", flush=True)
+    return unexplained
+
+
 def main(names: list[str]) -> int:
     unexplained = 0
-    with tempfile.TemporaryDirectory(prefix="tcfs-suites-") as base:
+    with tempfile.TemporaryDirectory(prefix="tcfs-suites-", ignore_cleanup_errors=True) as base:
         Path(base).chmod(0o711)
-        plain = Path(base) / "plain"
-        with fleet(Path(base), "yoga") as (yoga,):
-            for name in names or SUITES:
-                found = []
-                for folder in (plain / name, yoga.mountpoint / name):
-                    folder.mkdir(parents=True)
-                    found.append(SUITES[name](folder))
-                here, there = found
-                print(f"{name}: {len(here)} fail on the disk, {len(there)} on the mount")
-                for what in sorted(there.keys() - here.keys()):
-                    reason = why(what)
-                    unexplained += not reason
-                    print(f"    {what}: {reason or f'NOT EXPLAINED: {there[what]}'}", flush=True)
-            yoga.run("wait", "--timeout", "100")
+        yoga = Machine(Path(base) / "yoga", "yoga")
+        yoga.environ["TCFS_SYNC_GIT"] = "raw"
+        try:
+            yoga.init(Path(base) / "store")
+            yoga.up()
+            for name, _, patterns in (word.partition(":") for word in names or SUITES):
+                with SUITES[name](patterns.split(",") if patterns else []) as side:
+                    here, there = both(side, [Path(base) / "plain" / name, yoga.mountpoint / name])
+                unexplained += report(name, here, there)
+            yoga.run("wait", "--timeout", "600", timeout=700)
             yoga.fsck()
+        finally:
+            yoga.destroy()
     return 1 if unexplained else 0
 
 
 if __name__ == "__main__":
-    unknown = set(sys.argv[1:]) - SUITES.keys()
+    unknown = {word.partition(":")[0] for word in sys.argv[1:]} - SUITES.keys()
     if unknown:
         sys.exit(f"there is no suite {' '.join(sorted(unknown))}; there are {' '.join(SUITES)}")
     sys.exit(main(sys.argv[1:]))

@@ -302,6 +302,13 @@ def test_blocks_tell_what_is_local(pair: tuple[Machine, Machine]) -> None:
     assert bates.attr("big").blocks == 2
 
 
+def test_holes_count_as_blocks(pair: tuple[Machine, Machine]) -> None:
+    yoga, _ = pair
+    yoga.write("sparse", b"")
+    yoga.tree.setattr(yoga.ino("sparse"), size=1 << 20)
+    assert yoga.attr("sparse").blocks == 2048
+
+
 def test_descriptors_are_given_back(pair: tuple[Machine, Machine]) -> None:
     yoga, _ = pair
     before = len(os.listdir("/proc/self/fd"))
