@@ -116,6 +116,11 @@ def _check_dir(
         raise OSError(errno.EXDEV, "of a file that has several names all stay on this machine, or none")
     with st.view.snapshot():
         must_wait = isinstance(target, Entry) and _leads_back(st, target, ino)
+        first = [new_parent]
+        left_by = target.moved_node if isinstance(target, Entry) else None
+        if left_by is not None and left_by != ino and _is_move_open(st, left_by):
+            first.append(left_by)
+        must_wait = must_wait or _wait_for(st, first, ino)
         must_wait = must_wait or _crosses(st, ino, new_parent, new_name)
     if must_wait:
         raise OSError(errno.EXDEV, "directories cannot swap their names before the first move is published")
@@ -137,6 +142,27 @@ def _leads_back(st: State, target: Entry, ino: int) -> bool:
         entry = st.overlay.entry_of(node)
         moved = entry.moved_node if entry is not None else None
     return True
+
+
+def _wait_for(st: State, first: list[int], ino: int) -> bool:
+    """True if one of these folders cannot come to its place before `ino` has come to its own: because it is inside, or
+    takes a name that another one has to leave first, which waits so.
+    """
+    folders, known = list(first), set[int]()
+    while folders:
+        folder = folders.pop()
+        if folder == ino:
+            return True
+        if folder in known or folder == ROOT_ID:
+            continue
+        known.add(folder)
+        node, place = st.overlay.node(folder), st.place_of(folder)
+        entry = st.overlay.entry_of(node) if node is not None else None
+        if entry is not None and entry.moved_node is not None and _is_move_open(st, entry.moved_node):
+            folders.append(entry.moved_node)
+        if place is not None:
+            folders.append(place[0])
+    return False
 
 
 def _crosses(st: State, ino: int, new_parent: int, new_name: str) -> bool:

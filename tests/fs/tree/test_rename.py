@@ -361,3 +361,35 @@ def test_a_directory_takes_no_name_that_one_inside_it_has_left(yoga: Machine, is
     yoga.rename("c", "d/c")
     yoga.cycle()
     assert yoga.walk() == {"d": None, "d/c": None, "d/c/x": None}
+
+
+def test_a_directory_takes_no_name_that_waits_for_what_is_inside_it(yoga: Machine, bates: Machine) -> None:
+    for path in ("a", "b", "c"):
+        yoga.mkdir(path)
+    yoga.cycle()
+    yoga.rename("a", "c/b")
+    yoga.rename("b", "a")
+    with pytest.raises(OSError, match="swap"):
+        yoga.rename("c", "b")  # b waits for a, and that is in c
+    same(yoga, bates, {"a": None, "c": None, "c/b": None})
+
+
+def test_a_directory_moves_below_none_that_waits_for_it(yoga: Machine, bates: Machine) -> None:
+    for path in ("a", "c"):
+        yoga.mkdir(path)
+    yoga.cycle()
+    yoga.rename("c", "d")
+    yoga.rename("a", "c")
+    yoga.mkdir("a")
+    with pytest.raises(OSError, match="swap"):
+        yoga.rename("d", "a/x")  # the new a waits for c, and that for d
+    same(yoga, bates, {"a": None, "c": None, "d": None})
+
+
+def test_a_directory_takes_the_name_of_a_file_that_moved_into_it(yoga: Machine, bates: Machine) -> None:
+    yoga.write("f", b"1")
+    yoga.mkdir("d")
+    yoga.cycle()
+    yoga.rename("f", "d/g")
+    yoga.rename("d", "f")
+    same(yoga, bates, {"f": None, "f/g": b"1"})
