@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from far_store import FarStore
-from fleetkit import FUSE, Machine, fleet, poll
+from fleetkit import FUSE, Machine, fleet, poll, stays
 
 pytestmark = pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
 
 BACK_S = 2.0  # what was killed answers again
+LIFE_S = 1.1  # what has lived for so long is started again at once; what dies sooner, more and more slowly
 LOCAL_S = 2.0  # what asks nobody takes less, on the slowest machine
 HOLD = "import sys, mmap, os; {}; print('held', flush=True); sys.stdin.read()"
 
@@ -39,6 +40,10 @@ def reads(file: Path) -> bool:
         return False
 
 
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     before = time.monotonic()
     result = work()
@@ -53,7 +58,7 @@ def test_a_mount_that_is_killed_is_back_within_two_seconds(yoga: Machine) -> Non
         os.kill(pid, signal.SIGKILL)
         took.append(timed(lambda: poll(lambda: reads(yoga.mountpoint / "f"), 30, "the mount", pause=0.005))[0])
         poll(lambda: yoga.data("status")["engine"]["mount"]["is_connected"], 10, "its connection")
-        time.sleep(1.1)  # a moment's life; one that dies at once is started again more and more slowly
+        stays(lambda: reads(yoga.mountpoint / "f"), LIFE_S, "the mount")
     # On a machine that has other things to do, what it takes to load the program there and then.
     load = timed(lambda: subprocess.run([sys.executable, "-P", "-c", "import fs.mount"], cwd="/", check=True))[0]
     assert sorted(took)[1] < max(BACK_S, 4 * load), (took, load)
@@ -68,8 +73,9 @@ def test_a_daemon_that_is_killed_is_started_by_the_mount(yoga: Machine) -> None:
         os.kill(before, signal.SIGKILL)
         (yoga.mountpoint / f"written{n}").write_text("without it\n")
         took.append(timed(lambda: poll(lambda: is_served(yoga), 30, "a daemon", pause=0.02))[0])
-        assert yoga.pids("tcfsd") != [before]
-        time.sleep(1.1)
+        (after,) = yoga.pids("tcfsd")
+        assert after != before
+        stays(lambda pid=after: yoga.pids("tcfsd") == [pid], LIFE_S, "the daemon")
     assert sorted(took)[1] < 3 * BACK_S, took  # a daemon, and a run of the CLI that asks it
     yoga.run("wait")
     yoga.fsck()
@@ -166,14 +172,16 @@ def test_a_suspended_machine_does_no_harm(yoga: Machine) -> None:
     with (yoga.mountpoint / "open").open("w") as file:
         file.write("before ")
         file.flush()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(13)
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            poll(lambda: all(is_stopped(pid) for pid in pids), 10, "both stand still")
+            stays(lambda: all(is_stopped(pid) for pid in pids), 13, "both stand still")
+        finally:  # else closing the file would wait for the mount for ever
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
         file.write("and after\n")
-    time.sleep(3)
-    assert pids == yoga.pids("mount") + yoga.pids("tcfsd")
+    stays(lambda: pids == yoga.pids("mount") + yoga.pids("tcfsd"), 3, "the same processes")
     assert (yoga.mountpoint / "open").read_text() == "before and after\n"
     yoga.run("wait")
     yoga.fsck()

@@ -40,6 +40,17 @@ def poll(
             wait = min(wait * 1.5, 0.1)
 
 
+def stays(condition: Callable[[], Any], seconds: float, what: str = "condition") -> None:
+    """For so long condition() is true whenever it is looked at; AssertionError at once if not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        assert condition(), f"no longer: {what}"
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(0.1, left))
+
+
 class Machine:
     """One simulated machine: everything it has lies below `home`."""
 
