@@ -260,7 +260,7 @@ class Adapter(pyfuse3.Operations):
                 listed.reply = self._entry(listed.attr)
             if not pyfuse3.readdir_reply(token, listed.name, listed.reply, listed.cookie):
                 break
-            directory.listed(self._volume, fh, listed)
+            directory.listed(self._volume, listed)
 
     @_handler
     async def releasedir(self, fh: int) -> None:

@@ -146,3 +146,16 @@ def test_who_works_in_a_folder_that_was_made_again_stays_there(machines: list[Ma
         command = ["bash", "-ec", f"{before}; {script}"]
         done = subprocess.run(command, cwd=yoga.mountpoint, text=True, capture_output=True, timeout=60)
         assert (f"{folder / 'sub'}\n", "") == (done.stdout, done.stderr)
+
+
+def test_a_program_that_was_built_again_is_not_a_removed_one(machines: list[Machine]) -> None:
+    """Who asks which file it runs (/proc/self/exe) gets a path that can be run once more."""
+    yoga, _ = machines
+    folder = yoga.mountpoint / "built"
+    folder.mkdir()
+    for before in ("true", "rm prog", "mv prog prog~", "rm prog"):
+        build = f"{before}; cp /bin/sleep prog; ./prog 4 &"
+        look = "for _ in {1..60}; do sleep 0.05; readlink /proc/$!/exe; done | uniq; kill $!"
+        command = ["bash", "-c", f"{build} {look}"]
+        done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=60)
+        assert done.stdout.splitlines()[-1] == str(folder / "prog"), done.stdout

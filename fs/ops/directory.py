@@ -71,10 +71,10 @@ def _dots(volume: Volume, ino: int) -> list[Listed]:
     return [Listed(name, attr, place) for place, (name, attr) in enumerate(zip(DOTS, attrs, strict=True), 1)]
 
 
-def listed(volume: Volume, handle: int, entry: Listed) -> None:
+def listed(volume: Volume, entry: Listed) -> None:
     """The kernel took this name and its inode: that counts as a lookup, but for the dots."""
     if entry.cookie > len(DOTS):
-        volume.tree.remember(volume.folders[handle].ino, entry.name.decode(), entry.attr)
+        volume.tree.remember(entry.attr)
 
 
 def releasedir(volume: Volume, handle: int) -> None:

@@ -43,9 +43,6 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
     now_ns = st.stamp_ns()
     st.touch_dir(parent, now_ns)
     st.touch_dir(other_parent, now_ns)
-    for one in (node, other_node):
-        if one.kind == DIR and one.key is not None:
-            st.inodes.place_folder(one.id, one.key)
     if DIR in kinds:
         st.subfolders.forget(parent)
         st.subfolders.forget(other_parent)

@@ -52,6 +52,8 @@ def feed(st: State, limit: int) -> list[Invalidation]:
     siblings.drop_settled(st)
     found |= dict.fromkeys(keepers.drop_settled(st))
     st.overlay.set_meta("feed_cursor", items[-1].n)
+    if not has_more(st):
+        st.inodes.noted.clear()
     st.overlay.try_commit()
     return list(found)
 
@@ -107,12 +109,12 @@ def _look(st: State, item: FeedItem, found: dict[Invalidation, None], watchable:
 
 
 def _what_moved(st: State, item: FeedItem, row: ShownRow) -> Invalidation:
-    """A name that already is this folder to the kernel (it was made here, where another one had been removed) must be
-    left alone: who works in it would have a working directory without a name.
+    """A name that the kernel itself has given to what stands there, in the place of something else, must be left alone:
+    it would be dropped, and who works in such a folder, or runs such a program, would see it as removed.
     """
     ino = st.inodes.number(links.number_of(st, row))
     known = st.inodes.known.get(ino)
-    if known is None or (item.id != row.id and not st.inodes.has_folder_at(ino, (item.parent, item.name))):
+    if known is None or (item.id != row.id and (ino, (item.parent, item.name)) not in st.inodes.noted):
         return Invalidation(item.parent, item.name, ino, "entry")
     if row.kind == DIR or known.told == row.value:
         return Invalidation(item.parent, item.name, ino, "attr")

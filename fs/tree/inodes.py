@@ -25,7 +25,9 @@ class Inodes:
     def __init__(self) -> None:
         self.known: dict[int, Known] = {}
         self.removed: dict[int, Node] = {}  # directories that were removed here, and that somebody may have open
-        self._folder_at: dict[int, Key] = {}  # where the kernel has each folder that it knows
+        self.noted: set[tuple[int, Key]] = (
+            set()
+        )  # what was made here, and where, until the feed is read that tells of it
         self._row_of: dict[int, int] = {}  # a number of ours -> the shown row it stands for
         self._number_of: dict[int, int] = {}  # shown row -> the number that stands for it now
 
@@ -40,15 +42,6 @@ class Inodes:
             known.count += 1
             known.told, known.size, known.mtime_ns = told, size, mtime_ns
 
-    def place_folder(self, ino: int, place: Key) -> None:
-        """The kernel, which knows this folder, has it at this place from now on, and nowhere else."""
-        if ino in self.known:
-            self._folder_at[ino] = place
-
-    def has_folder_at(self, ino: int, place: Key) -> bool:
-        """True if that name is this folder to the kernel already."""
-        return self._folder_at.get(ino) == place
-
     def forget(self, ino: int, count: int) -> bool:
         """True if the kernel does not know the inode any more."""
         known = self.known.get(ino)
@@ -59,7 +52,6 @@ class Inodes:
             return False
         del self.known[ino]
         self.removed.pop(ino, None)
-        self._folder_at.pop(ino, None)
         return True
 
     def number(self, row_id: int) -> int:

@@ -16,8 +16,6 @@ def lookup(st: State, parent: int, name: str) -> Attr:
     """What stands at a name, told to the kernel (counts as one lookup). NotFound."""
     attr = find(st, parent, name)
     st.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns)
-    if attr.kind == DIR:
-        st.inodes.place_folder(attr.ino, (parent, name))
     return attr
 
 
@@ -193,8 +191,6 @@ def create(
     st.touch(entry)
     st.touch_dir(parent, now_ns)
     st.inodes.remember(node.id, 0, size, now_ns)
-    if kind == DIR:
-        st.inodes.place_folder(node.id, (parent, name))
     return st.node_attr(node)
 
 

@@ -348,6 +348,7 @@ class _Note:
         if row.value != value:
             is_open = node.handles > 0
             return [Invalidation(entry.parent, entry.name, node.id, "entry" if is_open else "data")]
+        st.inodes.noted.add((node.id, entry.key))
         access.left(st, row, node)
         shown, was = st.row_attr(row, node.id), st.node_attr(node)
         if shown[:7] != was[:7] or shown.mtime_ns != was.mtime_ns or shown.blocks != was.blocks:

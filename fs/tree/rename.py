@@ -63,7 +63,6 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
         _move(st, source, target, new_parent, new_name)
     now_ns = st.stamp_ns()
     if kind == DIR:
-        st.inodes.place_folder(ino, (new_parent, new_name))
         st.subfolders.forget(parent)
         st.subfolders.forget(new_parent)
         st.forget_paths()

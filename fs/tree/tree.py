@@ -115,12 +115,9 @@ class Tree:
         """NotFound. Counts as one lookup, as create does: see forget."""
         return names.lookup(self.state, parent, name)
 
-    def remember(self, parent: int, name: str, attr: Attr) -> None:
+    def remember(self, attr: Attr) -> None:
         """The kernel took an inode from a listing: that counts as one lookup."""
-        inodes = self.state.inodes
-        inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns)
-        if attr.kind == DIR:
-            inodes.place_folder(attr.ino, (parent, name))
+        self.state.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns)
 
     def forget(self, ino: int, count: int) -> None:
         st = self.state

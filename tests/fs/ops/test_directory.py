@@ -19,7 +19,7 @@ def listing(volume: Volume, handle: int, cookie: int = 0, take: int = 10_000) ->
     for listed in directory.read_dir(volume, handle, cookie):
         if len(found) == take:
             break
-        directory.listed(volume, handle, listed)
+        directory.listed(volume, listed)
         found.append(listed)
     return [listed for listed in found if listed.name not in directory.DOTS]
 

@@ -14,7 +14,7 @@ def test_a_file_emptied_by_who_only_reads_is_empty_at_once(volume: Volume, yoga:
     yoga.write("a", b"content")
     folder = directory.opendir(volume, 1)
     (listed,) = [entry for entry in directory.read_dir(volume, folder, 0) if entry.name == b"a"]
-    directory.listed(volume, folder, listed)
+    directory.listed(volume, listed)
     assert getattr_of(volume, listed.attr.ino).size == 7
     assert volume.recent.attr(listed.attr.ino) is not None
     open_ops.open_file(volume, listed.attr.ino, os.O_RDONLY | os.O_TRUNC)

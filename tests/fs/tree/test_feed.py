@@ -240,14 +240,48 @@ def own_news(yoga: Machine) -> set[tuple[str, str]]:
     return {(item.name, item.kind) for item in (*yoga.tree.note(), *yoga.tree.feed()) if item.name}
 
 
-def test_a_folder_made_where_one_was_before_keeps_its_name(yoga: Machine, bates: Machine) -> None:
+def test_what_is_made_where_something_was_before_keeps_its_name(yoga: Machine, bates: Machine) -> None:
     """The kernel has done both: dropping the name would take the working directory from who is in the new folder."""
     yoga.mkdir("d/r")
+    yoga.write("d/f", b"1")
     own_news(yoga)
     yoga.rmdir("d/r")
     yoga.mkdir("d/r")
-    assert ("r", "entry") not in own_news(yoga)
+    yoga.unlink("d/f")
+    yoga.write("d/f", b"2")
+    assert {("r", "entry"), ("f", "entry")}.isdisjoint(own_news(yoga))
     yoga.rename("d/r", "d/old")
     yoga.mkdir("d/r")
     yoga.rename("d/old", "d/older")
-    assert {("r", "entry"), ("older", "entry")}.isdisjoint(own_news(yoga))
+    yoga.rename("d/f", "d/f~")
+    yoga.write("d/f", b"3")
+    yoga.link("d/f", "d/g")
+    assert {name for name, kind in own_news(yoga) if kind == "entry"} <= {"old"}
+    yoga.unlink("d/f")
+    yoga.unlink("d/g")
+    yoga.write("d/f", b"4")
+    yoga.link("d/f", "d/g")
+    assert {("f", "entry"), ("g", "entry")}.isdisjoint(own_news(yoga))
+    assert not yoga.tree.state.inodes.noted
+
+
+def test_what_came_from_elsewhere_in_the_place_of_ours_is_named(yoga: Machine, bates: Machine) -> None:
+    """Also when it came before the answer to ours was noted."""
+    yoga.tree.lookup(ROOT_ID, "d")
+    yoga.write("d/f", b"1")
+    own_news(yoga)
+    bates.learn()
+    bates.note()
+    yoga.unlink("d/f")
+    yoga.write("d/f", b"2")
+    yoga.tree.lookup(*yoga.place("d/f"))
+    yoga.seal()
+    yoga.publish()
+    bates.learn()
+    bates.note()
+    bates.unlink("d/f")
+    bates.mkdir("d/f")
+    bates.cycle()
+    yoga.learn()
+    found = [*yoga.tree.note(), *yoga.tree.feed()]
+    assert {("f", "entry"), ("f", "gone")} & {(item.name, item.kind) for item in found}
