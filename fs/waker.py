@@ -19,7 +19,7 @@ from typing import Any, Final
 import trio
 
 from fs.ops.volume import Volume
-from fs.replay.plan import Poke, ends_of_watches, made_again, pokes
+from fs.replay.plan import Poke, ends_of_watches, left_old, made_again, pokes
 from fs.replay.waiting import NOBODY
 from fs.tree.changes import Change, What
 from fs.tree.model import Invalidation
@@ -111,6 +111,7 @@ class Waker:
                 told = [poke.change for poke in todo]
                 if ends := ends_of_watches(told, watches):
                     await self._tell_now(ends)
+                self._tell(left_old(told))
                 if again := made_again(told, watches):
                     await self._poke_all(helper, again)
                 self._release(items, _unconcerned(items, found[start + SLICE :]))

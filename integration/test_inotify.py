@@ -201,6 +201,26 @@ def test_who_watches_a_file_itself_hears_that_it_is_another_one(machines: list[M
     watcher.close()
 
 
+def test_watches_of_things_themselves_without_the_kernels_caches(tmp_path: Path) -> None:
+    with fleet(tmp_path, "yoga", "bates", up=False) as (yoga, bates):
+        yoga.run("up", "--no-kernel-cache")
+        bates.up()
+        here, there = yoga.mountpoint, bates.mountpoint
+        (there / "d").mkdir()
+        (there / "f").write_text("one")
+        bates.run("wait")
+        poll(lambda: (here / "f").exists(), 10, "f")
+        watcher = Watcher(here / "d", here / "f")
+        (there / "f").write_text("two")
+        watcher.wait_for("DELETE_SELF", "")
+        assert brief(watcher)[:2] == [("MODIFY", ""), ("DELETE_SELF", "")]
+        watcher.clear()
+        (there / "d").rename(there / "e")
+        watcher.wait_for("DELETE_SELF", "")
+        assert brief(watcher)[:2] == [("MOVE_SELF", ""), ("DELETE_SELF", "")]
+        watcher.close()
+
+
 def test_a_watch_set_just_before_the_change_wakes(machines: list[Machine]) -> None:
     yoga, bates = machines
     for n in range(5):

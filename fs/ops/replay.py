@@ -29,14 +29,22 @@ class _Silent(OpenFile):
 
 
 def lookup(volume: Volume, parent: int, name: bytes) -> Attr:
-    """As lookup, but what is to come is not there yet, and what has gone still is. NotFound: do not remember that."""
+    """As lookup, but what is to come is not there yet, and what has gone or changed still is as it was: who watches the
+    inode itself hears of it only if that is what the kernel finds. NotFound: do not remember that.
+    """
     key = (parent, name_of(name))
     gone = volume.replay.is_gone(key)
     if gone is not None:
-        return _some_attr(volume, gone.origin or gone)
+        gone = gone.origin or gone
+        return _known_again(volume, gone.old) or _some_attr(volume, gone)
     if volume.replay.is_to_come(key):
         raise NotFound(f"not yet: {key[1]!r}")
-    return volume.tree.lookup(*key)
+    return _known_again(volume, volume.replay.old_at(key)) or volume.tree.lookup(*key)
+
+
+def _known_again(volume: Volume, old: Attr | None) -> Attr | None:
+    """What the kernel was told of an inode, if it has not forgotten that."""
+    return old if old is not None and volume.tree.looked_up_again(old.ino) else None
 
 
 def attr_of_moving(volume: Volume, ino: int) -> Attr | None:
@@ -44,7 +52,10 @@ def attr_of_moving(volume: Volume, ino: int) -> Attr | None:
     it told that the folder is gone it would move one that it has just been told of instead. None of any other.
     """
     change = volume.replay.moving(ino)
-    return None if change is None else _some_attr(volume, change)._replace(ino=ino)
+    if change is None:
+        return None
+    old = change.origin.old if change.origin is not None else None
+    return old or _some_attr(volume, change)._replace(ino=ino)
 
 
 def create(volume: Volume, kind: int, parent: int, name: bytes) -> Attr:

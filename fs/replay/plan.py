@@ -75,9 +75,17 @@ def ends_of_watches(changes: list[Change], watches: Watches) -> list[Invalidatio
     return [
         Invalidation(change.parent, change.name, change.ino, "gone")
         for change in changes
-        if watches.get(change.ino, 0)
-        and (change.is_another or (change.what is What.MODIFIED and change.old is not None))
+        if watches.get(change.ino, 0) and _is_left_old(change)
     ]
+
+
+def left_old(changes: list[Change]) -> list[Invalidation]:
+    """Names at which the kernel has the old thing now, by the replay, whatever it had there before."""
+    return [Invalidation(change.parent, change.name, 0, "entry") for change in changes if _is_left_old(change)]
+
+
+def _is_left_old(change: Change) -> bool:
+    return change.is_another or (change.what is What.MODIFIED and change.old is not None)
 
 
 def made_again(changes: list[Change], watches: Watches) -> list[Poke]:

@@ -19,6 +19,7 @@ class Replay:
         self._removed: dict[Key, Change] = {}
         self._moved: dict[Key, Change] = {}  # by where it stood
         self._old: dict[int, Attr] = {}
+        self._old_at: dict[Key, Attr] = {}
         self._touches = False
 
     def begin(self, pokes: Iterable[Poke]) -> None:
@@ -36,11 +37,11 @@ class Replay:
                 case _:
                     self._touches = True
                     if change.old is not None:
-                        self._old[change.ino] = change.old
+                        self._old[change.ino] = self._old_at[change.key] = change.old
 
     def end(self) -> None:
         """Nothing is waited for any more."""
-        for waiting in (self._created, self._removed, self._moved, self._old):
+        for waiting in (self._created, self._removed, self._moved, self._old, self._old_at):
             waiting.clear()
         self._touches = False
 
@@ -51,6 +52,10 @@ class Replay:
     def moving(self, ino: int) -> Change | None:
         """What the helper is to move, by the number that the kernel has there."""
         return next((change for change in self._moved.values() if change.ino == ino), None)
+
+    def old_at(self, key: Key) -> Attr | None:
+        """What the kernel was told of what has another content by now; the helper is to touch that."""
+        return self._old_at.get(key)
 
     def is_to_come(self, key: Key) -> bool:
         return key in self._created or any(change.key == key for change in self._moved.values())

@@ -3,7 +3,7 @@
 What this mount has published itself is no change: whoever watches has seen it happen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fs.tree.model import BLOCK, DIR, Attr, Invalidation, Key
@@ -21,9 +21,10 @@ class Change:
     """kind: FILE, DIR or SYMLINK. parent: the folder's number as the kernel has it; folder: its rel_path here. size:
     bytes of a file.
 
-    ino: the number that the kernel has there, or had; 0 if it knows none. old: what the kernel was told of ino and is
-    to go on believing, None if that is as true as ever. origin: of what was moved, its removal where it stood before.
-    is_another: of what was moved, that it has another number than ino by now.
+    ino: the number that the kernel has there, or had; 0 if it knows none. old: what the kernel was told of ino, which
+    is changed or gone, and is to go on believing; None if it was told something else, or that is as true as ever.
+    origin: of what was moved, its removal where it stood before. is_another: of what was moved, that it has another
+    number than ino by now.
     """
 
     what: What
@@ -62,20 +63,20 @@ def add_ends(st: State, places: Places, is_known: Callable[[int], bool]) -> list
     forget there once the move has been replayed.
     """
     found: list[Invalidation] = []
+    told = {place.item.path for place in places}
     for place in places:
-        if _is_own(st, place) or split_path(place.item.path)[1] != place.item.name:
-            continue
-        end = _origin(st, place) or _target(st, place)
-        if end is not None and not is_known(end.item.parent):
+        end = _origin(st, place, told) or _target(st, place, told)
+        is_sibling = split_path(place.item.path)[1] != place.item.name
+        if end is not None and not (is_sibling or is_known(end.item.parent) or _is_own(st, place)):
             places.add_end(end)
             found.append(Invalidation(end.item.parent, end.item.name, 0, "entry"))
     return found
 
 
-def _origin(st: State, place: Place) -> Place | None:
-    """The place that something has left for this one."""
+def _origin(st: State, place: Place, told: Collection[str]) -> Place | None:
+    """The place that something has left for this one; None if the feed has told of that."""
     source, row = came_from(st.view, place), place.row
-    if source is None or row is None:
+    if source is None or row is None or source.path in told:
         return None
     folder, name = split_path(source.path)
     above = st.view.resolve_path(folder)
@@ -85,9 +86,11 @@ def _origin(st: State, place: Place) -> Place | None:
     return Place(FeedItem(place.item.n, source.path, above.id, name, 0), was, None)
 
 
-def _target(st: State, place: Place) -> Place | None:
-    """The place to which something has gone from this one."""
+def _target(st: State, place: Place, told: Collection[str]) -> Place | None:
+    """The place to which something has gone from this one; None if the feed has told of that."""
     for target in went_to(st.view, place):
+        if target.path in told:
+            continue
         row = st.view.resolve_path(target.path)
         if row is None or place.was is None or row.kind != place.was.kind:
             continue
@@ -129,11 +132,17 @@ def _change(st: State, found: Difference) -> Change:
     ino = st.inodes.number(was.id)
     known = st.inodes.known.get(ino)
     old = None
-    if row is not None and known is not None and found.what is What.MODIFIED and known.told == was.value:
+    is_gone = found.what is What.REMOVED and not _stands(st, ino)  # else it has other names
+    if known is not None and (found.what is What.MODIFIED or is_gone) and known.told == was.value:
         node = st.overlay.nodes.get(ino)
         old = st.node_attr(node) if node is not None else _attr_of(st, ino, was, row)
     known_ino = ino if known is not None else 0
     return Change(found.what, was.kind, parent, folder, item.name, now.mode, now.size, known_ino, old)
+
+
+def _stands(st: State, ino: int) -> bool:
+    row_id = st.inodes.row_id(ino)
+    return row_id is not None and st.view.row(row_id) is not None
 
 
 def _folder(st: State, item: FeedItem) -> str:
@@ -143,8 +152,9 @@ def _folder(st: State, item: FeedItem) -> str:
         return split_path(item.path)[0]
 
 
-def _attr_of(st: State, ino: int, was: Was, row: ShownRow) -> Attr:
+def _attr_of(st: State, ino: int, was: Was, row: ShownRow | None) -> Attr:
+    uid, gid, ctime_ns = (row.uid, row.gid, row.ctime_ns) if row is not None else (None, None, was.mtime_ns)
     return Attr(
-        ino, was.kind, was.mode, 1, st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid,
-        was.size, was.mtime_ns, was.mtime_ns, row.ctime_ns, (was.size + BLOCK - 1) // BLOCK, was.value,
+        ino, was.kind, was.mode, 1, st.uid if uid is None else uid, st.gid if gid is None else gid,
+        was.size, was.mtime_ns, was.mtime_ns, ctime_ns, (was.size + BLOCK - 1) // BLOCK, was.value,
     )  # fmt: skip

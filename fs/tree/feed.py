@@ -13,7 +13,7 @@ from sync.core.ignore import Ignore
 from sync.state.rows import FeedItem, ShownRow
 
 ITEMS_MAX = 1000
-HELD_MAX = 10_000  # ends of moves that wait for the other ends
+HELD_MAX = 8000  # ends of moves that wait for the other ends
 IGNORE_FILE = ".tcfsignore"
 
 

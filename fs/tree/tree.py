@@ -427,6 +427,13 @@ class Tree:
         except NotFound:
             return None
 
+    def looked_up_again(self, ino: int) -> bool:
+        """Counts one more lookup of an inode, whatever stands at its name now. False if the kernel does not know it."""
+        known = self.state.inodes.known.get(ino)
+        if known is not None:
+            known.count += 1
+        return known is not None
+
     def new_number(self) -> int:
         """An inode number that nothing has."""
         return self.state.overlay.new_ino()

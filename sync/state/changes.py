@@ -22,11 +22,12 @@ class What(StrEnum):
 
 @dataclass(slots=True)
 class Place:
-    """A place of the feed: what was there before all of it, and what is there now."""
+    """A place of the feed: what was there before all of it, and what is there now. is_end: of a move."""
 
     item: FeedItem
     was: Was | None
     row: ShownRow | None
+    is_end: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,7 +87,9 @@ class Places:
         """Takes out the ends of moves: the items of the feed that come next may tell of the other end."""
         taken = Places()
         for key, place in list(self._places.items()):
-            if is_told(place) and (came_from(view, place) is not None or went_to(view, place)):
+            if not place.is_end and (came_from(view, place) is not None or went_to(view, place)):
+                place.is_end = is_told(place)
+            if place.is_end:
                 taken._places[key] = self._places.pop(key)
         return taken
 

@@ -10,6 +10,7 @@ from fs.replay.plan import (
     IN_MOVED_FROM,
     IN_MOVED_TO,
     ends_of_watches,
+    left_old,
     made_again,
     pokes,
 )
@@ -80,6 +81,7 @@ def test_a_watch_of_a_content_that_is_gone_ends() -> None:
     (item,) = ends_of_watches([changed], {INO: IN_MODIFY})
     assert (item.parent, item.name, item.ino, item.kind) == (FOLDER, "a", INO, "gone")
     assert ends_of_watches([change(What.MODIFIED)], {INO: IN_MODIFY}) == []
+    assert [(item.name, item.kind) for item in left_old([changed, change(What.MODIFIED)])] == [("a", "entry")]
 
 
 def test_a_watch_of_what_was_moved_ends_where_it_is_now() -> None:

@@ -164,6 +164,22 @@ def test_a_move_from_and_to_folders_that_the_kernel_has_never_seen(yoga: Machine
     assert (change.what, change.path, change.origin.path) == (What.MOVED, "b", "d/b")
 
 
+def test_what_is_gone_is_told_of_as_it_was_unless_it_has_another_name(yoga: Machine, bates: Machine) -> None:
+    bates.write("a", b"one")
+    bates.write("b", b"two")
+    bates.link("b", "c")
+    told(yoga, bates)
+    inodes = {name: know(yoga, name) for name in ("a", "b", "c")}
+    bates.unlink("a")
+    (change,) = told(yoga, bates)
+    assert change.old is not None
+    assert (change.ino, change.old.ino, change.old.size) == (inodes["a"], inodes["a"], 3)
+    for name in ("b", "c"):
+        bates.unlink(name)
+        (change,) = [change for change in told(yoga, bates) if change.what is What.REMOVED]
+        assert change.old is None or name == "c"
+
+
 def test_a_file_where_a_folder_was(yoga: Machine, bates: Machine) -> None:
     bates.mkdir("a")
     told(yoga, bates)
