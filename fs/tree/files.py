@@ -239,7 +239,7 @@ def make_dirty(st: State, node: Node) -> None:
     its version will be based on what was opened: concurrent with what NAME shows now, and both stay.
     """
     row = st.row_behind(node)
-    if row is not None:
+    if row is not None and st.told_number(row) == node.id:  # else what is written here would be in no row's node
         refuse_sibling(row)
         entry, _ = st.own(row.parent, row.name, row)
         st.touch(entry)

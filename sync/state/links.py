@@ -48,12 +48,23 @@ def _settle(folders: Folders, rows: list[ShownRow], placed: Collection[int]) -> 
 
 
 def _number(folders: Folders, rows: Sequence[ShownRow], placed: Collection[int]) -> int:
-    """That of the node they were published from, else the one they have had, else the least."""
+    """The one they have had, else that of the node they were published from, else the least.
+
+    A folder that is renamed here brings each row below it as if that was a node: this changes no file's number.
+    """
     ids = [row.id for row in rows]
-    had = sorted({row.link for row in rows if row.link is not None})
-    kept = [*(number for number in ids if number in placed), *(number for number in had if number in ids)]
+    had = sorted({number for row in rows for number in _had(folders, row)})
+    kept = [*(number for number in had if number in ids), *(number for number in ids if number in placed)]
     free = [number for number in had if folders.table.by_id(number) is None]
     return (kept or free or ids)[0]
+
+
+def _had(folders: Folders, row: ShownRow) -> tuple[int, ...]:
+    """The number of the file that the row was a name of, in this transaction or before."""
+    was = folders.table.before(row.parent, row.name)
+    is_same = was is not None and (was.id, was.link_id) == (row.id, row.link_id)
+    numbers = (row.link, was.link if was is not None and is_same else None)
+    return tuple(number for number in numbers if number is not None)
 
 
 def _renumber(folders: Folders, row: ShownRow, number: int) -> ShownRow:

@@ -46,6 +46,35 @@ def test_names_that_come_and_go_are_stamped_as_everything_else(yoga: Machine, mo
     assert yoga.attr("a").ctime_ns == yoga.attr("d").mtime_ns == coarse
 
 
+@pytest.mark.parametrize("names", [("a", "n/b/a"), ("n/b/a", "a"), ("n/a", "n/b/a"), ("n/b/a", "n/a")])
+@pytest.mark.parametrize("opened", [0, 1])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_folder_is_renamed_while_a_file_with_a_name_in_it_is_open(
+    yoga: Machine, bates: Machine, names: tuple[str, str], opened: int, is_first: bool
+) -> None:
+    """Publishing that changes no number: what is written through the handle is in the file, under both names."""
+    yoga.mkdir("n")
+    yoga.mkdir("n/b")
+    yoga.write(names[0], b"one")
+    yoga.link(*names)
+    go_round(yoga, bates)
+    number = yoga.attr(names[0]).ino
+    file = yoga.open(names[opened], write=True) if is_first else None
+    yoga.rename("n", "c")
+    now = [name.replace("n/", "c/") for name in names]
+    file = file if file is not None else yoga.open(now[opened], write=True)
+    yoga.cycle()
+    assert [yoga.attr(name).ino for name in now] == [number, number]
+    file.write(0, b"two")
+    yoga.release(file)
+    assert [yoga.read(name) for name in now] == [b"two", b"two"]
+    go_round(yoga, bates)
+    for machine in (yoga, bates):
+        assert machine.walk() == {"c": None, "c/b": None, **dict.fromkeys(now, b"two")}
+        assert same(machine, *now)
+    assert yoga.attr(now[0]).ino == number
+
+
 @pytest.mark.parametrize("how", ["write", "open", "chmod", "rename", "link", "unlink"])
 def test_another_name_lies_in_a_folder_that_was_replaced_here(yoga: Machine, bates: Machine, how: str) -> None:
     """And has the number of all: nobody sees it here, so what is done is done to the other name alone."""
