@@ -5,6 +5,7 @@ only computes takes longer: there may be other work on the machine.
 """
 
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,8 @@ def test_a_tree_of_many_small_files(tmp_path: Path, folders: int) -> None:
         pushed = yoga.data("push", str(source), timeout=3 * 3600)
         figures = {"push, s": time.monotonic() - began}
         assert pushed["files"] == folders * FILES
+        figures["push, peak, MiB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MIB
+        assert figures["push, peak, MiB"] < PROCESS_MAX / MIB
         began = time.monotonic()
         bates.up()
         last = bates.mountpoint / "tree" / f"{(folders - 1) // 100:02}" / f"{folders - 1:04}"
