@@ -1,17 +1,18 @@
 """Publishes what the mount has sealed: replays tree.db's log of seals, round by round; no running mount is needed.
 
 A round goes out as a whole, in one transaction and, as a rule, one segment: a path that is used again is never absent
-in between, and a folder that moves is never in two halves.
+in between, and a folder that moves is never in two halves. Rounds that had to wait (the store is far, or was away) go
+out together: what it costs to reach the store is paid once, and whoever works all the time does not get ahead of it.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sync.core.codec import content_id
-from sync.core.errors import BadFormat, BadInput, NotFound, TcfsError, TooLarge
+from sync.core.errors import BadFormat, BadInput, NoSpace, NotFound, TcfsError, TooLarge
 from sync.core.manifest import Kind, VersionId
 from sync.core.ranges import RangeSet
 from sync.state.rows import DIR, FILE, SYMLINK, NodePlace
@@ -34,11 +35,23 @@ from sync.worker.order import Held, in_order
 from sync.worker.publish import Publication, Publisher
 
 ANSWERS_MAX: Final = 1_000_000  # the engine prunes what the mount has noted
+TOGETHER_MAX: Final = 2_000  # seals, of rounds that go out together
+TOGETHER_BYTES: Final = 64 << 20  # of their files
 
 _UNPUBLISHABLE: Final = (*UNPUBLISHABLE, TooLarge)
 _HINT_PATH: Final = "rename it or remove it"
 _HINT_CONTENT: Final = "bring that back, and it goes out by itself; or write the file anew, or remove it"
 _KINDS: Final = {FILE: Kind.FILE, DIR: Kind.DIR, SYMLINK: Kind.SYMLINK}
+
+
+class _Round(NamedTuple):
+    """The seals of one round. packing: those of `waiting` that are large, and not packed yet (seal_ids). behind: what
+    was refused, and holds up what comes later.
+    """
+
+    waiting: list[Seal]
+    packing: set[bytes]
+    behind: list[Seal]
 
 
 class SealWorker:
@@ -71,16 +84,10 @@ class SealWorker:
             seals = self._tree.seals()
             self._large.keep([seal for seal in seals if seal.seal_id not in answers])
             answered, held, refused = 0, Held(), Held()
-            for _, round_seals in groupby(seals, key=lambda seal: seal.round):
-                waiting: list[Seal] = []
-                for seal in round_seals:
-                    if seal.seal_id not in answers:
-                        waiting.append(seal)
-                    elif answers[seal.seal_id] == Outcome.REFUSED.value and not self._is_given_up(seal):
-                        refused.add(seal)
-                packing = {seal.seal_id for seal in waiting if self._is_packing(seal)}
-                if ready := in_order(waiting, packing, held):
-                    answered += await self._publish(ready, held, refused)
+            for rounds in _together(self._round(of_round, answers) for of_round in _rounds(seals)):
+                for seal in rounds[0].behind:
+                    refused.add(seal)
+                answered += await self._publish_rounds(rounds, held, refused)
             if self._reported:
                 await self._context.env.run_io(self._clear_settled)
             return answered
@@ -91,6 +98,15 @@ class SealWorker:
         """
         async with self._packing:
             return await self._large.pack_next()
+
+    def _round(self, seals: Sequence[Seal], answers: Mapping[bytes, str]) -> "_Round":
+        waiting = [seal for seal in seals if seal.seal_id not in answers]
+        refused = [seal for seal in seals if answers.get(seal.seal_id) == Outcome.REFUSED.value]
+        return _Round(
+            waiting,
+            {seal.seal_id for seal in waiting if self._is_packing(seal)},
+            [seal for seal in refused if not self._is_given_up(seal)],
+        )
 
     def _is_packing(self, seal: Seal) -> bool:
         """True of a large file that is not packed yet. One that was removed meanwhile needs no packing."""
@@ -107,6 +123,36 @@ class SealWorker:
     def _answers(self) -> dict[bytes, str]:
         return {taken.seal_id: taken.answer for taken in self._context.db.view.taken_after(0, ANSWERS_MAX)}
 
+    async def _publish_rounds(self, rounds: Sequence["_Round"], held: Held, refused: Held) -> int:
+        """Rounds that wait for one another go out together; one by one if something in them cannot be published."""
+        if len(rounds) > 1:
+            now_held = held.copy()
+            ready = [in_order(one.waiting, one.packing, now_held) for one in rounds]
+            count = await self._publish_together([seals for seals in ready if seals], refused)
+            if count is not None:
+                held.take(now_held)
+                return count
+        count = 0
+        for one in rounds:
+            if seals := in_order(one.waiting, one.packing, held):
+                count += await self._publish(seals, held, refused)
+        return count
+
+    async def _publish_together(self, rounds: Sequence[Sequence[Seal]], refused: Held) -> int | None:
+        """The number of answers; None, and nothing is queued, if one cannot be published, or all is too much for the
+        store: some of it may not be.
+        """
+        if not rounds:
+            return 0
+        async with self._publisher.begin() as publication:
+            steps = [step for seals in rounds for step in _steps(seals)]
+            try:
+                batches = [await publication.ingest_layers(self._batch(step)) for step in steps]
+                return await self._commit(publication, batches, refused)
+            except (*_UNPUBLISHABLE, NoSpace, OSError):
+                await publication.take_back()
+                return None
+
     async def _publish(self, seals: Sequence[Seal], held: Held, refused: Held) -> int:
         """One round, or what can go out of it: the number of answers.
 
@@ -120,7 +166,11 @@ class SealWorker:
                 batches, count = await self._one_by_one(seals, publication, held)
             if not batches:
                 return count
-            published = await publication.commit(batches, refused=refused)
+            return count + await self._commit(publication, batches, refused)
+
+    async def _commit(self, publication: Publication, batches: Sequence[Batch], refused: Held) -> int:
+        published = await publication.commit(batches, refused=refused)
+        count = 0
         for batch, answers in zip(batches, published.answers, strict=True):
             self._tell(answers)
             changes: Sequence[Change | FolderMove] = [batch] if isinstance(batch, FolderMove) else batch
@@ -286,6 +336,27 @@ class SealWorker:
         dirty = {item.path for item in self._tree.dirty(self._context.db.view.path_of)}
         for path in self._reported - dirty - {seal.path for seal in self._tree.seals(self._answers())}:
             self._clear(path)
+
+
+def _rounds(seals: Sequence[Seal]) -> Iterator[list[Seal]]:
+    for _, of_round in groupby(seals, key=lambda seal: seal.round):
+        yield list(of_round)
+
+
+def _together(rounds: Iterable[_Round]) -> Iterator[list[_Round]]:
+    """Runs of rounds that are not too much for one transaction. What was refused counts for the first of a run."""
+    run: list[_Round] = []
+    count = size = 0
+    for one in rounds:
+        more, more_size = len(one.waiting), sum(seal.size or 0 for seal in one.waiting)
+        if run and (one.behind or count + more > TOGETHER_MAX or size + more_size > TOGETHER_BYTES):
+            yield run
+            run, count, size = [], 0, 0
+        if one.waiting or one.behind:
+            run.append(one)
+            count, size = count + more, size + more_size
+    if run:
+        yield run
 
 
 def _steps(seals: Sequence[Seal]) -> Iterator[list[Seal]]:

@@ -356,3 +356,45 @@ def test_a_layer_that_cannot_be_read_stops_nothing_else(fleet: Fleet, yoga: Mach
         assert str(layer) in problem
 
     run(go(), fleet.clock)
+
+
+def journal(fleet: Fleet) -> list[str]:
+    return [key for key in fleet.memory.objects if key.startswith("journal/")]
+
+
+def test_rounds_that_had_to_wait_go_out_together(fleet: Fleet, yoga: Machine, mount: Mount) -> None:
+    """However far the store is, whoever works all the time does not get ahead of it."""
+
+    async def go() -> None:
+        seals = []
+        for n in range(30):
+            with mount.round():
+                seals.append(mount.put_file(f"d{n}/f", b"%d" % n, node=7 + 4 * n, dir_ids=[5 + 4 * n]))
+            with mount.round():
+                mount.seal("movedir", f"e{n}", from_path=f"d{n}", mode=0o755, mtime_ns=1, ctime_ns=1)
+        assert await yoga.sealer.run_once() == 60
+        assert len(journal(fleet)) == 1
+        assert len([key for key in fleet.memory.objects if key.startswith("packs/")]) == 1
+        for n, seal in enumerate(seals):
+            assert answer(yoga, seal)[0] == "queued"
+            assert await yoga.content(f"e{n}/f") == b"%d" % n
+            assert yoga.db.view.resolve_path(f"d{n}") is None
+
+    run(go(), fleet.clock)
+
+
+def test_what_cannot_go_out_keeps_no_other_round_from_it(fleet: Fleet, yoga: Machine, mount: Mount) -> None:
+    async def go() -> None:
+        lost = b""
+        for n in range(5):
+            with mount.round():
+                seal = mount.put_file(f"f{n}", b"%d" % n, node=7 + 2 * n)
+            if n == 2:
+                lost = seal
+        layer_path(yoga.folder / "work", 5).unlink()
+        assert await yoga.sealer.run_once() == 4
+        assert yoga.db.view.answer(lost) is None
+        assert sorted(yoga.shown()) == ["f0", "f1", "f3", "f4"]
+        assert len(yoga.problems(ProblemKind.REFUSED)) == 1
+
+    run(go(), fleet.clock)
