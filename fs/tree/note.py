@@ -217,7 +217,7 @@ class _Note:
             if is_as_sealed:  # what stands there now may well be taken
                 st.retry_at[entry.key] = st.env.monotonic() + RETRY_REFUSED
             return self._stay(entry)
-        if ref.op == "movedir" and entry.node != ref.node and entry.moved_to is not None:
+        if ref.op == "movedir" and entry.moved_to is not None:  # even if the directory has gone back there since
             st.noted_at[entry.key] = st.env.monotonic()
             return self._settle_left(entry, is_as_sealed)
         self.take(entry)

@@ -126,7 +126,11 @@ def _check_dir(
 
 
 def _leads_back(st: State, target: Entry, ino: int) -> bool:
-    """True if the directory that left `target` waits, maybe through others, for the name the engine knows `ino` by."""
+    """True if another directory that left `target` waits, maybe through others, for the name the engine knows `ino` by.
+    One that goes back where it came from, while that is on its way, is published there behind it.
+    """
+    if target.moved_node == ino:
+        return False
     row = st.view.row(ino)
     origins = {key for ref in st.overlay.seals.values() if ref.folder == ino for key in ref.keys}
     if row is not None:

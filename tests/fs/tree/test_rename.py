@@ -192,6 +192,94 @@ def test_there_and_back_before_sealing(folder: Machine, bates: Machine) -> None:
     same(folder, bates, before)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_there_and_back_around_a_seal(folder: Machine, bates: Machine, times: int, is_killed: bool) -> None:
+    before = folder.walk()
+    for _ in range(times):
+        folder.rename("d", "e")
+        folder.seal()
+        folder.rename("e", "d")
+        assert folder.walk() == before
+        folder.seal()
+        if is_killed:
+            folder.tree.commit(full=True)
+            folder.restart()
+    folder.write("d/x", b"changed")
+    same(folder, bates, before | {"d/x": b"changed"})
+
+
+def test_there_and_back_while_its_folder_moves(folder: Machine, bates: Machine) -> None:
+    folder.mkdir("p")
+    folder.rename("d", "p/d")
+    folder.cycle()
+    folder.rename("p/d", "p/e")
+    folder.seal()
+    folder.rename("p/e", "p/d")
+    folder.rename("p", "q")
+    folder.patch("q/d/x", 0, b"X")
+    assert "q/d/x" in folder.walk()
+    same(
+        folder,
+        bates,
+        {"q": None} | {path.replace("e", "q/d", 1): item for path, item in MOVED.items()} | {"q/d/x": b"X"},
+    )
+
+
+def test_there_and_back_while_somebody_writes_in_it(folder: Machine, bates: Machine) -> None:
+    bates.learn()
+    folder.rename("d", "e")
+    folder.seal()
+    folder.rename("e", "d")
+    bates.write("d/x", b"theirs")
+    bates.write("d/new", b"new")
+    bates.cycle()
+    for _ in range(3):
+        for machine in (folder, bates):
+            machine.learn()
+            machine.cycle()
+    assert folder.walk() == bates.walk()
+    assert folder.read("d/x") == b"theirs" and folder.read("d/new") == b"new" and folder.read("d/sub/y") == b"y"
+    folder.check()
+    bates.check()
+
+
+def test_back_and_on_around_a_seal(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "e")
+    folder.seal()
+    folder.rename("e", "d")
+    folder.rename("d", "t")
+    folder.mkdir("d")
+    folder.publish()
+    folder.rename("t", "e")
+    same(folder, bates, MOVED | {"d": None})
+
+
+@pytest.mark.parametrize("is_published", [False, True])
+def test_its_new_name_made_again_when_it_went_back(folder: Machine, bates: Machine, is_published: bool) -> None:
+    before = folder.walk()
+    folder.rename("d", "e")
+    folder.seal()
+    folder.rename("e", "d")
+    folder.mkdir("e")
+    folder.write("e/x", b"other")
+    if is_published:
+        folder.publish()
+    folder.patch("d/x", 0, b"X")
+    same(folder, bates, before | {"d/x": b"X", "e": None, "e/x": b"other"})
+
+
+def test_back_and_gone_around_a_seal(folder: Machine, bates: Machine) -> None:
+    folder.rename("d", "e")
+    folder.seal()
+    folder.rename("e", "d")
+    for path in ("d/sub/y", "d/x"):
+        folder.unlink(path)
+    for path in ("d/sub", "d"):
+        folder.rmdir(path)
+    same(folder, bates, {})
+
+
 def test_a_dirty_child_goes_out_at_the_new_path_after_the_move(folder: Machine, bates: Machine) -> None:
     folder.write("d/x", b"changed")
     folder.rename("d", "e")
