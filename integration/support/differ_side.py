@@ -348,7 +348,7 @@ class Side:
         """Whether the times of `path`, and of its folder, move with a step."""
         places = [self.path(path), str(Path(self.path(path)).parent)]
         before = [_times(place) for place in places]
-        _next_tick()
+        next_tick()
         outcome = self.do(step)
         moved = []
         for place, old in zip(places, before, strict=True):
@@ -416,7 +416,7 @@ def _xattrs(path: str) -> dict[str, tuple[int, str]]:
     return {name: brief(os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)}
 
 
-def _next_tick() -> None:
+def next_tick() -> None:
     """Until the clock that file systems take their times from has moved: some know no finer one."""
     began = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
     while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= began:
