@@ -116,7 +116,7 @@ def test_a_hundred_files_are_a_hundred_events_in_order(machines: list[Machine]) 
     assert brief(watcher) == [("CREATE", name) for name in expected]
     for name in expected:
         (bates.mountpoint / "d" / name).unlink()
-    watcher.wait(lambda events: len(events) >= 200)
+    watcher.wait(lambda events: sum(event.what == "DELETE" for event in events) >= 100)
     assert sorted(names(watcher, "DELETE")) == expected
     assert len(brief(watcher)) == 200
     watcher.close()
@@ -454,7 +454,10 @@ def test_under_load_nothing_hangs(machines: list[Machine]) -> None:
     bates.run("wait", timeout=60)
 
     def tree(root: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        try:
+            return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        except FileNotFoundError:  # removed elsewhere, and here in this moment
+            return {str(root): b"is being changed"}
 
     poll(lambda: tree(here) == tree(there), 20, "both show the same")
     assert any(event.what == "CREATE" for event in watcher.events)
