@@ -49,6 +49,14 @@ def names(watcher: Watcher, what: str) -> list[str]:
     return [event.name for event in watcher.events if event.what == what]
 
 
+def be_told(yoga: Machine, bates: Machine) -> None:
+    """Returns when yoga's kernel has been told of all that the fixture has made: then watches of files count."""
+    watcher = Watcher(yoga.mountpoint / "d")
+    (bates.mountpoint / "d/marker").write_text("x")
+    watcher.wait_for("CREATE", "marker")
+    watcher.close()
+
+
 def test_each_change_is_its_own_event(machines: list[Machine]) -> None:
     yoga, bates = machines
     there = bates.mountpoint / "d"
@@ -160,7 +168,7 @@ def test_a_watched_file_is_moved(machines: list[Machine]) -> None:
     yoga, bates = machines
     here, there = yoga.mountpoint, bates.mountpoint
     (there / "unseen").mkdir()
-    bates.run("wait")
+    be_told(yoga, bates)
     watcher = Watcher(here / "d", here / "d/old")
     (there / "d/old").rename(there / "unseen/new")
     watcher.wait_for("DELETE_SELF", "")
@@ -192,10 +200,7 @@ def test_those_who_wait_for_the_end_of_writing(machines: list[Machine]) -> None:
 def test_who_watches_a_file_itself_hears_that_it_is_another_one(machines: list[Machine]) -> None:
     yoga, bates = machines
     file = yoga.mountpoint / "d/old"
-    followed = Watcher(file.parent)  # so that the kernel has been told of all that the fixture has made
-    (bates.mountpoint / "d/marker").write_text("x")
-    followed.wait_for("CREATE", "marker")
-    followed.close()
+    be_told(yoga, bates)
     watcher = Watcher(file)
     for content in ("two", "2nd", "three"):
         (bates.mountpoint / "d/old").write_text(content)
