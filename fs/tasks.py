@@ -187,7 +187,7 @@ class Tasks:
             if self._tree.wants_checkpoint:
                 self._tidying.set()
             self._sealing.set()
-            await self._changed.wait(COMMIT_S if self._tree.has_open_group else float("inf"))
+            await self._changed.wait(COMMIT_S if self._tree.has_logged else float("inf"))
             await trio.sleep(LOG_S)
 
     async def _tidy(self) -> None:

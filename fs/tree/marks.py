@@ -21,7 +21,6 @@ _PUT_SPAN: Final = (
 
 WrittenFile = tuple[WorkFile, bool, list[tuple[int, int, int]]]  # and what WorkFile.rows_to_write gave
 
-
 NODE_NUMBERS: Final = slice(5, 9)  # of a node's row: size and times, which programs choose
 SMALL_LOGGED_MAX: Final = 64  # rows of small tables; each record has all that changed since the commit
 
@@ -68,20 +67,12 @@ class Marks:
         self._small = small
 
     def __bool__(self) -> bool:
-        return bool(
-            self.nodes
-            or self.entries
-            or self.files
-            or self.meta
-            or self.seals_new
-            or self.seals_gone
-            or self.files_gone
-            or any(table.changed for table in self._small)
-            or self.logged_nodes
-            or self.logged_entries
-            or self.logged_files
-            or self.logged_meta
-        )
+        return self.has_unlogged or self.has_logged
+
+    @property
+    def has_logged(self) -> bool:
+        """True if something is in the redo log alone, or will be with the next record."""
+        return any(aside for _, aside in self._asides()) or any(table.changed for table in self._small)
 
     @property
     def has_unlogged(self) -> bool:

@@ -136,6 +136,11 @@ class Overlay:
         """True if anything is not committed to tree.db."""
         return bool(self._marks)
 
+    @property
+    def has_logged(self) -> bool:
+        """True if what was logged waits for a commit."""
+        return self._marks.has_logged
+
     def all_entries(self) -> list[Entry]:
         """Every row of every directory, read in if need be; for starting, checking and rare decisions."""
         if not self._complete:

@@ -326,6 +326,10 @@ class Tree:
     def has_open_group(self) -> bool:
         return self.state.overlay.has_changes
 
+    @property
+    def has_logged(self) -> bool:
+        return self.state.overlay.has_logged
+
     def log(self) -> None:
         """What is open outlives this process when this returns; NoSpace. To be committed soon all the same."""
         self.state.overlay.log()

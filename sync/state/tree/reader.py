@@ -176,6 +176,7 @@ class TreeReader:
         Of a folder that shown has no more, the path it was last attached at; of one without, nothing but removals is
         left out: a file is listed by its bare name.
         """
+        stamp, logged = logged_entries(log_path(self._path))
         with self._snapshot():
             found = []
             for parent, name, node, seal_id, gen, sealed_gen, unflushed, kind in self._all(_DIRTY):
@@ -189,7 +190,7 @@ class TreeReader:
                 for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
             ]
             known = {item.path for item in found}
-            found += [item for item in self._logged_dirty(shown_path) if item.path not in known]
+            found += [item for item in self._logged_dirty(stamp, logged, shown_path) if item.path not in known]
         return sorted(found, key=lambda item: (item.path, item.state))
 
     def overlay(self) -> list[OverlayRow]:
@@ -216,19 +217,18 @@ class TreeReader:
         """True while anything in tree.db is not noted as published."""
         dirty = "SELECT 1 FROM entry WHERE dirty = 1 AND local_only = 0"
         lost = "SELECT 1 FROM node WHERE lost_path IS NOT NULL"
-        if self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"):
-            return True
-        return any(row.is_dirty for row in self._logged())
+        stamp, logged = logged_entries(log_path(self._path))
+        with self._snapshot():
+            if self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"):
+                return True
+            return any(row.is_dirty for row in logged) and self._meta(STAMP_KEY) == stamp
 
     # ---- inside
 
-    def _logged(self) -> list[LoggedEntry]:
+    def _logged_dirty(self, stamp: bytes, logged: list[LoggedEntry], shown_path: Callable[[int], str]) -> list[Dirty]:
         """Names that the mount has logged and not committed: it does so within moments, or when it starts again."""
-        stamp = self._meta(STAMP_KEY)
-        return logged_entries(log_path(self._path), stamp) if stamp else []
-
-    def _logged_dirty(self, shown_path: Callable[[int], str]) -> list[Dirty]:
-        logged = self._logged()
+        if self._meta(STAMP_KEY) != stamp:
+            return []
         above = {row.node: (row.parent, row.name) for row in logged if row.node is not None}
         found = []
         for row in logged:

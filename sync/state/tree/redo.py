@@ -102,8 +102,17 @@ def read(path: Path, stamp: bytes) -> Iterator[list[Batch]]:
             yield _decoder.decode(payload)
 
 
-def logged_entries(path: Path, stamp: bytes) -> list[LoggedEntry]:
-    """The names in the records that count, each as the last of them says."""
+def logged_entries(path: Path) -> tuple[bytes, list[LoggedEntry]]:
+    """The stamp that the log bears, and the names in its records, each as the last of them says.
+
+    To be read before tree.db: if that bears another stamp by then it has all of this itself.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+    except FileNotFoundError:
+        return b"", []
+    stamp = _HEADER.unpack(head)[2] if len(head) == _HEADER.size else b""
     found: dict[tuple[int, str], LoggedEntry] = {}
     for batches in read(path, stamp):
         for name, rows in batches:
@@ -113,4 +122,4 @@ def logged_entries(path: Path, stamp: bytes) -> list[LoggedEntry]:
             elif name == "entry-":
                 for parent, entry in rows:
                     found.pop((parent, entry), None)
-    return list(found.values())
+    return stamp, list(found.values())

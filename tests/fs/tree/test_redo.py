@@ -1,11 +1,14 @@
 """What was logged and not committed: it outlives the mount, everybody can see that it is there, and it counts once."""
 
+from pathlib import Path
+
 import pytest
 from treekit import Machine
 
 from sync.env import Crash
+from sync.state.tree import reader as reader_module
 from sync.state.tree.reader import DirtyState, TreeReader
-from sync.state.tree.redo import log_path
+from sync.state.tree.redo import LoggedEntry, log_path
 
 
 def _logged(yoga: Machine) -> list[str]:
@@ -42,6 +45,36 @@ def test_what_is_logged_is_told_by_its_path_and_state(yoga: Machine) -> None:
     finally:
         reader.close()
     assert [(item.path, item.state, item.removed) for item in found] == [("shown", DirtyState.UNSEALED, True)]
+
+
+def test_what_is_committed_while_somebody_reads_is_not_missed(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = reader_module.logged_entries
+
+    def meanwhile(path: Path) -> tuple[bytes, list[LoggedEntry]]:
+        yoga.tree.commit()
+        return original(path)
+
+    yoga.write("f", b"1")
+    monkeypatch.setattr(reader_module, "logged_entries", meanwhile)
+    reader = TreeReader(yoga.engine_env, yoga.paths.tree_db)
+    try:
+        assert [item.path for item in reader.dirty(yoga.db.view.path_of)] == ["f"]
+    finally:
+        reader.close()
+
+
+def test_what_is_logged_waits_for_a_commit_and_nothing_else_does(yoga: Machine) -> None:
+    file = yoga.create("bad")
+    file.node.mtime_ns = 1 << 63
+    yoga.tree.commit()
+    assert yoga.tree.has_open_group
+    assert not yoga.tree.has_logged  # else the mount would try for ever
+    file.node.mtime_ns = 1
+    yoga.tree.commit()
+    yoga.write("f", b"1")
+    assert yoga.tree.has_logged
+    yoga.tree.commit()
+    assert not yoga.tree.has_logged
 
 
 def test_what_was_committed_since_does_not_come_back(yoga: Machine) -> None:

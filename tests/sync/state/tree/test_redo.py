@@ -108,4 +108,6 @@ def test_names_are_as_the_last_record_says(log: RedoLog, tmp_path: Path) -> None
     log.restart(NEW)
     log.append([("entry+", [(1, "a", 3, 1, 0, 0), (1, "b", None, 1, 0, 0), (1, "c", 5, 1, 1, 0)])])
     log.append([("entry-", [(1, "b")]), ("entry+", [(1, "a", None, 0, 0, 0)])])
-    assert logged_entries(tmp_path / "log", NEW) == [LoggedEntry(1, "a", None, False), LoggedEntry(1, "c", 5, False)]
+    found = [LoggedEntry(1, "a", None, False), LoggedEntry(1, "c", 5, False)]
+    assert logged_entries(tmp_path / "log") == (NEW, found)
+    assert logged_entries(tmp_path / "none") == (b"", [])
