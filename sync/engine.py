@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from sync.cas.cache import ChunkCache, default_quota
-from sync.core.codec import Keys
 from sync.core.errors import NotYet, TcfsError
+from sync.core.keys import Keys
 from sync.core.manifest import Kind
 from sync.core.policy import Policies
 from sync.core.sealed import SigningKey

@@ -15,7 +15,8 @@ from typing import Any
 from homekit import is_mounted, remove_socket_folders
 from made_versions import Journal, Line, put
 
-from sync.core.codec import Keys, chunk_id, content_id
+from sync.core.codec import chunk_id, content_id
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId, Kind, Version
 from sync.env import RealEnv
 from sync.ipc import frames

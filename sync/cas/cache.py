@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
-from sync.core.codec import Buffer, Keys, chunk_id
+from sync.core.codec import Buffer, chunk_id
 from sync.core.errors import TcfsError
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.env import Env
 

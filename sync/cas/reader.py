@@ -9,8 +9,9 @@ from typing import Final, cast
 import msgspec
 
 from sync.cas.index import ChunkPlace, PackRange, plan_ranges
-from sync.core.codec import ChunkCodec, Keys
+from sync.core.codec import ChunkCodec
 from sync.core.errors import Integrity, ObjectMissing
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.env import Env
 from sync.store.base import Store

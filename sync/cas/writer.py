@@ -8,8 +8,9 @@ from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
-from sync.core.codec import NONCE_SIZE, Buffer, ChunkCodec, Keys
+from sync.core.codec import NONCE_SIZE, Buffer, ChunkCodec
 from sync.core.errors import TcfsError
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId, PackedChunk
 from sync.core.packfile import PACK_TARGET, Pack, PackBuilder, pack_key
 from sync.core.sealed import SigningKey

@@ -1,12 +1,10 @@
-"""Keys of a fleet, the names of chunks and contents, and the encoding of chunks (docs/FORMATS.md, sections 1 to 3).
+"""The recovery phrase, the names of chunks and contents, and the encoding of chunks (docs/FORMATS.md, sections 1 to 3).
 
-All keys come from one 32-byte root by BLAKE3 derive_key (BLAKE3 paper, section 6.2) with one context string each. The
-root is also the entropy of a 24-word BIP-39 phrase.
+The root of a fleet's keys is the entropy of a 24-word BIP-39 phrase.
 """
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import zstandard
@@ -16,11 +14,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mnemonic import Mnemonic
 
 from sync.core.errors import BadInput, Integrity
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 
 Buffer = bytes | bytearray | memoryview
 
-ROOT_SIZE = 32
 CHUNK_ID_SIZE = 32
 NONCE_SIZE = 12
 TAG_SIZE = 16
@@ -30,48 +28,6 @@ CHUNK_FORMAT = 1
 FLAG_ZSTD = 1
 
 _ZSTD_LEVEL = 3
-_CONTEXT = "tcfs 2025-01 {} v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys of key epoch 0. Equal roots give equal keys; repr shows none of them."""
-
-    root: bytes = field(repr=False)
-    chunk_id: bytes = field(repr=False)
-    content_id: bytes = field(repr=False)
-    chunker_seed: int = field(repr=False)  # 1 to 2**63 - 1
-    chunk_cipher: bytes = field(repr=False)
-    objects: bytes = field(repr=False)
-    check: bytes = field(repr=False)  # stands in fleet.json: tells a wrong key from a right one, and nothing else
-
-    @staticmethod
-    def from_root(root: bytes) -> "Keys":
-        """BadInput unless root is 32 bytes."""
-        if len(root) != ROOT_SIZE:
-            raise BadInput(f"a fleet key is {ROOT_SIZE} bytes, not {len(root)}")
-
-        def derive(purpose: str) -> bytes:
-            return blake3(root, derive_key_context=_CONTEXT.format(purpose)).digest()
-
-        # 63 bits, because pyfastcdc doubles it within 64; 0 would mean "no seed" to it.
-        seed = int.from_bytes(derive("chunker seed")[:8], "big") >> 1 or 1
-        return Keys(
-            root=root,
-            chunk_id=derive("chunk id"),
-            content_id=derive("content id"),
-            chunker_seed=seed,
-            chunk_cipher=derive("chunk cipher"),
-            objects=derive("objects cipher"),
-            check=derive("key check"),
-        )
-
-
-def new_root(random: bytes) -> bytes:
-    """The root of a new fleet from 32 random bytes; BadInput for any other number of bytes."""
-    if len(random) != ROOT_SIZE:
-        raise BadInput(f"a new fleet key needs {ROOT_SIZE} random bytes")
-    return random
 
 
 def phrase_from_root(root: bytes) -> str:

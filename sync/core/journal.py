@@ -7,8 +7,8 @@ from typing import TypeVar
 import msgspec
 
 from sync.core.chunking import ChunkParams
-from sync.core.codec import Keys
 from sync.core.errors import BadFormat, Unsupported
+from sync.core.keys import Keys
 from sync.core.manifest import SEQ_MAX
 from sync.core.packfile import pack_key
 from sync.core.sealed import (

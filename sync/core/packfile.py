@@ -10,8 +10,9 @@ import struct
 import msgspec
 from blake3 import blake3
 
-from sync.core.codec import CHUNK_ID_SIZE, CHUNK_OVERHEAD, CHUNK_RAW_MAX, Buffer, Keys
+from sync.core.codec import CHUNK_ID_SIZE, CHUNK_OVERHEAD, CHUNK_RAW_MAX, Buffer
 from sync.core.errors import BadFormat, Integrity, Unsupported
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId, PackedChunk
 from sync.core.sealed import SigningKey, open_object, seal_object
 

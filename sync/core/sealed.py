@@ -13,8 +13,9 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sync.core.codec import NONCE_SIZE, TAG_SIZE, Buffer, Keys
+from sync.core.codec import NONCE_SIZE, TAG_SIZE, Buffer
 from sync.core.errors import BadFormat, NotAuthorised, Unsupported
+from sync.core.keys import Keys
 
 MAGIC = b"TCFO"
 KEY_EPOCH = 0

@@ -1,6 +1,5 @@
 """Env, the interface: everything that varies comes through it, and databases are opened by it."""
 
-import asyncio
 import contextlib
 import os
 import sqlite3
@@ -8,9 +7,12 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sync.core.errors import NotFound
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class Env(ABC):
         """asyncio only."""
 
     @abstractmethod
-    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+    def timeout(self, seconds: float | None) -> "asyncio.Timeout":
         """`async with env.timeout(5):` raises TimeoutError after that time on this clock; None waits for ever."""
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """RealEnv: the machine we run on."""
 
-import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -8,17 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sync.env.base import Env
 
+if TYPE_CHECKING:
+    import asyncio
+
+    from sync.env.beside import Beside
+
 T = TypeVar("T")
 
-WORK_THREADS = 2  # for what computes
-IO_THREADS = 4  # for what waits, never nice: a program's read does not queue behind encoding, nor behind a busy machine
-STORE_THREADS = 4  # for a store's disk, which may hang: nothing of this machine waits behind it
 NICENESS = 10  # of the threads of a process in the background
 _REALTIME_COARSE = 5  # CLOCK_REALTIME_COARSE of Linux, for which Python has no name
 
@@ -43,9 +44,6 @@ class RealEnv(Env):
             self._kill_at = ""
         self._is_marked = bool(self._kill_at or self._log)
         self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None
-        self._io_threads: ThreadPoolExecutor | None = None
-        self._store_threads: ThreadPoolExecutor | None = None
 
     def now_ns(self) -> int:
         return time.time_ns()
@@ -59,10 +57,10 @@ class RealEnv(Env):
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await self._beside.sleep(seconds)
 
-    def timeout(self, seconds: float | None) -> asyncio.Timeout:
-        return asyncio.timeout(seconds)
+    def timeout(self, seconds: float | None) -> "asyncio.Timeout":
+        return self._beside.timeout(seconds)
 
     def random_bytes(self, n: int) -> bytes:
         return os.urandom(n)
@@ -86,30 +84,24 @@ class RealEnv(Env):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
-        if self._workers is None:
-            self._workers = ThreadPoolExecutor(WORK_THREADS, "work", _be_nice, (self._niceness,))
-        return await asyncio.get_running_loop().run_in_executor(self._workers, fn, *args)
+        return await self._beside.run(fn, *args)
 
     async def run_io(self, fn: Callable[..., T], *args: object) -> T:
-        if self._io_threads is None:
-            self._io_threads = ThreadPoolExecutor(IO_THREADS, "io")
-        return await asyncio.get_running_loop().run_in_executor(self._io_threads, fn, *args)
+        return await self._beside.run_io(fn, *args)
 
     async def run_store(self, fn: Callable[..., T], *args: object) -> T:
-        if self._store_threads is None:
-            self._store_threads = ThreadPoolExecutor(STORE_THREADS, "store")
-        return await asyncio.get_running_loop().run_in_executor(self._store_threads, fn, *args)
+        return await self._beside.run_store(fn, *args)
 
     def close(self) -> None:
-        for pool in (self._workers, self._io_threads, self._store_threads):
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+        if "_beside" in self.__dict__:
+            self._beside.close()
 
+    @functools.cached_property
+    def _beside(self) -> "Beside":
+        """Made by who first waits for something: the mount never does, nor what starts it."""
+        from sync.env.beside import Beside
 
-def _be_nice(niceness: int) -> None:
-    if niceness and sys.platform == "linux":  # elsewhere priorities belong to whole processes
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
+        return Beside(self._niceness)
 
 
 def _append_line(log: str, line: str) -> None:

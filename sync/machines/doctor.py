@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sync.core.codec import Keys
 from sync.core.errors import TcfsError
 from sync.core.journal import FLEET_KEY, decode_fleet
+from sync.core.keys import Keys
 from sync.env import Env
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sync.core.chunking import ChunkParams
-from sync.core.codec import NONCE_SIZE, ROOT_SIZE, Keys, new_root, phrase_from_root
+from sync.core.codec import NONCE_SIZE, phrase_from_root
 from sync.core.errors import (
     AlreadyExists,
     BadConfig,
@@ -36,6 +36,7 @@ from sync.core.journal import (
     encode_machine,
     machine_key,
 )
+from sync.core.keys import ROOT_SIZE, Keys, new_root
 from sync.core.sealed import SEED_SIZE, SigningKey
 from sync.env import Env
 from sync.machines.lock import FileLock

@@ -11,8 +11,9 @@ import msgspec
 from blake3 import blake3
 
 from sync.core.chunking import ChunkParams, cut
-from sync.core.codec import ContentHasher, Keys, chunk_id
+from sync.core.codec import ContentHasher, chunk_id
 from sync.core.errors import NotFound, NotYet, TooLarge
+from sync.core.keys import Keys
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId, within
 from sync.env import Env
 from sync.worker.change import Content

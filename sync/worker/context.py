@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sync.core.chunking import ChunkParams
-from sync.core.codec import Keys
+from sync.core.keys import Keys
 from sync.core.sealed import SigningKey
 from sync.env import Env
 from sync.events.base import Events

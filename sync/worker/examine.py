@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from sync.core.chunking import ChunkParams, cut
-from sync.core.codec import ContentHasher, Keys, chunk_id
+from sync.core.codec import ContentHasher, chunk_id
 from sync.core.errors import Conflict, TcfsError
+from sync.core.keys import Keys
 from sync.core.manifest import Manifest, VersionId
 from sync.worker.content import FileStat
 from sync.worker.target import TargetDir

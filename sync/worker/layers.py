@@ -9,8 +9,9 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from sync.core.chunking import ChunkParams, Fresh, Reuse, Zeros, recut
-from sync.core.codec import Keys, chunk_id
+from sync.core.codec import chunk_id
 from sync.core.errors import Integrity
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.core.ranges import RangeSet
 from sync.env import Env

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from sync.cas.cache import ChunkCache
 from sync.core.chunking import ChunkParams
-from sync.core.codec import Keys
 from sync.core.journal import FLEET_KEY, Chunking, FleetInfo, MachineInfo, encode_fleet, encode_machine, machine_key
+from sync.core.keys import Keys
 from sync.core.sealed import SigningKey
 from sync.core.show import Mode
 from sync.env import FakeClock, FakeEnv

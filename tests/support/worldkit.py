@@ -17,7 +17,6 @@ from fs.tree.tree import OpenFile, Tree, tree_check
 from fs.work.stack import BasePiece, LocalPiece
 from sync.cas.cache import ChunkCache
 from sync.core.chunking import ChunkParams
-from sync.core.codec import Keys
 from sync.core.errors import StoreAway
 from sync.core.journal import (
     FLEET_KEY,
@@ -28,6 +27,7 @@ from sync.core.journal import (
     encode_machine,
     machine_key,
 )
+from sync.core.keys import Keys
 from sync.core.sealed import SigningKey
 from sync.core.show import Mode
 from sync.env import Crash, RealEnv

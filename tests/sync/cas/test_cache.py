@@ -11,7 +11,8 @@ import pytest
 
 import sync.cas.cache as cache_module
 from sync.cas.cache import DEFAULT_QUOTA, ChunkCache, default_quota
-from sync.core.codec import Keys, chunk_id
+from sync.core.codec import chunk_id
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.env import FakeEnv
 

@@ -9,8 +9,9 @@ import pytest
 from sync.cas.index import RANGE_MAX, ChunkPlace
 from sync.cas.reader import ChunkReader
 from sync.cas.writer import GROUP_CHUNKS, PACKS_IN_MEMORY, FinishedPack, PackWriter
-from sync.core.codec import Keys, chunk_id
+from sync.core.codec import chunk_id
 from sync.core.errors import Integrity, NoSpace, ObjectMissing, StoreAway
+from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.core.packfile import parse_pack_index, verify_pack
 from sync.core.sealed import SigningKey

@@ -12,16 +12,15 @@ from sync.core.codec import (
     NONCE_SIZE,
     ChunkCodec,
     ContentHasher,
-    Keys,
     chunk_id,
     content_id,
     decode_chunk,
     encode_chunk,
-    new_root,
     phrase_from_root,
     root_from_phrase,
 )
 from sync.core.errors import BadInput, Integrity
+from sync.core.keys import Keys, new_root
 
 ROOT = bytes(range(32))
 KEYS = Keys.from_root(ROOT)

@@ -8,8 +8,9 @@ import pytest
 from blake3 import blake3
 
 from sync.core import journal, packfile, sealed
-from sync.core.codec import CHUNK_RAW_MAX, Keys, chunk_id, content_id, phrase_from_root
+from sync.core.codec import CHUNK_RAW_MAX, chunk_id, content_id, phrase_from_root
 from sync.core.errors import BadFormat
+from sync.core.keys import Keys
 from sync.core.manifest import (
     CHUNKS_INLINE_MAX,
     Clocks,

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.core.codec import Keys
 from sync.core.errors import BadFormat, NotAuthorised, Unsupported
 from sync.core.journal import (
     FLEET_KEY,
@@ -28,6 +27,7 @@ from sync.core.journal import (
     segment_first,
     segment_key,
 )
+from sync.core.keys import Keys
 from sync.core.manifest import RemarkRecord, encode_record
 from sync.core.sealed import SigningKey, seal_object
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sync.core.codec import Keys
 from sync.core.errors import BadFormat
 from sync.core.journal import JournalHead, decode_head, encode_head
+from sync.core.keys import Keys
 from sync.core.manifest import Manifest, RefilledRecord, decode_record, encode_record, record_seq
 from sync.core.sealed import SigningKey
 

@@ -3,8 +3,9 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.core.codec import Keys, chunk_id, decode_chunk, encode_chunk
+from sync.core.codec import chunk_id, decode_chunk, encode_chunk
 from sync.core.errors import BadFormat, Integrity, Unsupported
+from sync.core.keys import Keys
 from sync.core.manifest import PackedChunk
 from sync.core.packfile import (
     HEADER,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.core import sealed
-from sync.core.codec import Keys
 from sync.core.errors import BadFormat, NotAuthorised, Unsupported
+from sync.core.keys import Keys
 from sync.core.sealed import SigningKey, object_hash, open_object, seal_object, sealed_extra, signed_by, verify
 
 KEYS = Keys.from_root(bytes(range(32)))

@@ -4,9 +4,10 @@ import stat
 
 import pytest
 
-from sync.core.codec import Keys, phrase_from_root, root_from_phrase
+from sync.core.codec import phrase_from_root, root_from_phrase
 from sync.core.errors import AlreadyExists, BadConfig, BadInput, NotAuthorised, NotYet, StoreAway, TcfsError
 from sync.core.journal import decode_fleet
+from sync.core.keys import Keys
 from sync.env import Crash, FakeEnv, RealEnv
 from sync.machines import identity
 from sync.machines.identity import create_fleet, host_machine_name, join_fleet
