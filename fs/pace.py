@@ -10,6 +10,7 @@ from collections.abc import Callable
 BUSY_SPAN_S = 0.1
 BUSY_CHANGES = 40  # in BUSY_SPAN_S: a copy makes thousands, an editor that saves makes ten
 HOLD_S = 5.0  # seconds; the kernel itself keeps what is not synced to itself for 5 to 30
+SHARE = 4  # a round may take one part in so many of the time, if the mount is busy
 MANY = 15_000  # changes, or answers, that are worth a round in any case
 
 
@@ -46,3 +47,8 @@ class Pace:
         if self._waiting or ready >= MANY or self._monotonic() - last_round >= HOLD_S:
             return False
         return self.is_busy
+
+    def must_rest(self, started: float, ended: float) -> bool:
+        """True while the next round should not begin. started, ended: of the last one, monotonic s."""
+        is_over = self._monotonic() - ended >= (ended - started) * (SHARE - 1)
+        return not (is_over or self._waiting) and self.is_busy

@@ -24,7 +24,6 @@ from sync.state.policies import PolicyFile
 LOG_S = 0.005  # what is neither flushed nor synced may be lost by a kill for so long
 COMMIT_S = 0.04  # what was logged is committed to tree.db, where others read it, after so long
 SEAL_TICK_S = 0.02  # between two looks at what is to be sealed
-SEAL_SHARE = 4  # a round may take one part in so many of the time
 SYNC_S = 2.5  # what is unsynced at two looks in a row comes to the disk: within 5 s of its being written
 LOOK_S = 1.0  # lost hints are made good by then
 USED_S = 5.0  # between two reports of what was read
@@ -236,9 +235,9 @@ class Tasks:
                     self._tree.commit()  # what cannot even be committed need not be frozen
                 async with self._seal_lock:
                     await self._seal_round(self._tree.seal_begin(only_due=True))
-                # Under load larger rounds, not more of them: each holds the disk, and the loop for its commit.
-                took = self._volume.env.monotonic() - started
-                await trio.sleep(max(SEAL_TICK_S, took * (SEAL_SHARE - 1)))
+                ended = self._volume.env.monotonic()
+                await trio.sleep(SEAL_TICK_S)
+                await self._give_way(partial(self._pace.must_rest, started, ended))
             elif due.next is not None:
                 await self._sealing.wait(max(due.next - self._volume.env.monotonic(), 0.001))
                 await trio.sleep(SEAL_TICK_S / 2)
@@ -332,7 +331,7 @@ class Tasks:
             self.policy_moved()  # the hint may have been lost, or somebody has edited the file
             self._say_refused()
             await self._looking.wait(LOOK_S)
-            await self._give_way(looked)
+            await self._give_way(partial(self._pace.is_held, looked, 0))
 
     async def _tell_contents(self) -> None:
         """All files of the contents that have come or gone, as far as the kernel knows them."""
@@ -345,16 +344,19 @@ class Tasks:
             self._tell([Invalidation(0, "", ino, contents[told]) for ino, told in some if told in contents])
             await trio.lowlevel.checkpoint()
 
-    async def _give_way(self, last_round: float) -> None:
+    async def _give_way(self, is_held: Callable[[], bool]) -> None:
         while True:
-            if not self._pace.is_held(last_round, 0):
+            if not is_held():
                 return
             await trio.sleep(SEAL_TICK_S)
 
     async def tell_now(self, items: list[Invalidation]) -> None:
-        """Returns when the kernel has been told; not to be called by who keeps the kernel waiting."""
-        deliver = partial(self._volume.invalidations.deliver, items)
-        await trio.to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._kernel_thread)
+        """Returns when the kernel has been told, and of all that it was to be told before, but for what is held back
+        for a request under way; not to be called by who keeps the kernel waiting.
+        """
+        self._volume.invalidations.add(items)
+        while await self._deliver():
+            pass
 
     def tell(self, items: Sequence[Invalidation]) -> None:
         """Have the kernel told soon."""
@@ -392,10 +394,17 @@ class Tasks:
         """Deliver invalidations. What is held back for a request under way is tried again soon."""
         invalidations = self._volume.invalidations
         while True:
-            while batch := invalidations.take():
-                deliver = partial(invalidations.deliver, batch)
-                await trio.to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._kernel_thread)
+            while len(invalidations) and await self._deliver():
+                pass
             await self._telling.wait(SEAL_TICK_S if len(invalidations) else LOOK_S)
+
+    async def _deliver(self) -> bool:
+        """One batch, behind those that are on their way; False if there was nothing to be told."""
+        invalidations = self._volume.invalidations
+        batch = invalidations.take()
+        deliver = partial(invalidations.deliver, batch)
+        await trio.to_thread.run_sync(deliver, abandon_on_cancel=True, limiter=self._kernel_thread)
+        return bool(batch)
 
     async def _report_used(self) -> None:
         """Tell the engine which chunks were read: the LRU's input."""

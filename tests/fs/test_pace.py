@@ -2,7 +2,7 @@
 
 import pytest
 
-from fs.pace import BUSY_CHANGES, HOLD_S, MANY, Pace
+from fs.pace import BUSY_CHANGES, HOLD_S, MANY, SHARE, Pace
 
 
 class Clock:
@@ -78,3 +78,27 @@ def test_a_burst_after_a_long_calm_counts_at_once(pace: Pace, clock: Clock) -> N
     pace.is_held(clock.now, 1)
     pace.changes += BUSY_CHANGES
     assert pace.is_held(clock.now, 1)
+
+
+def test_rounds_follow_one_another_when_programs_have_stopped(pace: Pace, clock: Clock) -> None:
+    """A long round that a copy left behind is no reason to wait for the next one."""
+    copy(pace, clock, 1.0)
+    assert pace.must_rest(clock.now - 0.5, clock.now)
+    ended = clock.now
+    for _ in range(2):
+        clock.now += 0.11
+        calm = not pace.is_busy
+    assert calm
+    assert not pace.must_rest(ended - 0.5, ended)
+
+
+def test_a_busy_mount_has_one_part_of_the_time_for_rounds(pace: Pace, clock: Clock) -> None:
+    started, ended = clock.now, clock.now + 0.2
+    clock.now = ended
+    copy(pace, clock, 0.2 * (SHARE - 1) - 0.1)
+    assert pace.must_rest(started, ended)
+    pace.asked()
+    assert not pace.must_rest(started, ended)
+    pace.answered()
+    copy(pace, clock, 0.2)
+    assert not pace.must_rest(started, ended)
