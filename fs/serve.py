@@ -59,7 +59,7 @@ def serve(env: Env, options: Options) -> None:
             sync_git=options.sync_git,
         )
         try:
-            invalidations = Invalidations(pyfuse3)
+            invalidations = Invalidations(pyfuse3, tree.is_known)
             callbacks = Callbacks()
             client = Client(lambda: paths.socket_path, lambda: _hello(options, view), callbacks, daemon=options.daemon)
             volume = Volume(env, tree, reader, client, invalidations, view.epoch)

@@ -26,7 +26,7 @@ from fs.tree.model import Invalidation
 
 HELPER: Final = Path(__file__).parent / "replay" / "helper.py"
 ANSWER_S: Final = 1.0  # without a sign of life from the helper
-START_S: Final = 2.0  # the first one: Python has to start
+START_S: Final = 5.0  # the first one: Python has to start
 AGAIN_S: Final = 1.0  # before another helper is started; doubled each time
 AGAIN_MAX_S: Final = 64.0
 SLICE: Final = 64  # changes replayed before the kernel is told of them

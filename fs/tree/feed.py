@@ -114,6 +114,8 @@ def _what_moved(st: State, item: FeedItem, row: ShownRow) -> Invalidation:
     """
     ino = st.inodes.number(links.number_of(st, row))
     known = st.inodes.known.get(ino)
+    if known is None and row.link is None:
+        return Invalidation(item.parent, item.name, ino, "new")
     if known is None or (item.id != row.id and (ino, (item.parent, item.name)) not in st.inodes.noted):
         return Invalidation(item.parent, item.name, ino, "entry")
     if row.kind == DIR or known.told == row.value:

@@ -9,7 +9,7 @@ waits for the delivery, least of all under a lock.
 import errno
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -37,8 +37,10 @@ class Kernel(Protocol):
 class Invalidations:
     """The queue. All but `deliver` belongs to the thread of the request loop."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, is_known: Callable[[int], bool]) -> None:
+        """is_known: whether the kernel has been told of an inode; asked in any thread."""
         self._kernel = kernel
+        self._is_known = is_known
         self._queue: dict[Invalidation, None] = {}
         self._in_flight: Counter[int] = Counter()
         self.delivered = 0
@@ -84,7 +86,7 @@ class Invalidations:
         for item in batch:
             self._send(item)
         # An entry the kernel did not know leaves its folder's times as they were, so those are named by themselves.
-        for parent in {item.parent for item in batch if item.kind in ("entry", "gone")}:
+        for parent in {item.parent for item in batch if item.kind in ("entry", "new", "gone")}:
             self._send(Invalidation(0, "", parent, "attr"))
         self.delivered += len(batch)
 
@@ -99,7 +101,9 @@ class Invalidations:
 
     def _send(self, item: Invalidation) -> None:
         try:
-            if item.kind == "attr":
+            if item.kind == "attr" or (item.kind == "new" and self._is_known(item.ino)):
+                # A new name that the kernel has asked for by now is left: with it all that is below would be dropped,
+                # and who works there, or watches there, would see it as removed.
                 self._kernel.invalidate_inode(item.ino, attr_only=True)
             elif item.kind == "data":
                 self._kernel.invalidate_inode(item.ino, attr_only=False)

@@ -68,6 +68,7 @@ class Invalidation(NamedTuple):
     """What the kernel has to forget. kind:
 
     attr: the attributes of `ino`; data: its attributes and pages; entry: `name` in `parent` is another thing now;
+    new: it is `ino` now, which the kernel did not know when this was written, and which has no other name;
     gone: `name` in `parent` is no more (`ino` stood there).
     """
 

@@ -77,7 +77,7 @@ def client(yoga: Machine) -> FakeClient:
 def volume(yoga: Machine, client: FakeClient) -> Iterator[Volume]:
     cached = CachedContent(yoga.paths.cache_dir, lambda data: blake3(data).digest())
     reader = VersionReader(yoga.tree.state.view, cached)
-    made = Volume(yoga.env, yoga.tree, reader, client, Invalidations(FakeKernel()), "epoch")  # type: ignore[arg-type]
+    made = Volume(yoga.env, yoga.tree, reader, client, Invalidations(FakeKernel(), yoga.tree.is_known), "epoch")  # type: ignore[arg-type]
     yield made
     for handle in list(made.handles):
         made.handles.pop(handle).file.release()

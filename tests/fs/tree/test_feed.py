@@ -71,7 +71,7 @@ def test_what_came_and_what_went(yoga: Machine, bates: Machine) -> None:
     yoga.unlink("a")
     yoga.write("new", b"")
     yoga.cycle()
-    assert hear(bates) == {("a", "gone"), ("new", "entry")}
+    assert hear(bates) == {("a", "gone"), ("new", "new")}
 
 
 def test_the_folders_of_what_changed_are_named_too(yoga: Machine, bates: Machine) -> None:

@@ -36,7 +36,7 @@ def told() -> FakeKernel:
 
 @pytest.fixture
 def queue(told: FakeKernel) -> Invalidations:
-    return Invalidations(told)
+    return Invalidations(told, {10, 12}.__contains__)
 
 
 def send(queue: Invalidations) -> None:
@@ -62,6 +62,14 @@ def test_each_kind_is_the_call_it_should_be(queue: Invalidations, told: FakeKern
         ("attr", 6),
     ]
     assert len(queue) == 0
+
+
+def test_a_new_name_that_the_kernel_has_asked_for_meanwhile_is_left_to_it(
+    queue: Invalidations, told: FakeKernel
+) -> None:
+    queue.add([Invalidation(4, "asked", 10, "new"), Invalidation(4, "unknown", 14, "new")])
+    send(queue)
+    assert told.calls == [("attr", 10), ("entry", 4, b"unknown", 0), ("attr", 4)]
 
 
 def test_equal_items_are_sent_once(queue: Invalidations, told: FakeKernel) -> None:
