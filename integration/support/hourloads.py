@@ -275,7 +275,8 @@ class Trees(Load):
         files = list((self.scratch / "source").glob("d*/e*/f*"))
         for path in self.random.sample(files, 10):
             path.write_bytes(self.random.randbytes(self.random.choice([0, 50, 3000, 30_000])))
-        self.random.choice(files).rename(self.random.choice(files))
+        moved = self.random.choice(files)
+        moved.rename(self.random.choice(files).with_name(moved.name))
         self.sh(f"rsync -a --delete --checksum {self.scratch}/source/ copy/")
         self.commit()
         self.is_copied = True
