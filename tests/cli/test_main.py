@@ -1,17 +1,18 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cli import main
+from cli import verbs
 from sync.ours import VERSION
 
 
 def test_every_verb_loads_and_has_help(yoga):
-    for name in main.VERBS:
+    for name in verbs.VERBS:
         done = yoga(name, "--help")
         assert done.code == 0, name
         assert "Usage: tcfs" in done.out
@@ -19,7 +20,7 @@ def test_every_verb_loads_and_has_help(yoga):
 
 def test_help_lists_the_verbs(yoga):
     text = yoga.ok("--help")
-    assert all(f"\n  {name} " in text for name in main.VERBS.keys() - main.HIDDEN)
+    assert all(f"\n  {name} " in text for name in verbs.VERBS.keys() - verbs.HIDDEN)
     assert "unsync" not in text
     assert "..." not in text.partition("Commands:")[2], "a first sentence that is too long is cut short"
 
@@ -101,16 +102,36 @@ def test_a_thread_that_hangs_keeps_no_command(tmp_path):
     """A store on a disk that does not answer: its thread never ends."""
     program = """
 import sys, threading
-from cli import main
+from cli import verbs
 def run(args):
     threading.Thread(target=threading.Event().wait).start()
     print("said")
     return 7
-main.run = run
-main.main([])
+verbs.run = run
+verbs.main([])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (7, "said\n")
+
+
+def test_ctrl_c_while_it_is_imported_is_no_traceback(tmp_path):
+    (tmp_path / "click.py").write_text("import signal\nprint('importing', flush=True)\nsignal.pause()\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "status"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == ("", "")
+        assert process.returncode == -signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_names_that_are_not_utf_8(fleet):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cli.main import run
+from cli.verbs import run
 
 
 class Done(NamedTuple):
