@@ -40,6 +40,7 @@ class History:
         default_factory=set
     )  # said again by removing its sibling: it may stand after all
 
+    made_again: set[str] = field(default_factory=set)  # folders that others had removed, maybe a moment ago
     now: dict[str, str | None] = field(default_factory=dict)  # the last word of whoever said anything
 
     def write(self, path: str, text: str, over: str | None) -> None:
@@ -86,6 +87,7 @@ class Schedule:
             self.remove_file(m, folder)
         if folder and not m.exists(folder):
             m.mkdir(folder)
+            self.history.made_again.add(folder)
         return path
 
     def may_change(self, m: WorldMachine, path: str) -> bool:
@@ -376,6 +378,7 @@ class Schedule:
                     other = path.translate({ord("d"): "e", ord("e"): "d"})
                     found |= self.found(machine, other) | self.history.replaced.get(other, set())
                 lost = written - self.history.replaced.get(path, set()) - found
+                lost -= {text for text in lost if self.has_other_name(machine, path, text)}
                 back = found & replaced if path not in self.history.moved else set()
                 assert not lost, f"lost on {machine.name} at {path}: {_short(lost)}"
                 assert not back, f"came back on {machine.name} at {path}: {_short(back)}"
@@ -384,6 +387,15 @@ class Schedule:
             for path in PATHS[2:]:
                 assert machine.text(path) == self.history.now.get(path), f"{path} on {machine.name}"
             assert not [name for name in machine.walk() if name.endswith(".conflict")], machine.name
+
+    def has_other_name(self, machine: WorldMachine, path: str, text: str) -> bool:
+        """True of a file that had further names, and keeps those: what is made by now in a new folder of that path has
+        this one.
+        """
+        if path.rpartition("/")[0] not in self.history.made_again:
+            return False
+        others = [other for other in PATHS if other != path and text in self.history.written.get(other, set())]
+        return any(text in self.found(machine, o) | self.history.replaced.get(o, set()) for o in others)
 
     def found(self, machine: WorldMachine, path: str) -> set[str | None]:
         return {self.text_at(machine, path), *(machine.text(name) for name in self.siblings(machine, path))} - {None}

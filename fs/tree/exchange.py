@@ -31,9 +31,6 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
     entry.node, other.node = other_node.id, node.id
     node.change_key(entry.key, other.key)
     other_node.change_key(other.key, entry.key)
-    for one in (node, other_node):
-        if one.links:
-            links.renew(st, one)
     _keep_here(st, entry, other_node, node)
     _keep_here(st, other, node, other_node)
     _settle(st, entry, other_node)

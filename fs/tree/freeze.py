@@ -13,7 +13,7 @@ and what was removed below the path of a new file goes out with it, even if what
 
 from collections.abc import Callable
 
-from fs.tree import gone
+from fs.tree import gone, links
 from fs.tree.frozen import MOVEDIR, Frozen, SealItem
 from fs.tree.model import DIR, FILE, ROOT_ID, SPECIAL, Entry, Key, Node, SealRef
 from fs.tree.state import Pending, State
@@ -93,7 +93,7 @@ class Freezer:
         if node is None:
             self._removals.append((path, entry))
             return True
-        if node.kind == FILE and not unlayer(st, node):
+        if not self._is_ready(node):
             return False
         self._frozen.put(path, entry, node)
         return True
@@ -108,7 +108,7 @@ class Freezer:
             if path is None or entry.seal_id is not None or not self._may_go(entry, node, path):
                 return False
             found.append((path, entry))
-        if node.kind == FILE and not unlayer(self._st, node):
+        if not self._is_ready(node):
             return False
         group: bytes | None = b"" if len(found) > 1 else None
         for path, entry in found:
@@ -116,6 +116,12 @@ class Freezer:
             group = group or (item.ref.seal_id if len(found) > 1 else None)
             self._done[entry.key] = True
         return True
+
+    def _is_ready(self, node: Node) -> bool:
+        """Before a node is frozen, under all its names. False if the disk is too full for that."""
+        if node.link_id:
+            links.settle_id(self._st, node)
+        return node.kind != FILE or unlayer(self._st, node)
 
     def _free_path(self, entry: Entry, node: Node | None) -> str | None:
         """The path under which the entry can go out as far as folders and other rows are concerned; None if not yet."""

@@ -216,7 +216,7 @@ class Frozen:
             int(known.resolved),
             json_text(ref.moved_from) if ref.moved_from is not None else None,
             None,
-            node.link_id if ref.group is not None else "",
+            node.link_id if entry is not None else "",
             ref.group,
         )  # fmt: skip
 

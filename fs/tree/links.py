@@ -2,8 +2,8 @@
 
 One node stands behind the entries of all of them, and whatever is changed under one name is changed under all. A shown
 file with several names gets the rows of all when any of them is changed here: none of its names is ever shown beside
-one that has a row. They are published together, under one link_id; once a name is taken away the others go out under
-another one, for as long as the old name is still shown elsewhere it must not count as theirs.
+one that has a row. They are published together, under one link_id. A name that comes or goes changes nothing of the
+others: they keep their link_id, and have nothing to publish.
 
 All names of a file are shared, or all stay on this machine: content that is here alone must not hang on what others do
 with a shared name. One that is too long to be published keeps the others here with it, as long as nobody has seen them.
@@ -52,8 +52,7 @@ def link(st: "State", ino: int, parent: int, name: str) -> Attr:
         st.left_by.get(node.id, set()).discard(entry.key)
         entry.moved_node = None
     now_ns = st.stamp_ns()
-    if not node.links:
-        node.link_id = _new_id(st)
+    node.link_id = node.link_id or _new_id(st)
     entry.node = node.id
     node.set_keys([*node.keys, entry.key])
     node.ctime_ns = now_ns
@@ -72,15 +71,19 @@ def drop_name(st: "State", node: Node, key: Key) -> None:
         return
     node.set_keys([other for other in node.keys if other != key])
     node.ctime_ns = st.stamp_ns()
-    renew(st, node)
     decide_place(st, node)
     st.touch_node(node)
 
 
-def renew(st: "State", node: Node) -> None:
-    """A name has left the node: the others are no names of what is still shown there elsewhere."""
-    node.link_id = _new_id(st) if node.links else ""
-    st.overlay.put_node(node)
+def settle_id(st: "State", node: Node) -> None:
+    """Before it is frozen: what is changed under its names alone is no file with what still has its link_id elsewhere.
+
+    Where nothing is changed the link_id stays: a name that came or went is no reason to publish the others again.
+    """
+    keys = set(node.keys)
+    is_shared = node.link_id and any((row.parent, row.name) not in keys for row in st.view.linked(node.link_id))
+    if is_shared and _is_changed(st, node):
+        node.link_id = _new_id(st) if node.links else ""
 
 
 def own(st: "State", row: ShownRow) -> tuple[Entry, Node]:
@@ -93,7 +96,6 @@ def own(st: "State", row: ShownRow) -> tuple[Entry, Node]:
     found = [(other, st.new_entry(other.parent, other.name, other)) for other in rows]
     entry = next(entry for other, entry in found if other.id == row.id)
     node = st.node_of_row(row, entry.last)
-    node.link_id = "" if len(rows) == 1 else row.link_id or "" if len(rows) == len(same_id) else _new_id(st)
     node.set_keys([entry.key, *(other.key for _, other in found if other is not entry)])
     st.overlay.put_node(node)
     for _, other in found:
@@ -128,6 +130,14 @@ def number_of(st: "State", row: ShownRow) -> int:
     """The inode number of a row. While names of the file are changed here, another one keeps to itself."""
     number = row.number
     return row.id if number != row.id and is_changed_here(st, number) else number
+
+
+def count(st: "State", row: ShownRow) -> int:
+    """st_nlink of a file with several names: those that no row of ours hides."""
+    if not st.overlay.folders:
+        return row.nlink
+    names = [each for each in st.view.linked(row.link_id or "") if each.link == row.link]
+    return max(1, sum(st.overlay.entry(each.parent, each.name) is None for each in names))
 
 
 def is_changed_here(st: "State", ino: int) -> bool:
@@ -232,6 +242,21 @@ def _kind_of(st: "State", ino: int) -> int:
 
 def _is_visible(st: "State", row: ShownRow) -> bool:
     return st.overlay.entry(row.parent, row.name) is None and is_reachable(st, row.parent)
+
+
+def _is_changed(st: "State", node: Node) -> bool:
+    """True if what it holds differs from what was last published under its link_id, or seen, at any of its names."""
+    if node.files:
+        return True
+    fields = (node.mode, node.mtime_ns, node.xattrs or {})
+    for last in {entry.last for entry in st.overlay.entries_of(node) if entry.last is not None}:
+        try:
+            was = st.view.manifest(last)
+        except NotFound:
+            return True
+        if was.link_id == node.link_id and (was.mode, was.mtime_ns, was.xattrs) != fields:
+            return True
+    return False
 
 
 def _new_id(st: "State") -> str:

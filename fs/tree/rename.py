@@ -238,8 +238,6 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     keys = [key for key in node.keys if key != left.key]
     entry = _claim(st, target, new_parent, new_name, node)
     node.set_keys([entry.key, *keys])
-    if keys:
-        links.renew(st, node)
     left.node = None
     left.origin = left.moved_from = None
     if moved_from is not None and moved_from[0] == st.path_at(entry.key):

@@ -113,11 +113,14 @@ class State:
         if local is not None:
             ctime_ns = max(ctime_ns, local.ctime_ns)
             mtime_ns = max(mtime_ns, local.mtime_ns) if row.kind == DIR else mtime_ns
+        nlink = row.nlink if row.link is None else links.count(self, row)
+        if row.kind == DIR:
+            nlink = 2 + self.subfolders.of(row.id)
         if row.kind == FILE and row.size:
             is_local = row.value in self._local_values or self.is_local(row)
             blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
         return Attr(
-            ino, row.kind, row.mode & MODE_BITS, row.nlink if row.kind != DIR else 2 + self.subfolders.of(row.id),
+            ino, row.kind, row.mode & MODE_BITS, nlink,
             self.uid if uid is None else uid, self.gid if gid is None else gid,
             row.size, self.atimes.get(number, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
         )  # fmt: skip
@@ -283,6 +286,7 @@ class State:
             node.mode, node.uid, node.gid = attr.mode, attr.uid, attr.gid
             node.mtime_ns, node.ctime_ns = attr.mtime_ns, attr.ctime_ns
         node.base = base if row.kind == FILE else None
+        node.link_id = row.link_id or ""
         node.xattrs = self.xattrs_of(row)
         if row.kind not in (DIR, FILE) and base is not None:
             node.target = self.view.manifest(base).target
