@@ -246,6 +246,8 @@ class Schedule:
         text = self.text_at(m, old)
         if text is None or old == new or m.exists(new):
             return
+        if self.names_of(m, old) == [old]:
+            self.history.kept.add((old, text))  # published anew, with the link_id of a file that has several
         m.link(old, new)
         self.history.write(new, text, None)
         self.history.kept.add((new, text))
