@@ -11,12 +11,15 @@ from fs.tree.model import Key, Node
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """An inode the kernel remembers. count: lookups not yet forgotten; told, size, mtime_ns: what it was last told."""
+    """An inode the kernel remembers. count: lookups not yet forgotten; told, size, mtime_ns, and nlink of a file: what
+    it was last told.
+    """
 
     count: int
     told: int
     size: int
     mtime_ns: int
+    nlink: int = 1
 
 
 class Inodes:
@@ -31,16 +34,16 @@ class Inodes:
         self._row_of: dict[int, int] = {}  # a number of ours -> the shown row it stands for
         self._number_of: dict[int, int] = {}  # shown row -> the number that stands for it now
 
-    def remember(self, ino: int, told: int, size: int, mtime_ns: int) -> None:
+    def remember(self, ino: int, told: int, size: int, mtime_ns: int, nlink: int = 1) -> None:
         """The kernel is told of an inode by a lookup, or an operation that counts as one."""
         known = self.known.get(ino)
         if self.removed:
             self.removed.pop(ino, None)  # the number stands for something again
         if known is None:
-            self.known[ino] = Known(1, told, size, mtime_ns)
+            self.known[ino] = Known(1, told, size, mtime_ns, nlink)
         else:
             known.count += 1
-            known.told, known.size, known.mtime_ns = told, size, mtime_ns
+            known.told, known.size, known.mtime_ns, known.nlink = told, size, mtime_ns, nlink
 
     def forget(self, ino: int, count: int) -> bool:
         """True if the kernel does not know the inode any more."""

@@ -18,6 +18,7 @@ from sync.core.paths import PATH_MAX
 from sync.state.rows import ShownRow
 
 if TYPE_CHECKING:
+    from fs.tree.inodes import Known
     from fs.tree.state import State
 
 ID_BYTES = 16
@@ -60,7 +61,7 @@ def link(st: "State", ino: int, parent: int, name: str) -> Attr:
     decide_place(st, node)
     st.touch_node(node)
     st.touch_dir(parent, now_ns)
-    st.inodes.remember(node.id, 0, node.size, node.mtime_ns)
+    st.inodes.remember(node.id, 0, node.size, node.mtime_ns, len(node.keys))
     return st.node_attr(node)
 
 
@@ -71,6 +72,9 @@ def drop_name(st: "State", node: Node, key: Key) -> None:
         return
     node.set_keys([other for other in node.keys if other != key])
     node.ctime_ns = st.stamp_ns()
+    known = st.inodes.known.get(node.id)
+    if known is not None:
+        known.nlink = min(known.nlink, len(node.keys))  # the kernel has done that itself
     decide_place(st, node)
     st.touch_node(node)
 
@@ -138,6 +142,13 @@ def count(st: "State", row: ShownRow) -> int:
         return row.nlink
     names = [each for each in st.view.linked(row.link_id or "") if each.link == row.link]
     return max(1, sum(st.overlay.entry(each.parent, each.name) is None for each in names))
+
+
+def has_lost_names(st: "State", row: ShownRow, known: "Known | None") -> bool:
+    """True of a file that has fewer names than the kernel was told: it may take another one's for one of its names."""
+    if known is None or known.nlink == 1 or row.kind == DIR:
+        return False
+    return known.nlink > (row.nlink if row.link is None else count(st, row))
 
 
 def is_changed_here(st: "State", ino: int) -> bool:

@@ -15,7 +15,7 @@ PAGE = 400  # shown rows read at once
 def lookup(st: State, parent: int, name: str) -> Attr:
     """What stands at a name, told to the kernel (counts as one lookup). NotFound."""
     attr = find(st, parent, name)
-    st.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns)
+    st.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns, attr.nlink)
     return attr
 
 
@@ -86,6 +86,8 @@ def shown_row(st: State, ino: int, *, check_told: bool) -> ShownRow:
     known = st.inodes.known.get(ino)
     if check_told and known is not None and known.told != row.value:
         raise Stale(f"the content of inode {ino} has moved on")
+    if links.has_lost_names(st, row, known):
+        raise Stale(f"a name of inode {ino} has moved on")
     return row
 
 

@@ -151,7 +151,9 @@ class State:
                 pass
             elif node is not None and (node.nameless or node.value != row.value):
                 node.nameless = True
-            elif known is None or known.told == row.value:
+            elif known is None or (
+                known.told == row.value and (node is not None or not links.has_lost_names(self, row, known))
+            ):
                 return ino
         ino = self.overlay.new_ino()
         self.inodes.renumber(number, ino)

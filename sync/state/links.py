@@ -54,9 +54,21 @@ def _number(folders: Folders, rows: Sequence[ShownRow], placed: Collection[int])
     """
     ids = [row.id for row in rows]
     had = sorted({number for row in rows for number in _had(folders, row)})
+    for number in had:
+        _take_back(folders, rows[0], number, placed)
     kept = [*(number for number in had if number in ids), *(number for number in ids if number in placed)]
     free = [number for number in had if folders.table.by_id(number) is None]
     return (kept or free or ids)[0]
+
+
+def _take_back(folders: Folders, row: ShownRow, number: int, placed: Collection[int]) -> None:
+    """A name that was replaced is another file: the number stays with the others, and with who has the file open."""
+    other = folders.table.by_id(number)
+    was = folders.table.before(other.parent, other.name) if other is not None else None
+    if other is None or was is None or number in placed:
+        return
+    if was.link_id == row.link_id != other.link_id:
+        folders.evict(number)
 
 
 def _had(folders: Folders, row: ShownRow) -> tuple[int, ...]:

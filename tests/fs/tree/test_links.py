@@ -4,7 +4,7 @@ import pytest
 from treekit import Fleet, Machine
 
 from fs.tree.model import FIFO
-from sync.core.errors import AlreadyExists, NotFound, ReadOnly
+from sync.core.errors import AlreadyExists, NotFound, ReadOnly, Stale
 from sync.core.manifest import Manifest, decode_record
 from sync.state.check import check
 from sync.state.tree.reader import TreeReader
@@ -649,6 +649,60 @@ def test_the_folder_of_one_name_is_gone_and_made_again(yoga: Machine, bates: Mac
     go_round(yoga, bates)
     for machine in (yoga, bates):
         assert machine.walk() == {"a": b"ONE", "d": None, "d/x": b"two"} and machine.attr("a").nlink == 1
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize("how", ["replace", "unlink"])
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_the_kernel_still_takes_a_name_for_the_file_that_it_has_left(
+    yoga: Machine, bates: Machine, name: str, how: str, first: str
+) -> None:
+    """The feed is not read yet: who opens or changes that name must not meet the file behind the others."""
+    other = "ab".replace(name, "")
+    yoga.write("a", b"one")
+    yoga.link("a", "b")
+    go_round(yoga, bates)
+    dentries = {each: yoga.tree.lookup(1, each).ino for each in "ab"}
+    if how == "replace":
+        bates.write("tmp", b"new")
+        bates.rename("tmp", name)
+    else:
+        bates.unlink(name)
+    bates.cycle()
+    yoga.learn()
+    for each in (first, "ab".replace(first, "")):
+        with pytest.raises(Stale):
+            yoga.tree.open(dentries[each], write=True)
+        with pytest.raises(Stale):
+            yoga.tree.setattr(dentries[each], mode=0o600)
+        if each == other or how == "replace":
+            yoga.patch(each, 0, b"two")
+        else:
+            assert not yoga.exists(each)
+    go_round(yoga, bates)
+    left = {"ab"[n]: b"two" for n in (0, 1) if how == "replace" or "ab"[n] == other}
+    assert yoga.walk() == bates.walk() == left
+
+
+@pytest.mark.parametrize("fed", [False, True])
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_what_is_open_stays_with_the_names_that_stay(yoga: Machine, bates: Machine, name: str, fed: bool) -> None:
+    other = "ab".replace(name, "")
+    yoga.write("a", b"one")
+    yoga.link("a", "b")
+    go_round(yoga, bates)
+    file = yoga.open(other, write=True)
+    bates.write("tmp", b"new")
+    bates.rename("tmp", name)
+    bates.cycle()
+    yoga.learn()
+    if fed:
+        yoga.note()
+    file.write(0, b"two")
+    yoga.release(file)
+    go_round(yoga, bates)
+    for machine in (yoga, bates):
+        assert machine.walk() == {name: b"new", other: b"two"}
 
 
 def record_path(line: bytes) -> str:

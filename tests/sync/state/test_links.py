@@ -79,6 +79,19 @@ def test_a_name_goes_and_the_number_stays(
     assert numbers(db, *rest) == [(number, others)] * others
 
 
+@pytest.mark.parametrize("replaced", ["a", "b"])
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_name_is_replaced_and_the_others_keep_the_number(
+    db: FleetDb, bates: Journal, replaced: str, others: int
+) -> None:
+    versions = write_all(db, bates, *"abc"[: others + 1])
+    number = row(db, "a").number
+    put(db, *(bates.write(v.path, "two", seen=[v]) for v in versions if v.path == replaced))
+    rest = [version.path for version in versions if version.path != replaced]
+    assert numbers(db, *rest) == [(number, others)] * others
+    assert row(db, replaced).number != number and row(db, replaced).nlink == 1
+
+
 def test_a_node_brings_its_number(db: FleetDb) -> None:
     yoga = Journal("yoga")
     lines = [yoga.write(path, "one", link_id="L") for path in "ab"]
