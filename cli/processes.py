@@ -1,5 +1,8 @@
 """Starting tcfsd and the mount, for up and mount; what down and unmount need of them."""
 
+import contextlib
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,23 +21,48 @@ PAUSE_S = 0.02
 
 def ensure_daemon(app: App) -> None:
     """Returns once a tcfsd serves the fleet; TcfsError with its own words if it cannot."""
+    from sync.machines.launch import hand_over, start_mount_early
+
     if is_daemon_running(app):
         return
-    program = Path(sys.executable).parent / "tcfsd"
+    app.fleet.make_dirs()
+    # Both read their code at the same time; the daemon keeps the mount, and ends it if it cannot.
+    mount = start_mount_early(app.fleet, app.environ) if sys.platform == "linux" else None
+    handed = None if mount is None else hand_over(mount)
     try:
-        done = subprocess.run(
-            [str(program), "--background", "--fleet", app.fleet.fleet_id],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=dict(app.environ),
-            timeout=START_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TcfsError("tcfsd does not get to serve", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}") from error
-    if done.returncode != 0:
-        raise _failed(done.stderr.strip().removeprefix("tcfsd: "), done.returncode)
+        _start_daemon(app, handed)
+    except BaseException:
+        if mount is not None:
+            mount.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                mount.wait(STOP_S)
+        raise
+    finally:
+        if handed is not None:
+            os.close(handed)
+
+
+def _start_daemon(app: App, mount: int | None) -> None:
+    """mount: a pidfd of a process for it to keep."""
+    program = Path(sys.executable).parent / "tcfsd"
+    for_mount = [] if mount is None else ["--mount", str(mount)]
+    with subprocess.Popen(
+        [str(program), "--background", "--fleet", app.fleet.fleet_id, *for_mount],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(app.environ),
+        pass_fds=[] if mount is None else [mount],
+    ) as starter:
+        importlib.import_module("sync.ipc.client")  # by which we shall talk to it, read while it starts
+        try:
+            _, said = starter.communicate(timeout=START_S)
+        except subprocess.TimeoutExpired as error:
+            starter.kill()
+            raise TcfsError("tcfsd does not get to serve", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}") from error
+    if starter.returncode != 0:
+        raise _failed(said.strip().removeprefix("tcfsd: "), starter.returncode)
 
 
 def remember_mount(app: App, mountpoint: str, *, no_kernel_cache: bool) -> None:
@@ -48,6 +76,10 @@ def remember_mount(app: App, mountpoint: str, *, no_kernel_cache: bool) -> None:
 
 
 def is_daemon_running(app: App) -> bool:
+    from sync.machines.lock import is_held
+
+    if not is_held(app.fleet.engine_lock):
+        return False
     try:
         return bool(app.run(call_daemon(app.env, app.fleet, "engine", {})).get("is_daemon"))
     except NoDaemon:

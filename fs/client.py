@@ -18,6 +18,8 @@ from sync.ipc import frames
 from sync.ipc.frames import Message
 
 RECONNECT_S = 0.2
+SOON_S = 0.01  # at the start, before the second attempt; doubled at each, up to RECONNECT_S
+FIRST_S = 1.0  # a tcfsd that has just started this mount may take so long until it listens
 NO_DAEMON_S = 3.0  # a reader waits this long for an engine
 SILENCE_S = 30.0  # and this long for the next frame about its fetch
 AGAIN_S = 1.0  # within this the kernel asks once more for pages that its read ahead has not got
@@ -95,13 +97,18 @@ class Client:
 
     async def run(self) -> None:
         """Connect, serve, connect again; for ever."""
+        now = trio.current_time()
         if self._away_since is None:
-            self._away_since = trio.current_time()
+            self._away_since = now
+        self._started_at = now + FIRST_S - START_AGAIN_S
+        pause = SOON_S
         while True:
             stream = await self._connect()
             if stream is not None:
                 await self._serve(stream)
-            await trio.sleep(RECONNECT_S)
+                pause = RECONNECT_S
+            await trio.sleep(pause)
+            pause = min(pause * 2, RECONNECT_S)
 
     async def fetch(self, version: str, indexes: Sequence[int], priority: int = 0) -> dict[int, bytes]:
         """Have these chunks of a version brought into the cache; returns those that the cache could not take.

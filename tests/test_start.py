@@ -18,7 +18,9 @@ TESTS = {"sync.env.fake", "sync.env.faults"}
         pytest.param("sync.machines.launch", WAITS | CODES | TESTS, id="starting the mount"),
         pytest.param("fs.mount", SERVES | WAITS | CODES | TESTS, id="a mount that is not sure yet"),
         pytest.param("fs.serve", WAITS | CODES | TESTS, id="a mount that serves"),
-        pytest.param("sync.engine", TESTS, id="the engine"),
+        pytest.param("sync.daemon", WAITS | CODES | TESTS | {"sync.engine", "logging"}, id="tcfsd before the mount"),
+        pytest.param("sync.daemon.serve", TESTS, id="tcfsd"),
+        pytest.param("cli.main, cli.up, cli.processes", WAITS | CODES | TESTS, id="up before tcfsd"),
     ],
 )
 def test_what_is_not_needed_is_not_imported(imported: str, unwanted: set[str]) -> None:

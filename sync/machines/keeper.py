@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from sync.core.errors import NoDaemon
 from sync.env import Env
 from sync.ipc.server import Link
 from sync.machines import fuse
-from sync.machines.launch import errors_path, start_mount
+from sync.machines.launch import UNKNOWN, MountProcess, errors_path, start_mount
 from sync.machines.lock import is_held, owner
 from sync.state.home import FleetPaths
 
@@ -50,9 +49,9 @@ class MountKeeper:
         environ: Mapping[str, str],
         link: Callable[[], Link | None],
         last_refused: Callable[[], float] = lambda: float("-inf"),
-        child: "subprocess.Popen[bytes] | None" = None,
+        child: MountProcess | None = None,
     ) -> None:
-        """child: a mount process that was started a moment ago (start_mount_early)."""
+        """child: a mount process that was started a moment ago (start_mount_early), by this daemon or by `up`."""
         self._env = env
         self._paths = paths
         self._environ = environ
@@ -158,8 +157,9 @@ class MountKeeper:
                     await self._look_at_the_lonely(self._child.pid)
                 return
             self._child = None
-            if code:
-                self._ended(self._last_words() or f"it ended with code {code}, see {self._paths.log_dir}")
+            if code and not self._is_another_here():
+                how = "" if code == UNKNOWN else f" with code {code}"
+                self._ended(self._last_words() or f"it ended{how}, see {self._paths.log_dir}")
         if self._env.monotonic() < self._next_start:
             return
         if not is_held(self._paths.mount_lock):
@@ -169,6 +169,11 @@ class MountKeeper:
             self._slow_down()
         else:
             await self._look_at_the_lonely(owner(self._paths.mount_lock))
+
+    def _is_another_here(self) -> bool:
+        """Another process is the mount at this very place: two `up` at once have started one each."""
+        lock = self._paths.mount_lock
+        return is_held(lock) and lock.read_bytes().splitlines()[1:] == [os.fsencode(self._wanted)]
 
     async def _look_at_the_lonely(self, pid: int) -> None:
         """A mount stands and does not come to us: one that is stuck since before this daemon, or got stuck on its way

@@ -21,7 +21,7 @@ DOWN_S: Final = 30.0  # that `down` waits for what is dirty
 LAST_S: Final = 10.0  # and for what the unmount itself has sealed
 MOUNT_S: Final = 30.0  # for a mount to answer, after one that is stuck was freed if need be
 UNMOUNT_S: Final = 10.0  # for the mount process to end
-PAUSE_S: Final = 0.02
+PAUSE_S: Final = 0.005
 
 
 class MountArgs(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -242,11 +243,12 @@ def test_an_engine_that_has_served_is_started_again_at_once(folder: Path) -> Non
         client = Client(lambda: folder / "sock", lambda: HELLO, Callbacks(), daemon=["/bin/true"])
         started: list[float] = []
         client._start_daemon = lambda: started.append(client._started_at)  # type: ignore[method-assign]
-        client._started_at = 5.0
         async with running(client):
             async with engines(folder, script):
                 while not client.is_connected:
                     await trio.sleep(0.01)
+                client._started_at = 5.0
+                await trio.sleep(0.01)
                 assert client._started_at == 5.0
                 while client.is_connected:
                     await trio.sleep(0.01)
@@ -327,6 +329,34 @@ def test_hints_without_an_engine_are_forgotten(folder: Path) -> None:
     client.hint(frames.Sealed())
     client.prefetch("m:1:0", [1])
     assert not client.is_connected
+
+
+def test_an_engine_that_is_about_to_come_is_looked_for_often_and_not_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tcfsd has started this mount, and still reads its own code."""
+    attempts: list[float] = []
+    commands: list[object] = []
+
+    async def main() -> None:
+        client = make(folder)
+        client._daemon = ["tcfsd"]
+
+        async def connect() -> None:
+            attempts.append(round(trio.current_time() - began, 2))
+            client._start_daemon()
+
+        monkeypatch.setattr(client, "_connect", connect)
+        monkeypatch.setattr(subprocess, "Popen", lambda command, **_: commands.append(command))
+        began = trio.current_time()
+        async with running(client):
+            await trio.sleep(0.9)
+            assert commands == []
+            await trio.sleep(0.4)
+        assert commands == [["tcfsd"]]
+
+    run(main, MockClock(autojump_threshold=0))
+    assert attempts[:7] == [0.0, 0.01, 0.03, 0.07, 0.15, 0.31, 0.51]
 
 
 def test_a_dead_engine_is_started_but_not_at_every_attempt(folder: Path) -> None:

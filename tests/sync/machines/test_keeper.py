@@ -121,6 +121,42 @@ def test_one_that_was_started_early_is_not_started_again_and_told_of_if_it_fails
     world.run(scenario)
 
 
+def test_another_one_at_the_same_place_is_no_trouble(world):
+    """Two `up` at once have started a mount each; one of them has the lock."""
+    early = FakeProcess()
+    errors_path(world.paths).write_bytes(b"tcfs mount: a mount of this fleet is running already\n")
+    world.keeper = MountKeeper(world.env, world.paths, {}, lambda: world.link, child=early)
+
+    async def scenario():
+        world.keeper.want("/m")
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            world.paths.mount_lock.write_text("4711\n/m\n")
+            early.code = 4
+            await world.env.advance(1)
+            assert (world.keeper.state().trouble, world.started) == ("", [])
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_another_one_elsewhere_is_told_of(world):
+    early = FakeProcess()
+    errors_path(world.paths).write_bytes(b"tcfs mount: a mount of this fleet is running already at /n\n")
+    world.keeper = MountKeeper(world.env, world.paths, {}, lambda: world.link, child=early)
+
+    async def scenario():
+        world.keeper.want("/m")
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            world.paths.mount_lock.write_text("4711\n/n\n")
+            early.code = 4
+            await world.env.advance(1)
+            assert "already at /n" in world.keeper.state().trouble
+
+    world.run(scenario)
+
+
 def test_the_process_is_not_taken_for_the_daemon(world):
     async def scenario():
         world.keeper.want("/m")

@@ -1,6 +1,9 @@
 """The mount process is started early only where the daemon need not be there first."""
 
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -68,3 +71,32 @@ def test_nothing_is_started_without_fuse(
     monkeypatch.setattr(launch, "why_no_fuse", lambda: "there is no FUSE")
     assert launch.start_mount_early(paths, {}) is None
     assert started == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pidfds are of Linux")
+def test_a_mount_that_is_handed_over_is_known_by_whoever_has_it() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    fd = launch.hand_over(process)
+    assert fd is not None
+    handed = launch.Handed(fd)
+    try:
+        assert (handed.pid, handed.poll()) == (process.pid, None)
+        handed.terminate()
+        assert process.wait(10) == -signal.SIGTERM
+        assert handed.poll() == launch.UNKNOWN
+        handed.terminate()  # of one that has ended nothing comes, and nobody else is met
+    finally:
+        process.kill()
+        process.wait()
+        os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pidfds are of Linux")
+def test_where_there_is_no_pidfd_the_daemon_starts_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int) -> int:
+        raise PermissionError
+
+    process = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    assert launch.hand_over(process) is None
+    assert process.poll() == -signal.SIGKILL
