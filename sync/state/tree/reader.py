@@ -18,7 +18,7 @@ from sync.env import Env
 from sync.state.migrate import applied_version
 from sync.state.rows import ROOT_ID, SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
-from sync.state.tree.redo import STAMP_KEY, LoggedEntry, log_path, logged_entries
+from sync.state.tree.redo import STAMP_KEY, Logged, log_path, read_logged
 
 __all__ = ["Dirty", "DirtyState", "OverlayRow", "Seal", "TreeReader", "layer_path"]
 
@@ -176,7 +176,7 @@ class TreeReader:
         Of a folder that shown has no more, the path it was last attached at; of one without, nothing but removals is
         left out: a file is listed by its bare name.
         """
-        stamp, logged = logged_entries(log_path(self._path))
+        logged = read_logged(log_path(self._path))
         with self._snapshot():
             found = []
             for parent, name, node, seal_id, gen, sealed_gen, unflushed, kind in self._all(_DIRTY):
@@ -189,8 +189,7 @@ class TreeReader:
                 Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), False, seal_id)
                 for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
             ]
-            known = {item.path for item in found}
-            found += [item for item in self._logged_dirty(stamp, logged, shown_path) if item.path not in known]
+            found = _with_logged(found, self._logged_dirty(logged, shown_path))
         return sorted(found, key=lambda item: (item.path, item.state))
 
     def overlay(self) -> list[OverlayRow]:
@@ -217,30 +216,50 @@ class TreeReader:
         """True while anything in tree.db is not noted as published."""
         dirty = "SELECT 1 FROM entry WHERE dirty = 1 AND local_only = 0"
         lost = "SELECT 1 FROM node WHERE lost_path IS NOT NULL"
-        stamp, logged = logged_entries(log_path(self._path))
+        logged = read_logged(log_path(self._path))
         with self._snapshot():
             if self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"):
                 return True
-            return any(row.is_dirty for row in logged) and self._meta(STAMP_KEY) == stamp
+            is_logged = any(row.is_dirty for row in logged.entries)
+            is_logged = is_logged or any(node.lost_path is not None for node in logged.nodes.values())
+            return is_logged and self._meta(STAMP_KEY) == logged.stamp
 
     # ---- inside
 
-    def _logged_dirty(self, stamp: bytes, logged: list[LoggedEntry], shown_path: Callable[[int], str]) -> list[Dirty]:
-        """Names that the mount has logged and not committed: it does so within moments, or when it starts again."""
-        if self._meta(STAMP_KEY) != stamp:
+    def _logged_dirty(self, logged: Logged, shown_path: Callable[[int], str]) -> list[Dirty]:
+        """What the mount has logged and not committed: it does so within moments, or when it starts again."""
+        if self._meta(STAMP_KEY) != logged.stamp:
             return []
-        above = {row.node: (row.parent, row.name) for row in logged if row.node is not None}
+        above = {row.node: (row.parent, row.name) for row in logged.entries if row.node is not None}
         found = []
-        for row in logged:
+        for row in logged.entries:
+            if not row.is_dirty:
+                continue
             parent, path = row.parent, row.name
             for _ in range(DEPTH_MAX):
                 if parent not in above:
                     break
                 parent, path = above[parent][0], join_path(above[parent][1], path)
             known = self._path_below(parent, path, shown_path)
-            if row.is_dirty and known is not None:
-                found.append(Dirty(known, DirtyState.UNSEALED, row.node is None, None))
-        return found
+            node = logged.nodes.get(row.node) if row.node is not None else None
+            if known is not None or row.node is not None:
+                is_removed = row.node is None or (node is not None and node.kind in SPECIAL)
+                unflushed = node is not None and node.unflushed
+                found.append(self._logged_as(known or row.name, row.sealed, unflushed, is_removed))
+        return found + [
+            self._logged_as(node.lost_path, node.sealed, node.unflushed, False)
+            for node in logged.nodes.values()
+            if node.lost_path is not None
+        ]
+
+    def _logged_as(
+        self, path: str, sealed: tuple[int, bytes | None, int | None], unflushed: bool, is_removed: bool
+    ) -> Dirty:  # fmt: skip
+        """A seal counts from its commit on."""
+        gen, seal_id, sealed_gen = sealed
+        if seal_id is not None and not self._all("SELECT 1 FROM seal WHERE seal_id = ?", seal_id):
+            seal_id = None
+        return Dirty(path, _state(seal_id, gen, sealed_gen, int(unflushed)), is_removed, seal_id)
 
     def _paths(self, query: str, shown_path: Callable[[int], str]) -> list[str]:
         with self._snapshot():
@@ -308,6 +327,14 @@ class TreeReader:
                 yield
             finally:
                 connection.execute("COMMIT")
+
+
+def _with_logged(stored: list[Dirty], logged: list[Dirty]) -> list[Dirty]:
+    """What was logged since counts where tree.db knows no more than what was sealed before."""
+    changed = {item.path for item in logged if item.state is not DirtyState.SEALED}
+    found = [item for item in stored if not (item.state is DirtyState.SEALED and item.path in changed)]
+    known = {item.path for item in found}
+    return found + [item for item in logged if item.path not in known]
 
 
 def _state(seal_id: bytes | None, gen: int, sealed_gen: int | None, unflushed: int | None) -> DirtyState:

@@ -24,13 +24,38 @@ _HEADER: Final = struct.Struct(">II16s")  # bytes of the payload, CRC-32 of stam
 Batch = tuple[str, list[tuple[Any, ...]]]  # table and what becomes of the rows: "node+" put, "node-" gone; the rows
 
 
+_ENTRY_SEAL: Final = slice(8, 11)  # of an entry's row: gen, seal_id, sealed_gen
+_NODE_SEAL: Final = slice(14, 17)  # of a node's row, the same
+_NODE_KIND, _NODE_LOST_PATH, _NODE_UNFLUSHED = 1, 17, 19
+
+
 class LoggedEntry(NamedTuple):
-    """A name that was logged. node None: it is absent here. is_dirty: to be published."""
+    """A name that was logged. node None: it is absent here. is_dirty: to be published. sealed: gen, seal_id and
+    sealed_gen.
+    """
 
     parent: int
     name: str
     node: int | None
     is_dirty: bool
+    sealed: tuple[int, bytes | None, int | None]
+
+
+class LoggedNode(NamedTuple):
+    """What stands behind names, or behind none: then lost_path says what it is a version of. sealed: as above."""
+
+    kind: int
+    sealed: tuple[int, bytes | None, int | None]
+    lost_path: str | None
+    unflushed: bool
+
+
+class Logged(NamedTuple):
+    """What the records of a stamp put, each as the last of them says; b'': there is no log."""
+
+    stamp: bytes
+    entries: list[LoggedEntry]
+    nodes: dict[int, LoggedNode]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -102,8 +127,8 @@ def read(path: Path, stamp: bytes) -> Iterator[list[Batch]]:
             yield _decoder.decode(payload)
 
 
-def logged_entries(path: Path) -> tuple[bytes, list[LoggedEntry]]:
-    """The stamp that the log bears, and the names in its records, each as the last of them says.
+def read_logged(path: Path) -> Logged:
+    """The stamp that the log bears, and what its records put.
 
     To be read before tree.db: if that bears another stamp by then it has all of this itself.
     """
@@ -111,15 +136,29 @@ def logged_entries(path: Path) -> tuple[bytes, list[LoggedEntry]]:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
     except FileNotFoundError:
-        return b"", []
+        return Logged(b"", [], {})
     stamp = _HEADER.unpack(head)[2] if len(head) == _HEADER.size else b""
-    found: dict[tuple[int, str], LoggedEntry] = {}
+    entries: dict[tuple[int, str], LoggedEntry] = {}
+    nodes: dict[int, LoggedNode] = {}
     for batches in read(path, stamp):
         for name, rows in batches:
-            if name == "entry+":
-                for parent, entry, node, dirty, local_only, *_ in rows:
-                    found[parent, entry] = LoggedEntry(parent, entry, node, bool(dirty and not local_only))
-            elif name == "entry-":
-                for parent, entry in rows:
-                    found.pop((parent, entry), None)
-    return stamp, list(found.values())
+            for row in rows:
+                if name == "entry+":
+                    entry = _entry(row)
+                    entries[entry.parent, entry.name] = entry
+                elif name == "entry-":
+                    entries.pop((row[0], row[1]), None)
+                elif name == "node+":
+                    nodes[row[0]] = _node(row)
+                elif name == "node-":
+                    nodes.pop(row[0], None)
+    return Logged(stamp, list(entries.values()), nodes)
+
+
+def _entry(row: tuple[Any, ...]) -> LoggedEntry:
+    parent, name, node, dirty, local_only = row[:5]
+    return LoggedEntry(parent, name, node, bool(dirty and not local_only), row[_ENTRY_SEAL])
+
+
+def _node(row: tuple[Any, ...]) -> LoggedNode:
+    return LoggedNode(row[_NODE_KIND], row[_NODE_SEAL], row[_NODE_LOST_PATH], bool(row[_NODE_UNFLUSHED]))

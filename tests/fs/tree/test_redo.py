@@ -1,14 +1,15 @@
 """What was logged and not committed: it outlives the mount, everybody can see that it is there, and it counts once."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from treekit import Machine
+from treekit import Fleet, Machine
 
 from sync.env import Crash
 from sync.state.tree import reader as reader_module
 from sync.state.tree.reader import DirtyState, TreeReader
-from sync.state.tree.redo import LoggedEntry, log_path
+from sync.state.tree.redo import Logged, log_path
 
 
 def _logged(yoga: Machine) -> list[str]:
@@ -48,14 +49,14 @@ def test_what_is_logged_is_told_by_its_path_and_state(yoga: Machine) -> None:
 
 
 def test_what_is_committed_while_somebody_reads_is_not_missed(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = reader_module.logged_entries
+    original = reader_module.read_logged
 
-    def meanwhile(path: Path) -> tuple[bytes, list[LoggedEntry]]:
+    def meanwhile(path: Path) -> Logged:
         yoga.tree.commit()
         return original(path)
 
     yoga.write("f", b"1")
-    monkeypatch.setattr(reader_module, "logged_entries", meanwhile)
+    monkeypatch.setattr(reader_module, "read_logged", meanwhile)
     reader = TreeReader(yoga.engine_env, yoga.paths.tree_db)
     try:
         assert [item.path for item in reader.dirty(yoga.db.view.path_of)] == ["f"]
@@ -155,3 +156,48 @@ def test_without_room_for_the_log_every_change_is_committed(yoga: Machine, monke
     assert _logged(yoga) == []
     yoga.restart()
     assert yoga.walk() == {"f": b"1"}
+
+
+def test_what_was_closed_again_behind_a_published_seal_is_not_safe(yoga: Machine) -> None:
+    """The seal has its answer, and tree.db knows of nothing newer: the log does."""
+    yoga.write("f", b"one")
+    yoga.seal()
+    yoga.publish()  # and the mount has not taken note of that
+    yoga.write("f", b"two")
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert [(item.path, item.state) for item in reader.dirty(yoga.db.view.path_of)] == [("f", DirtyState.UNSEALED)]
+
+
+def test_a_file_that_is_being_written_is_told_as_such(yoga: Machine) -> None:
+    yoga.create("f").write(0, b"1")
+    yoga.tree.log()
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert [(item.path, item.state) for item in reader.dirty(yoga.db.view.path_of)] == [("f", DirtyState.WRITING)]
+
+
+def test_a_version_without_a_name_is_told_of_though_it_is_only_logged(fleet: Fleet, yoga: Machine) -> None:
+    yoga.write("a", b"one")
+    yoga.cycle()
+    bates = fleet.machine("bates")
+    bates.learn()
+    handle = yoga.open("a", write=True)
+    bates.note()
+    bates.write("a", b"theirs")
+    bates.cycle()
+    yoga.learn()
+    handle.write(0, b"O")
+    yoga.release(handle)
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert reader.overlay() == []
+        assert [(item.path, item.state) for item in reader.dirty(yoga.db.view.path_of)] == [("a", DirtyState.UNSEALED)]
+        assert reader.is_sealed_or_dirty()
+
+
+def test_a_seal_that_is_only_logged_is_none(yoga: Machine) -> None:
+    yoga.write("f", b"1")
+    yoga.tree.seal_begin()
+    yoga.tree.log()
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert [(item.path, item.state, item.seal_id) for item in reader.dirty(yoga.db.view.path_of)] == [
+            ("f", DirtyState.UNSEALED, None)
+        ]

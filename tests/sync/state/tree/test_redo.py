@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.state.tree.redo import SIZE, Batch, LoggedEntry, RedoLog, logged_entries, read
+from sync.state.tree.redo import SIZE, Batch, Logged, LoggedEntry, LoggedNode, RedoLog, read, read_logged
 
 OLD, NEW = b"o" * 16, b"n" * 16
 ROWS: list[Batch] = [("node+", [(3, 1, 0o644, "x", None, b"seal")]), ("span-", [(7,)])]
@@ -106,8 +106,28 @@ def test_no_log_has_no_records(tmp_path: Path) -> None:
 
 def test_names_are_as_the_last_record_says(log: RedoLog, tmp_path: Path) -> None:
     log.restart(NEW)
-    log.append([("entry+", [(1, "a", 3, 1, 0, 0), (1, "b", None, 1, 0, 0), (1, "c", 5, 1, 1, 0)])])
-    log.append([("entry-", [(1, "b")]), ("entry+", [(1, "a", None, 0, 0, 0)])])
-    found = [LoggedEntry(1, "a", None, False), LoggedEntry(1, "c", 5, False)]
-    assert logged_entries(tmp_path / "log") == (NEW, found)
-    assert logged_entries(tmp_path / "none") == (b"", [])
+    log.append([("entry+", [_entry(1, "a", 3, 1, 0), _entry(1, "b", None, 1, 0), _entry(1, "c", 5, 1, 1)])])
+    log.append([("entry-", [(1, "b")]), ("entry+", [_entry(1, "a", None, 0, 0)])])
+    as_sealed = (7, b"seal", 6)
+    entries = [LoggedEntry(1, "a", None, False, as_sealed), LoggedEntry(1, "c", 5, False, as_sealed)]
+    assert read_logged(tmp_path / "log") == Logged(NEW, entries, {})
+    assert read_logged(tmp_path / "none") == Logged(b"", [], {})
+
+
+def test_files_are_as_the_last_record_says(log: RedoLog, tmp_path: Path) -> None:
+    log.restart(NEW)
+    log.append([("node+", [_node(3, None, 1), _node(5, None, 0), _node(7, "lost", 0)])])
+    log.append([("node-", [(5,)]), ("node+", [_node(3, None, 0)])])
+    as_sealed = (7, b"seal", 6)
+    nodes = {3: LoggedNode(1, as_sealed, None, False), 7: LoggedNode(1, as_sealed, "lost", False)}
+    assert read_logged(tmp_path / "log") == Logged(NEW, [], nodes)
+
+
+def _entry(*values: object) -> tuple[object, ...]:
+    """A row up to its sealed_gen."""
+    return (*values, 0, "[]", None, 7, b"seal", 6)
+
+
+def _node(number: int, lost_path: str | None, unflushed: int) -> tuple[object, ...]:
+    """A row up to its unflushed."""
+    return (number, 1, *[0] * 12, 7, b"seal", 6, lost_path, None, unflushed)
