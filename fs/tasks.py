@@ -28,6 +28,7 @@ SYNC_S = 2.5  # what is unsynced at two looks in a row comes to the disk: within
 LOOK_S = 1.0  # lost hints are made good by then
 USED_S = 5.0  # between two reports of what was read
 SPARES_KEPT_S = 3.0  # work files made ahead, after the last one was needed
+TIDY_S = 0.5  # between two removals of work files: before each one the log of tree.db is brought to the disk
 RETRY_S = 1.0  # after a task has failed
 SEAL_NOW_S = 10.0  # how long a seal on request waits for answers to earlier ones
 INODES_AT_ONCE = 20_000  # looked at between two chances for requests
@@ -150,6 +151,8 @@ class Tasks:
             async with self._seal_lock:
                 await self._seal_round(self._tree.seal_begin())
             self._tree.commit(full=True)
+            removable, self._removable = self._removable, []
+            await trio.to_thread.run_sync(remove_files, removable)
         except Exception:
             log.exception("what was not sealed at the end is sealed at the next start")
         await self._client.drain()
@@ -194,11 +197,24 @@ class Tasks:
         self._tree.set_remover(self._remove_later)
         while True:
             await self._tidying.wait()
-            removable, self._removable = self._removable, []
+            count, are_files = len(self._removable), any(isinstance(item, str) for item in self._removable)
+            if are_files:
+                await self._sync_commits()
+            removable, self._removable = self._removable[:count], self._removable[count:]
             if removable:
                 await trio.to_thread.run_sync(remove_files, removable)
             if self._tree.wants_checkpoint:
                 await trio.to_thread.run_sync(self._tree.checkpoint)
+            if are_files:
+                await trio.sleep(TIDY_S)
+
+    async def _sync_commits(self) -> None:
+        """Before files go that the disk's tree.db may still name. A full disk must be emptied all the same."""
+        try:
+            await trio.to_thread.run_sync(self._tree.sync_commits)
+        except OSError as error:
+            if not is_full(error):
+                raise
 
     async def _make_spares(self) -> None:
         """Work files ahead of need, while programs make many."""

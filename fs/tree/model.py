@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -151,14 +151,19 @@ class Node:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Cut:
-    """A work file to be made shorter. Called once, in any thread, while nobody writes to it; OSError."""
+    """A work file to be made shorter. Called once, in any thread, while nobody writes to it; OSError. sync: what has to
+    come to the disk before.
+    """
 
     node: Node
     fd: int
     size: int
+    sync: Callable[[], None] | None = None
 
     def __call__(self) -> None:
         try:
+            if self.sync is not None:
+                self.sync()
             os.ftruncate(self.fd, self.size)
         finally:
             os.close(self.fd)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fs.tree import reattach, torn
 from fs.tree.model import FILE, Node
+from fs.tree.overlay import remove_files
 from fs.tree.state import State
 from fs.tree.unlayer import unlayer
 from fs.work.workfile import WorkFile
@@ -105,6 +106,7 @@ def _recover_entries(st: State) -> None:
 
 def _remove_orphans(st: State, work_dir: Path) -> None:
     kept = st.overlay.stored_work_ids()
+    gone: list[str | int] = []
     for folder in work_dir.iterdir() if work_dir.is_dir() else ():
         for path in folder.iterdir() if folder.is_dir() else ():
             try:
@@ -112,4 +114,7 @@ def _remove_orphans(st: State, work_dir: Path) -> None:
             except ValueError:
                 continue  # not one of ours
             if not is_kept:
-                path.unlink(missing_ok=True)
+                gone.append(str(path))
+    if gone:
+        st.overlay.wal.sync()  # what the mount that was killed committed last may not be on the disk
+        remove_files(gone)

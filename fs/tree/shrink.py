@@ -3,6 +3,9 @@
 A file that keeps little is replaced by a new one, and the old one is removed like any other. What keeps more is cut by
 a thread (`Cut`) while the request that asked for it waits: the kernel lets nobody write to the file meanwhile. It is
 not frozen meanwhile either, so nothing else happens to it.
+
+A power cut may take the commit that tells of the truncation: so what was synced is replaced, too, however small, or cut
+behind a sync of that commit.
 """
 
 import os
@@ -20,16 +23,17 @@ def cut(st: State, node: Node, file: WorkFile, size: int) -> None:
     """Make the work file of a node that was truncated to `size` no longer than that: now, or, if something is kept, by
     a thread.
     """
-    is_small = file.excess(size) <= AT_ONCE
-    if not is_small and _replace(st, node, file, size):
+    excess = file.excess(size)
+    is_small, is_synced = excess <= AT_ONCE, file.was_synced and node.stored and excess > 0
+    if (is_synced or not is_small) and _replace(st, node, file, size):
         return
     if file.stored:
         st.overlay.commit()  # before the bytes go: if the mount dies in between, the file is as it was, or truncated
-    if is_small or not size:
+    if not size or (is_small and not is_synced):
         file.cut(size)
     else:
         node.is_cut = True
-        st.cuts.append(Cut(node, os.dup(file.fd()), size))
+        st.cuts.append(Cut(node, os.dup(file.fd()), size, st.overlay.wal.sync if is_synced else None))
 
 
 def let_go(st: State, file: WorkFile) -> None:

@@ -75,7 +75,8 @@ def finish(st: State, sync_round: SyncRound) -> None:
             st.unsynced.discard(node.id)
             st.overlay.put_node(node)
     st.overlay.commit()
-    st.overlay.has_unsynced_commits = False
+    # Where the disk refused a file `rows` is not called.
+    st.overlay.has_unsynced_commits = len(sync_round.synced) < len(sync_round.files)
 
 
 def _is_unsynced(st: State, ino: int) -> bool:

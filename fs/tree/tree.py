@@ -298,7 +298,9 @@ class Tree:
         self.state.is_local = is_local
 
     def set_remover(self, remove: Callable[[list[str | int]], None]) -> None:
-        """Who removes work files that are needed no more (`remove_files`, in a thread); else each commit does."""
+        """Who removes work files that are needed no more: else each commit does. It calls `sync_commits` and then
+        `remove_files`, in a thread: what a power cut leaves of tree.db must find its files.
+        """
         self.state.overlay.remove = remove
 
     @property
@@ -341,7 +343,11 @@ class Tree:
     def sync_names(self) -> Callable[[], None]:
         """Commit, and what then brings all commits to the disk: for another thread. NoSpace."""
         self.state.overlay.commit()
-        return self.state.overlay.wal.sync
+        return self.sync_commits
+
+    def sync_commits(self) -> None:
+        """Bring all commits to the disk. For another thread."""
+        self.state.overlay.wal.sync()
 
     @property
     def wants_checkpoint(self) -> bool:

@@ -58,6 +58,10 @@ class Writer:
                 written = self._marks.write(db)
                 db.execute(PUT_META, (redo.STAMP_KEY, self._stamp))
                 self._env.fault("tree.before_commit")
+        except sqlite3.Error as error:
+            if self._redo is not None and _is_unknown(error):
+                self._redo.restart(b"")  # it takes nothing before it is known again what it continues
+            raise
         finally:
             if full:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -84,3 +88,8 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
                 db.execute("ROLLBACK")
             raise
+
+
+def _is_unknown(error: sqlite3.Error) -> bool:
+    """True if a transaction that failed may be found after a kill all the same: its log was written and not synced."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_IOERR

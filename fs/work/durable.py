@@ -31,6 +31,7 @@ class FileSync:
 
     def __init__(self, files: Sequence[WorkFile], folders: Folders, wal_path: str, gen: int) -> None:
         self._descriptors = [os.dup(file.fd()) for file in files]
+        self._files = files
         self._new = [file for file in files if not file.is_named]
         self._folders = folders
         self._to_sync = folders.to_sync(file.path for file in self._new)
@@ -52,8 +53,8 @@ class FileSync:
     def done(self) -> None:
         """`data` has returned: it need not be done again. Not for another thread."""
         self._folders.synced(self._to_sync)
-        for file in self._new:
-            file.is_named = True
+        for file in self._files:
+            file.is_named = file.was_synced = True
 
     def rows(self) -> None:
         """The write-ahead log that names the ranges of these files is on the disk."""

@@ -18,7 +18,8 @@ _ROWS_SPARE = 64  # stored rows beyond twice the ranges before they are written 
 class WorkFile:
     """Written through `write` and `truncate` until it is sealed; then only read.
 
-    is_named: its name is known to be on the disk. stored: its row stands in tree.db. The `rows_*` methods say what must
+    is_named: its name is known to be on the disk. was_synced: what the disk has of tree.db may rely on its bytes.
+    stored: its row stands in tree.db. The `rows_*` methods say what must
     be written there so that the rows describe the file; rows may overlap, what counts is their union.
     """
 
@@ -36,6 +37,7 @@ class WorkFile:
         "sealed",
         "spans",
         "stored",
+        "was_synced",
     )
 
     def __init__(
@@ -49,7 +51,7 @@ class WorkFile:
         self.sealed = sealed
         self.spans = RangeSet()
         self.stored = False
-        self.is_named = False
+        self.is_named = self.was_synced = False
         self.rewrite = False
         self._fd = fd
         self._touched: RangeSet | None = None
@@ -60,7 +62,7 @@ class WorkFile:
         """Take over the ranges as they are stored."""
         for start, end in spans:
             self.spans.add(start, end)
-        self.stored = True
+        self.stored = self.was_synced = True
         self._rows = len(spans)
 
     def fd(self) -> int:
@@ -81,7 +83,7 @@ class WorkFile:
 
     def seal(self) -> None:
         """No more writes. The descriptor stays open for reading."""
-        self.sealed = True
+        self.sealed = self.was_synced = True
 
     def unseal(self) -> None:
         """Take writes again, which nobody else reads yet."""

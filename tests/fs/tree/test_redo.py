@@ -1,5 +1,6 @@
 """What was logged and not committed: it outlives the mount, everybody can see that it is there, and it counts once."""
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -201,3 +202,34 @@ def test_a_seal_that_is_only_logged_is_none(yoga: Machine) -> None:
         assert [(item.path, item.state, item.seal_id) for item in reader.dirty(yoga.db.view.path_of)] == [
             ("f", DirtyState.UNSEALED, None)
         ]
+
+
+def test_nothing_is_logged_behind_a_commit_of_which_nobody_knows_whether_it_is_there(
+    yoga: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sync failed: to this mount it is none, and the next one may find it, with another stamp."""
+    writer = yoga.tree.state.overlay._writer
+
+    class Broken:
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self._db = db
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._db, name)
+
+        def execute(self, sql: str, *arguments: object) -> object:
+            if sql != "COMMIT":
+                return self._db.execute(sql, *arguments)
+            self._db.execute(sql)
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+    yoga.write("f", b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_connection", Broken(yoga.tree.state.overlay._connection))
+        with pytest.raises(sqlite3.OperationalError):
+            yoga.tree.commit(full=True)
+    yoga.write("g", b"2")
+    yoga.restart()
+    assert yoga.walk() == {"f": b"1", "g": b"2"}

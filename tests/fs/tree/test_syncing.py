@@ -111,6 +111,7 @@ def test_a_disk_that_refuses_one_file_has_the_others(yoga: Machine, monkeypatch:
         sync_round.data()
     yoga.tree.sync_finish(sync_round)
     assert [handle.node.synced for handle in handles] == [False, True]
+    assert yoga.tree.sync_begin().wal_path  # nobody has synced the rows
 
 
 def test_removed_files_are_forgotten(yoga: Machine) -> None:
