@@ -345,7 +345,9 @@ class Side:
     # ---- what is around
 
     def do_watch(self, path: str, step: Step) -> Outcome:
-        """Whether the times of `path`, and of its folder, move with a step."""
+        """Whether the times of `path`, and of its folder, move with a step. None of what is another file afterwards: two
+        that were made in one tick of the clock have the same times.
+        """
         places = [self.path(path), str(Path(self.path(path)).parent)]
         before = [_times(place) for place in places]
         next_tick()
@@ -353,7 +355,8 @@ class Side:
         moved = []
         for place, old in zip(places, before, strict=True):
             new = _times(place)
-            moved.append(None if old is None or new is None else tuple(a != b for a, b in zip(old, new, strict=True)))
+            is_same = old is not None and new is not None and old[0] == new[0]
+            moved.append(tuple(a != b for a, b in zip(old[1:], new[1:], strict=True)) if is_same else None)
         return outcome, moved
 
     def do_other(self, step: Step) -> Outcome:
@@ -423,12 +426,13 @@ def next_tick() -> None:
         os.sched_yield()
 
 
-def _times(place: str) -> tuple[int, int] | None:
+def _times(place: str) -> tuple[int, int, int] | None:
+    """(inode, mtime, ctime)"""
     try:
         info = os.lstat(place)
     except OSError:
         return None
-    return info.st_mtime_ns, info.st_ctime_ns
+    return info.st_ino, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _put(pipe: Any, value: Any) -> None:

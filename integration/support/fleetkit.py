@@ -105,8 +105,8 @@ class Machine:
         self.run("up", **kwargs)
         assert os.path.ismount(self.mountpoint), f"{self.mountpoint} is not mounted"
 
-    def fsck(self) -> None:
-        self.run("fsck", timeout=300)
+    def fsck(self, timeout: float = 300) -> None:
+        self.run("fsck", timeout=timeout)
 
     # ---- processes
     def pids(self, kind: str | None = None) -> list[int]:
