@@ -345,8 +345,8 @@ class Side:
     # ---- what is around
 
     def do_watch(self, path: str, step: Step) -> Outcome:
-        """Whether the times of `path`, and of its folder, move with a step. None of what is another file afterwards: two
-        that were made in one tick of the clock have the same times.
+        """Whether the times of `path`, and of its folder, move with a step; None for what is another file afterwards:
+        two that were made in one tick of the clock have the same times.
         """
         places = [self.path(path), str(Path(self.path(path)).parent)]
         before = [_times(place) for place in places]
