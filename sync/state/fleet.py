@@ -30,6 +30,11 @@ from sync.state.writer import Transaction
 FIRST_INO: Final = 2  # even numbers are the engine's
 EPOCH_BYTES: Final = 16
 
+_SEGMENTS: Final = """
+SELECT first, last, hash FROM segment WHERE machine = (SELECT num FROM machine WHERE machine_id = ?1) AND first >= (
+  SELECT coalesce(max(first), 0) FROM segment
+  WHERE machine = (SELECT num FROM machine WHERE machine_id = ?1) AND first <= ?2)
+ORDER BY first"""
 _PLACES = """
 SELECT c.chunk_id, p.pack_id, m.machine_id, c.offset, c.length, c.raw_length, c.flags
 FROM chunk AS c JOIN pack AS p ON p.num = c.pack JOIN machine AS m ON m.num = p.machine
@@ -303,11 +308,11 @@ class FleetDb:
     def machine(self, machine_id: str) -> Machine | None:
         return next((machine for machine in self.machines() if machine.machine_id == machine_id), None)
 
-    def segments(self, machine_id: str) -> list[JournalHead]:
-        """The segments applied of a machine's journal, by their first seq."""
-        sql = "SELECT s.first, s.last, s.hash FROM segment AS s JOIN machine AS m ON m.num = s.machine"
-        rows = self.query(f"{sql} WHERE m.machine_id = ? ORDER BY s.first", machine_id)
-        return [JournalHead(*row) for row in rows]
+    def segments(self, machine_id: str, since: int = 0) -> list[JournalHead]:
+        """The segments applied of a machine's journal, by their first seq: from the one that holds, or precedes, the
+        seq `since`. After years a journal has very many.
+        """
+        return [JournalHead(*row) for row in self.query(_SEGMENTS, machine_id, since)]
 
     def holes(self) -> list[Hole]:
         sql = "SELECT m.machine_id, h.first, h.since, h.reason FROM hole AS h JOIN machine AS m ON m.num = h.machine"

@@ -207,8 +207,11 @@ class LocalStore:
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     key = f"{folder}/{entry.name}" if folder else entry.name
+                    as_folder = f"{key}/"
+                    if as_folder <= start_after and not start_after.startswith(as_folder):
+                        continue  # all but the newest segments of a journal, at every look at it
                     if entry.is_dir():
-                        key += "/"
+                        key = as_folder
                     elif not entry.is_file():
                         continue
                     if _matters(key, prefix, start_after):
@@ -328,13 +331,18 @@ class LocalStore:
 
 def _matters(key: str, prefix: str, start_after: str) -> bool:
     """False if neither this object, nor anything in this folder (a key that ends with '/'), is asked for."""
+    if key.endswith("/"):
+        is_asked = key.startswith(prefix) or prefix.startswith(key)
+        is_asked = is_asked and (key > start_after or start_after.startswith(key))
+    else:
+        is_asked = key.startswith(prefix) and key > start_after
+    if not is_asked:
+        return False
     try:
         check_key(key.rstrip("/"))
     except TcfsError:
         return False  # temp files, lost+found, .DS_Store
-    if key.endswith("/"):
-        return (key.startswith(prefix) or prefix.startswith(key)) and (key > start_after or start_after.startswith(key))
-    return key.startswith(prefix) and key > start_after
+    return True
 
 
 @contextlib.contextmanager

@@ -173,7 +173,8 @@ class JournalReader:
 
     async def _read_from(self, journal: _Journal, last: int | None) -> None:
         """Fetch what begins behind newest_first, up to the seq `last` (None: whatever there is); note holes."""
-        applied = {segment.first: segment for segment in self._context.db.segments(journal.machine_id)}
+        known = self._context.db.segments(journal.machine_id, journal.newest_first)
+        applied = {segment.first: segment for segment in known}
         for first in await self._firsts(journal):
             if last is not None and first > last:
                 break
@@ -242,7 +243,8 @@ class JournalReader:
             return 0
         versions = 0
         db = self._context.db
-        available = RangeSet((segment.first, segment.last + 1) for segment in db.segments(journal.machine_id))
+        known = db.segments(journal.machine_id, reach_of(journal.waiting)[0])
+        available = RangeSet((segment.first, segment.last + 1) for segment in known)
         for segment in journal.waiting:
             available.add(segment.first, segment.last + 1)
         for group in list(joined(journal.waiting)):

@@ -206,7 +206,7 @@ class _MachineCheck:
 
     def _check_unapplied(self, key: str, segment: Segment) -> None:
         """Not applied when the journal was begun; it may have been since."""
-        if any(item.first == segment.first for item in self._db.segments(self._id)):
+        if any(item.first == segment.first for item in self._db.segments(self._id, segment.first)):
             return
         if self._id == self._db.machine_id:
             if all(first != segment.first for first, _ in self._db.queued_seqs()):

@@ -275,6 +275,18 @@ def test_machines_are_remembered(db: FleetDb, yoga: Journal, bates: Journal) -> 
     ]
 
 
+def test_segments_since_a_record(db: FleetDb, yoga: Journal, bates: Journal) -> None:
+    heads = [JournalHead(first, last, bytes([first]) * 32) for first, last in ((1, 3), (4, 4), (7, 9))]
+    with db.transaction() as txn:
+        txn.note_segment(yoga.machine_id, 1, 100, b"y" * 32)
+        for head in heads:
+            txn.note_segment(bates.machine_id, head.first, head.last, head.segment_hash)
+    assert db.segments(bates.machine_id) == heads
+    found = {since: len(db.segments(bates.machine_id, since)) for since in (1, 3, 4, 6, 7, 9, 20)}
+    assert found == {1: 3, 3: 3, 4: 2, 6: 2, 7: 1, 9: 1, 20: 1}
+    assert db.segments("nobody", 5) == []
+
+
 def test_a_hole_keeps_its_time_until_its_segment_is_noted(db: FleetDb, env: FakeEnv, bates: Journal) -> None:
     since = env.now()
     for reason in ("missing", "broken"):
