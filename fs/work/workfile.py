@@ -19,8 +19,8 @@ class WorkFile:
     """Written through `write` and `truncate` until it is sealed; then only read.
 
     is_named: its name is known to be on the disk. was_synced: what the disk has of tree.db may rely on its bytes.
-    stored: its row stands in tree.db. The `rows_*` methods say what must
-    be written there so that the rows describe the file; rows may overlap, what counts is their union.
+    stored: its row stands in tree.db. The `rows_*` methods say what must be written there so that the rows describe the
+    file; rows may overlap, what counts is their union.
     """
 
     __slots__ = (
