@@ -24,6 +24,7 @@ from hourkit import (
     Housekeeping,
     Running,
     Trouble,
+    descriptors,
     lines_of,
     loads,
     prepare,
@@ -45,6 +46,7 @@ STEADY_S = 300.0  # from then on nothing may grow
 FSCK_S = 900.0  # on a machine that is busy all the time
 GROWTH_FDS = 8
 GROWTH_BYTES = 24 << 20
+FILES_MAX = 64 + 64  # descriptors of cached chunks that a mount keeps, and of the work files made ahead
 
 Place = tuple[FarStore, Machine, Machine]
 
@@ -163,6 +165,8 @@ def check_contents(yoga: Machine, bates: Machine, running: list[Running]) -> Non
         stored(machine)
     sound(yoga)
     sound(bates, "--deep")
+    for machine in (yoga, bates):
+        check_descriptors(machine)
     yoga.run("down", timeout=120)
     yoga.up()
     with within(300, "what a new mount shows"):
@@ -187,6 +191,12 @@ def check_leaks(yoga: Machine, bates: Machine) -> None:
     """No work file without a row, no temporary file of ours."""
     for machine in (yoga, bates):
         poll(lambda machine=machine: not strays(machine), 60, f"nothing is left: {strays(machine)[:10]}", pause=1.0)
+
+
+def check_descriptors(machine: Machine) -> None:
+    """Where nothing is open or dirty a mount holds the files that it keeps for the next reader and writer, no more."""
+    (mount,) = machine.pids("mount")
+    poll(lambda: descriptors(machine, mount)[1] <= FILES_MAX, 60, f"{descriptors(machine, mount)} descriptors", pause=1)
 
 
 def strays(machine: Machine) -> list[str]:

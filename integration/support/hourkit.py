@@ -203,9 +203,12 @@ class Housekeeping:
 
 
 class Figure:
-    """One process at one moment. memory: its own, in bytes; rss: with the pages of databases that it maps."""
+    """One process at one moment. memory: its own, in bytes; rss: with the pages of databases that it maps.
 
-    __slots__ = ("age_s", "at_s", "fds", "kind", "memory", "name", "pid", "rss")
+    files: descriptors of cached chunks and work files, which come and go with what programs do; fds: all others.
+    """
+
+    __slots__ = ("age_s", "at_s", "fds", "files", "kind", "memory", "name", "pid", "rss")
 
     def __init__(self, machine: Machine, kind: str, pid: int, at_s: float) -> None:
         """OSError if it has gone."""
@@ -213,9 +216,24 @@ class Figure:
         started = int((proc / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         self.name, self.kind, self.pid, self.at_s = machine.name, kind, pid, at_s
         self.age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - started
-        self.fds = len(os.listdir(proc / "fd"))
+        self.fds, self.files = descriptors(machine, pid)
         said = (proc / "status").read_text()
         self.rss, self.memory = (int(said.split(f"{name}:")[1].split()[0]) << 10 for name in ("VmRSS", "RssAnon"))
+
+
+def descriptors(machine: Machine, pid: int) -> tuple[int, int]:
+    """(fds, files), as Figure has them. OSError if the process has gone."""
+    fds = files = 0
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        target = ""
+        with suppress(FileNotFoundError):  # closed since
+            target = os.readlink(entry.path)
+        is_content = target.startswith((f"{machine.home}/cache/", f"{machine.home}/state/")) and (
+            "/chunks/" in target or "/whole/" in target or "/work/" in target
+        )
+        files += is_content
+        fds += not is_content
+    return fds, files
 
 
 class Figures:
@@ -238,13 +256,15 @@ class Figures:
 
     def table(self) -> str:
         """A line a minute and process."""
-        lines = ["   at_s machine process   age_s  fds   memory  rss_mib"]
+        lines = ["   at_s machine process   age_s  fds files   memory  rss_mib"]
         last: dict[tuple[str, str], float] = {}
         for one in self.taken:
             if one.at_s - last.get((one.name, one.kind), -100.0) >= 60:
                 last[one.name, one.kind] = one.at_s
                 size = f"{one.memory / 2**20:8.1f} {one.rss / 2**20:8.1f}"
-                lines.append(f"{one.at_s:7.0f} {one.name:7} {one.kind:7} {one.age_s:7.0f} {one.fds:4} {size}")
+                lines.append(
+                    f"{one.at_s:7.0f} {one.name:7} {one.kind:7} {one.age_s:7.0f} {one.fds:4} {one.files:5} {size}"
+                )
         return "\n".join(lines)
 
     def held(self, machine: Machine, kind: str, from_s: float, until_s: float, age_min_s: float) -> tuple[int, int]:

@@ -118,7 +118,7 @@ class SealWorker:
 
     def has_work(self) -> bool:
         """True if a seal waits for its answer, or if something was reported that may have been settled."""
-        return bool(self._reported or self._tree.seals(self._answers()))
+        return bool(self._reported) or self._tree.has_seals_beside(self._answers())
 
     def _answers(self) -> dict[bytes, str]:
         return {taken.seal_id: taken.answer for taken in self._context.db.view.taken_after(0, ANSWERS_MAX)}

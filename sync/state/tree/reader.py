@@ -140,6 +140,10 @@ class TreeReader:
         rows = self._all(f"SELECT {_SEAL_COLUMNS} FROM seal ORDER BY ord")
         return [_seal(row) for row in rows if row[1] not in known]
 
+    def has_seals_beside(self, known: Collection[bytes]) -> bool:
+        """True if there is a seal whose seal_id is not in `known`."""
+        return any(row[0] not in known for row in self._all("SELECT seal_id FROM seal"))
+
     def is_overtaken(self, seal_id: bytes) -> bool:
         """True if what a seal froze is not what stands there any more: its entry or its node has been changed since."""
         held = "SELECT gen = sealed_gen FROM {} WHERE seal_id = ?"
@@ -179,8 +183,9 @@ class TreeReader:
         logged = read_logged(log_path(self._path))
         with self._snapshot():
             found = []
+            folders = _Folders(self._all, shown_path)
             for parent, name, node, seal_id, gen, sealed_gen, unflushed, kind in self._all(_DIRTY):
-                path = self._path_below(parent, name, shown_path)
+                path = folders.below(parent, name)
                 if path is not None or node is not None:
                     state = _state(seal_id, gen, sealed_gen, unflushed)
                     is_removed = node is None or kind in SPECIAL
@@ -189,7 +194,7 @@ class TreeReader:
                 Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), False, seal_id)
                 for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
             ]
-            found = _with_logged(found, self._logged_dirty(logged, shown_path))
+            found = _with_logged(found, self._logged_dirty(logged, folders))
         return sorted(found, key=lambda item: (item.path, item.state))
 
     def overlay(self) -> list[OverlayRow]:
@@ -226,7 +231,7 @@ class TreeReader:
 
     # ---- inside
 
-    def _logged_dirty(self, logged: Logged, shown_path: Callable[[int], str]) -> list[Dirty]:
+    def _logged_dirty(self, logged: Logged, folders: "_Folders") -> list[Dirty]:
         """What the mount has logged and not committed: it does so within moments, or when it starts again."""
         if self._meta(STAMP_KEY) != logged.stamp:
             return []
@@ -240,7 +245,7 @@ class TreeReader:
                 if parent not in above:
                     break
                 parent, path = above[parent][0], join_path(above[parent][1], path)
-            known = self._path_below(parent, path, shown_path)
+            known = folders.below(parent, path)
             node = logged.nodes.get(row.node) if row.node is not None else None
             if known is not None or row.node is not None:
                 is_removed = row.node is None or (node is not None and node.kind in SPECIAL)
@@ -263,24 +268,9 @@ class TreeReader:
 
     def _paths(self, query: str, shown_path: Callable[[int], str]) -> list[str]:
         with self._snapshot():
-            paths = (self._path_below(parent, name, shown_path) for parent, name in self._all(query))
+            folders = _Folders(self._all, shown_path)
+            paths = (folders.below(parent, name) for parent, name in self._all(query))
             return sorted(path for path in paths if path is not None)
-
-    def _path_below(self, parent: int, name: str, shown_path: Callable[[int], str]) -> str | None:
-        """The rel_path of an entry; None if a folder above is gone without a trace."""
-        path = name
-        for _ in range(DEPTH_MAX):
-            if parent == ROOT_ID:
-                return path
-            above = self._all("SELECT parent, name FROM entry WHERE node = ?", parent)
-            if not above:
-                try:
-                    return join_path(shown_path(parent), path)
-                except NotFound:
-                    attached = self._all("SELECT path FROM attach WHERE dir_id = ?", parent)
-                    return join_path(attached[0][0], path) if attached else None
-            parent, path = above[0][0], join_path(above[0][1], path)
-        return None
 
     def _meta(self, key: str) -> Any:
         rows = self._all("SELECT value FROM meta WHERE key = ?", key)
@@ -329,6 +319,43 @@ class TreeReader:
                 connection.execute("COMMIT")
 
 
+class _Folders:
+    """The rel_paths of folders at one moment, each found once. shown_path: ShownView.path_of."""
+
+    def __init__(self, query: Callable[..., list[Any]], shown_path: Callable[[int], str]) -> None:
+        self._query = query
+        self._shown_path = shown_path
+        self._known: dict[int, str | None] = {ROOT_ID: ""}
+
+    def below(self, folder: int, name: str) -> str | None:
+        """The path of a name, or of a path, in a folder; None if a folder above is gone without a trace."""
+        above = self._known[folder] if folder in self._known else self._find(folder)
+        return None if above is None else join_path(above, name)
+
+    def _find(self, folder: int) -> str | None:
+        """What is come upon on the way up is known from then on."""
+        passed: list[tuple[int, str]] = []
+        top = folder
+        while top not in self._known and len(passed) < DEPTH_MAX:
+            above = self._query("SELECT parent, name FROM entry WHERE node = ?", top)
+            if not above:
+                self._known[top] = self._shown(top)
+                break
+            passed.append((top, above[0][1]))
+            top = above[0][0]
+        path = self._known.get(top)
+        for each, name in reversed(passed):
+            path = self._known[each] = None if path is None else join_path(path, name)
+        return self._known[folder]
+
+    def _shown(self, folder: int) -> str | None:
+        try:
+            return self._shown_path(folder)
+        except NotFound:
+            attached = self._query("SELECT path FROM attach WHERE dir_id = ?", folder)
+            return str(attached[0][0]) if attached else None
+
+
 def _with_logged(stored: list[Dirty], logged: list[Dirty]) -> list[Dirty]:
     """What was logged since counts where tree.db knows no more than what was sealed before."""
     changed = {item.path for item in logged if item.state is not DirtyState.SEALED}
@@ -344,10 +371,11 @@ def _state(seal_id: bytes | None, gen: int, sealed_gen: int | None, unflushed: i
 
 
 def _seal(row: Any) -> Seal:
-    values = dict(zip((column.strip() for column in _SEAL_COLUMNS.split(",")), row, strict=True))
-    values["dir_ids"] = _numbers.decode(values["dir_ids"])
-    values["xattrs"] = _xattrs.decode(values["xattrs"]) if values["xattrs"] else {}
-    values["seen"] = _identities.decode(values["seen"])
-    values["resolved"] = bool(values["resolved"])
-    values["moved_from"] = PathVersion(*_pair.decode(values["moved_from"])) if values["moved_from"] else None
-    return Seal(**values)
+    """Of a row of _SEAL_COLUMNS, which are the fields of a Seal in their order."""
+    values = list(row)
+    values[7] = _numbers.decode(row[7])
+    values[16] = _xattrs.decode(row[16]) if row[16] else {}
+    values[20] = _identities.decode(row[20]) if row[20] != "[]" else []
+    values[22] = bool(row[22])
+    values[23] = PathVersion(*_pair.decode(row[23])) if row[23] else None
+    return Seal(*values)

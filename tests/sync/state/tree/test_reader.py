@@ -11,7 +11,7 @@ from sync.core.manifest import PathVersion
 from sync.core.ranges import RangeSet
 from sync.env import FakeEnv
 from sync.state.tree.database import layer_path, open_tree, tree_schema
-from sync.state.tree.reader import Dirty, DirtyState, Seal, TreeReader
+from sync.state.tree.reader import _SEAL_COLUMNS, Dirty, DirtyState, Seal, TreeReader
 
 NODE = "INSERT INTO node (id, kind, mode, uid, gid, atime_ns, mtime_ns, ctime_ns) VALUES (?, ?, 0, 0, 0, 0, 0, 0)"
 SHOWN = {1: "", 20: "shown", 22: "shown/below"}
@@ -152,3 +152,38 @@ def test_dirty_paths_and_why(tree: sqlite3.Connection, reader: TreeReader) -> No
         Dirty("written below what is gone", DirtyState.UNSEALED, False, None),
     ]
     assert reader.is_sealed_or_dirty()
+
+
+def test_what_is_dirty_in_one_folder_asks_once_for_the_folder(tree: sqlite3.Connection, reader: TreeReader) -> None:
+    tree.executemany(NODE, [(3, 2), (5, 2)])
+    entry = "INSERT INTO entry (parent, name, node, dirty, gen) VALUES (?, ?, ?, 1, 1)"
+    tree.executemany(entry, [(20, "new", 3), (3, "in", 5), *((5, f"gone-{n}", None) for n in range(100))])
+    asked: list[int] = []
+
+    def shown(row_id: int) -> str:
+        asked.append(row_id)
+        return shown_path(row_id)
+
+    found = reader.dirty(shown)
+    assert {item.path for item in found[:3]} == {"shown/new", "shown/new/in", "shown/new/in/gone-0"}
+    assert len(found) == 102
+    assert asked == [20]
+
+
+def test_folders_that_lie_in_themselves_end_nobodys_listing(tree: sqlite3.Connection, reader: TreeReader) -> None:
+    tree.executemany(NODE, [(3, 2), (5, 2)])
+    entry = "INSERT INTO entry (parent, name, node, dirty, gen) VALUES (?, ?, ?, ?, 1)"
+    tree.executemany(entry, [(5, "a", 3, 0), (3, "b", 5, 0), (3, "lost", None, 1), (1, "found", None, 1)])
+    assert [item.path for item in reader.dirty(shown_path)] == ["found"]
+
+
+def test_seals_beside_those_that_are_known(tree: sqlite3.Connection, reader: TreeReader) -> None:
+    assert not reader.has_seals_beside(())
+    seal = "INSERT INTO seal (seal_id, round, op, path) VALUES (?, 1, 'remove', 'x')"
+    tree.executemany(seal, [(b"a",), (b"b",)])
+    assert reader.has_seals_beside({b"a"})
+    assert not reader.has_seals_beside({b"a", b"b"})
+
+
+def test_the_columns_of_a_seal_are_its_fields_in_their_order() -> None:
+    assert tuple(each.strip() for each in _SEAL_COLUMNS.split(",")) == Seal.__struct_fields__
