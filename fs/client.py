@@ -5,7 +5,7 @@ Requests wait with deadlines of their own; hints go out when they can and are lo
 
 import logging
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import trio
 
 from fs.hydrate.readahead import FETCH_RUN
 from sync.core.errors import BadFormat, NoDaemon, TcfsError, TimedOut, Unsupported
+from sync.core.filekey import FileKey
 from sync.ipc import frames
 from sync.ipc.frames import Message
 
@@ -45,6 +46,7 @@ class Callbacks:
     content_moved: Callable[[frames.ContentMoved], None] = lambda moved: None
     policy_moved: Callable[[], None] = lambda: None
     seal_now: Callable[[frames.SealNow], None] = lambda request: None
+    written: Callable[[Mapping[bytes, FileKey]], None] = lambda files: None
     connected: Callable[[frames.Hello], None] = lambda hello: None
 
 
@@ -339,7 +341,8 @@ class Client:
 
     def _take(self, message: Message) -> None:
         match message:
-            case frames.FetchProgress(id=number):
+            case frames.FetchProgress(id=number, written=written):
+                self._callbacks.written(written)
                 if waiting := self._waiting.get(number):
                     waiting.wait_on(SILENCE_S)
             case frames.Result(id=number):
@@ -347,7 +350,8 @@ class Client:
                     waiting.done.set()
             case frames.Progress():
                 pass
-            case frames.FetchDone(id=number, inline=inline):
+            case frames.FetchDone(id=number, inline=inline, written=written):
+                self._callbacks.written(written)
                 if waiting := self._waiting.get(number):
                     waiting.inline = inline
                     waiting.done.set()

@@ -125,6 +125,7 @@ async def _run(
     callbacks.policy_moved = tasks.policy_moved
     callbacks.content_moved = tasks.content_moved
     callbacks.seal_now = tasks.seal_now
+    callbacks.written = volume.reader.cached.trust
     callbacks.connected = tasks.connected
     waker = _waker(options, volume, tasks)
     initialised = trio.Event()

@@ -15,6 +15,7 @@ from homekit import is_mounted
 from made_versions import MTIME_NS
 from mountkit import CHUNK, HAS_FUSE, Fleet, fleet, wait_for
 
+from sync.core.filekey import FileKey
 from sync.ipc import frames
 from sync.state.rows import value_number
 
@@ -159,6 +160,25 @@ def test_wrong_bytes_are_never_read(yoga: Fleet) -> None:
     with pytest.raises(OSError) as caught:
         (root / "f").read_bytes()
     assert caught.value.errno == errno.EIO
+
+
+def test_a_file_that_was_changed_after_the_engine_wrote_it_is_fetched_again(yoga: Fleet) -> None:
+    """The engine's word for a file counts for that file as it was, and for no other."""
+    right, wrong = pattern(CHUNK), pattern(CHUNK, 2)
+    version = yoga.learn("f", right, cached=False)
+    chunk = bytes.fromhex(version.manifest.chunks[0])
+
+    def fetch(request: frames.Fetch) -> frames.Message:
+        yoga.cache(right)
+        written = FileKey.of(yoga.chunk_path(chunk).stat())
+        if len(engine.fetches) == 1:
+            yoga.chunk_path(chunk).write_bytes(wrong)
+        return frames.FetchDone(request.id, written={chunk: written})
+
+    engine = yoga.serve(fetch)
+    assert (yoga.mount() / "f").read_bytes() == right
+    assert len(engine.fetches) == 2
+    assert "damaged" in yoga.log()
 
 
 def test_a_damaged_cache_file_is_fetched_again(yoga: Fleet) -> None:

@@ -22,7 +22,7 @@ from sync.env import Env
 from sync.events.poll import PollEvents
 from sync.ipc import frames
 from sync.ipc.frames import Hello
-from sync.ipc.server import Link, Server
+from sync.ipc.server import Link, Server, Written
 from sync.machines.identity import known_fleet
 from sync.machines.lock import FileLock
 from sync.machines.own import own_folders
@@ -371,9 +371,9 @@ class Engine:
             finally:
                 self._tell_mount()
 
-    async def fetch(self, request: frames.Fetch) -> dict[int, bytes]:
+    async def fetch(self, request: frames.Fetch, written: Written) -> dict[int, bytes]:
         priority = Priority.READ if request.priority == 0 else Priority.BACKGROUND
-        inline = await self.fetcher.fetch(request.version, request.indexes, priority)
+        inline = await self.fetcher.fetch(request.version, request.indexes, priority, written=written)
         return inline if priority is Priority.READ else {}  # nobody would read them
 
     def bytes_fetched(self) -> int:

@@ -1,23 +1,26 @@
 """Reading what is already local: chunks and whole files below cache/. Synchronous, never waits for the network.
 
 A file of the cache is not believed because it is there: each chunk is compared with its id (keyed BLAKE3) the first
-time this process reads it, and again when the file has changed. What does not match is unlinked, counted and treated as
-absent, so that it is fetched again: a damaged cache costs time, never wrong bytes.
+time this process reads it, and again when the file has changed. Only a file that the engine has written for this
+process, from bytes it had just compared, and that is still the same one, is not read once more for that. What does not
+match is unlinked, counted and treated as absent, so that it is fetched again: a damaged cache costs time, never wrong
+bytes.
 """
 
 import logging
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from fs.hydrate.plan import ChunkMap
 from sync.core.errors import Integrity
+from sync.core.filekey import FileKey
 from sync.core.manifest import ChunkId
 
-VERIFIED_MAX = 65_536  # chunks remembered as verified, about 12 MB
+VERIFIED_MAX = 65_536  # chunks remembered as verified, about 16 MB
 OPEN_MAX = 64  # descriptors kept open
 USED_MAX = 4096  # uses kept for the next report
 CHECK_AT_ONCE = 256 * 1024  # bytes; what is larger is read and hashed in a thread: 1 ms a MiB, or a slow disk
@@ -25,18 +28,9 @@ CHECK_AT_ONCE = 256 * 1024  # bytes; what is larger is read and hashed in a thre
 log = logging.getLogger(__name__)
 
 
-class _FileKey(NamedTuple):
-    """What a cache file was when it was looked at: any change of it makes another key."""
-
-    device: int
-    inode: int
-    mtime_ns: int
-    size: int
-
-
 class _OpenFile(NamedTuple):
     fd: int
-    key: _FileKey
+    key: FileKey
 
 
 class Unchecked(NamedTuple):
@@ -44,7 +38,7 @@ class Unchecked(NamedTuple):
 
     path: str
     fd: int
-    key: _FileKey
+    key: FileKey
     offset: int
     size: int
     chunk_id: ChunkId
@@ -70,7 +64,7 @@ class CachedContent:
         self._whole = str(root / "whole")
         self._hash = hash_chunk
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._verified: OrderedDict[tuple[_FileKey, int], None] = OrderedDict()
+        self._verified: OrderedDict[tuple[FileKey, int], ChunkId] = OrderedDict()
         self._used: OrderedDict[ChunkId, None] = OrderedDict()
         self.damaged = 0  # files found wrong since the start
 
@@ -107,9 +101,14 @@ class CachedContent:
     def settle(self, unchecked: Unchecked, is_right: bool) -> None:
         """What the look at a chunk has found: from now on it is believed, or its file is gone."""
         if is_right:
-            self._believe((unchecked.key, unchecked.offset))
+            self._believe((unchecked.key, unchecked.offset), unchecked.chunk_id)
         else:
             self._discard(unchecked.path)
+
+    def trust(self, written: Mapping[bytes, FileKey]) -> None:
+        """The engine has compared these chunks with their ids and written them to these files, just now."""
+        for chunk, file in written.items():
+            self._believe((file, 0), ChunkId(chunk))
 
     def is_empty(self) -> bool:
         """True if nothing was ever cached here."""
@@ -149,7 +148,7 @@ class CachedContent:
         kept = self._open.get(path)
         if kept is not None:
             self._open.move_to_end(path)
-            key = _key_of(os.fstat(kept.fd))
+            key = FileKey.of(os.fstat(kept.fd))
             if key == kept.key:
                 return kept
             file = _OpenFile(kept.fd, key)  # changed under us: believed only after another look
@@ -163,7 +162,7 @@ class CachedContent:
         if not stat.S_ISREG(info.st_mode):
             os.close(fd)
             return None
-        file = _OpenFile(fd, _key_of(info))
+        file = _OpenFile(fd, FileKey.of(info))
         self._open[path] = file
         if len(self._open) > OPEN_MAX:
             os.close(self._open.popitem(last=False)[1].fd)
@@ -175,7 +174,7 @@ class CachedContent:
         """The bytes, or None if those on disk are not the chunk's."""
         known = (file.key, offset)
         try:
-            if known in self._verified:
+            if self._verified.get(known) == chunk_id:
                 data = os.pread(file.fd, end - start, offset + start)
                 return data if len(data) == end - start else None
             if size > CHECK_AT_ONCE:
@@ -186,11 +185,11 @@ class CachedContent:
             return None
         if len(data) != size or self._hash(data) != chunk_id:
             return None
-        self._believe(known)
+        self._believe(known, chunk_id)
         return data if end - start == size else data[start:end]
 
-    def _believe(self, known: tuple[_FileKey, int]) -> None:
-        self._verified[known] = None
+    def _believe(self, known: tuple[FileKey, int], chunk_id: ChunkId) -> None:
+        self._verified[known] = chunk_id
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
 
@@ -210,7 +209,3 @@ class CachedContent:
 
 
 _exists = os.path.exists
-
-
-def _key_of(info: os.stat_result) -> _FileKey:
-    return _FileKey(info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)

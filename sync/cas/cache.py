@@ -11,12 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from sync.core.codec import Buffer, chunk_id
 from sync.core.errors import TcfsError
+from sync.core.filekey import FileKey
 from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.env import Env
@@ -41,6 +42,13 @@ class CacheUsage(msgspec.Struct, frozen=True):
     bad: int
     failed_writes: int
     last_error: str
+
+
+class Kept(NamedTuple):
+    """What became of checked chunks; in neither: a file of that name and size was there, and was not looked into."""
+
+    written: dict[ChunkId, FileKey]
+    refused: set[ChunkId]
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -128,13 +136,21 @@ class ChunkCache:
         """
         if chunk_id(self._keys, data) != chunk:
             raise ValueError(f"not the bytes of chunk {chunk.hex()}")
-        return self._keep(chunk, data)
+        return self._keep(chunk, data) is not False
 
-    def put_checked(self, chunks: Iterable[tuple[ChunkId, Buffer]]) -> set[ChunkId]:
-        """As put, for chunks just compared with their names, which is not done again. Those that it cannot take."""
-        return {chunk for chunk, data in chunks if not self._keep(chunk, data)}
+    def put_checked(self, chunks: Iterable[tuple[ChunkId, Buffer]]) -> Kept:
+        """As put, for chunks just compared with their names, which is not done again."""
+        kept = Kept({}, set())
+        for chunk, data in chunks:
+            file = self._keep(chunk, data)
+            if isinstance(file, FileKey):
+                kept.written[chunk] = file
+            elif not file:
+                kept.refused.add(chunk)
+        return kept
 
-    def _keep(self, chunk: ChunkId, data: Buffer) -> bool:
+    def _keep(self, chunk: ChunkId, data: Buffer) -> FileKey | bool:
+        """The file just written; True if there was one, False if the cache cannot take it."""
         name = chunk.hex()
         path = f"{self._chunk_root}/{name[:2]}/{name}"
         if _size(path) == len(data):
@@ -142,7 +158,7 @@ class ChunkCache:
         if not self._reserve(path, _on_disk(len(data))):
             return False
         try:
-            self._write(path, data)
+            return self._write(path, data)
         except OSError as error:
             with self._lock:
                 if self._used is None:
@@ -155,7 +171,6 @@ class ChunkCache:
         finally:
             with self._lock:
                 self._writing.pop(path, None)
-        return True
 
     def drop(self, chunk: ChunkId) -> None:
         """Forget this chunk. Whoever has its file open keeps reading it."""
@@ -286,7 +301,7 @@ class ChunkCache:
         self._used, self._whole_used = total, whole
         return before - total
 
-    def _write(self, path: str, data: Buffer) -> None:
+    def _write(self, path: str, data: Buffer) -> FileKey:
         folder, _, name = path.rpartition("/")
         temp = f"{folder}/.{name[:_TEMP_NAME]}.{self._env.random_bytes(8).hex()}.tmp"
         try:
@@ -299,10 +314,12 @@ class ChunkCache:
                 _write_all(descriptor, memoryview(data).cast("B"))
                 now = self._env.now_ns()
                 os.utime(descriptor, ns=(now, now))
+                written = FileKey.of(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
             self._env.fault("cache.before_rename")
             os.rename(temp, path)  # noqa: PTH104  (no Path for each of thousands)
+            return written
         except OSError:
             Path(temp).unlink(missing_ok=True)
             raise

@@ -16,6 +16,7 @@ import struct
 import msgspec
 
 from sync.core.errors import BadFormat, TcfsError
+from sync.core.filekey import FileKey
 
 PROTOCOL = 3
 FRAME_MAX = 64 * 1024 * 1024  # bytes of one message
@@ -47,7 +48,8 @@ class Bye(_Message, frozen=True, tag="bye"):
 class Fetch(_Message, frozen=True, tag="fetch"):
     """Bring these chunks of a version into the cache. priority: 0 = a reader waits, larger = later.
 
-    Answered by any number of FetchProgress (one a second) and one FetchDone or Failed with the same id.
+    Answered by any number of FetchProgress (one a second, and for each chunk that nobody waits for) and one FetchDone
+    or Failed with the same id.
     """
 
     id: int
@@ -57,14 +59,21 @@ class Fetch(_Message, frozen=True, tag="fetch"):
 
 
 class FetchProgress(_Message, frozen=True, tag="fetch-progress"):
+    """written: as in FetchDone, as soon as it is known."""
+
     id: int
+    written: dict[bytes, FileKey] = {}
 
 
 class FetchDone(_Message, frozen=True, tag="fetch-done"):
-    """All asked for is in the cache, but for what the cache could not take: `inline` (index -> plain bytes)."""
+    """All asked for is in the cache, but for what the cache could not take: `inline` (index -> plain bytes).
+
+    written: chunk id -> the file of the cache that now holds the bytes which the engine has just compared with it.
+    """
 
     id: int
     inline: dict[int, bytes] = {}
+    written: dict[bytes, FileKey] = {}
 
 
 class Failed(_Message, frozen=True, tag="failed"):

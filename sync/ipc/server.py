@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sync.core.errors import BadFormat, NoDaemon, TimedOut, Unsupported
+from sync.core.filekey import FileKey
 from sync.env import Env
 from sync.ipc import frames
 from sync.ipc.frames import Hello, Message, failed_of
@@ -21,6 +22,7 @@ FETCHES_MAX = 64  # of one connection that are worked on at a time
 BUFFER_MAX = 1 << 20  # bytes waiting for a slow reader above which progress is not sent
 
 Progress = Callable[[dict[str, object]], None]
+Written = Callable[[bytes, FileKey], None]
 
 
 class Service(Protocol):
@@ -28,8 +30,11 @@ class Service(Protocol):
 
     def hello(self) -> Hello: ...
     async def call(self, verb: str, args: dict[str, object], progress: Progress) -> dict[str, object]: ...
-    async def fetch(self, request: frames.Fetch) -> dict[int, bytes]:
-        """Brings the chunks into the cache; returns those that it could not take, by index."""
+    async def fetch(self, request: frames.Fetch, written: Written) -> dict[int, bytes]:
+        """Brings the chunks into the cache; returns those that it could not take, by index.
+
+        written hears at once of each chunk (its id) that was verified and written for this, and of its file.
+        """
         ...
 
     def bytes_fetched(self) -> int:
@@ -168,7 +173,15 @@ class Link:
             beat.cancel()
 
     async def _fetched(self, message: frames.Fetch, service: Service) -> Message:
-        return frames.FetchDone(message.id, await service.fetch(message))
+        files: dict[bytes, FileKey] = {}
+
+        def written(chunk: bytes, file: FileKey) -> None:
+            if message.priority == 0:
+                files[chunk] = file  # the answer is about to go out
+            else:  # a reader may come to the first chunk long before the last one is there
+                self.send(frames.FetchProgress(message.id, {chunk: file}))
+
+        return frames.FetchDone(message.id, await service.fetch(message, written), files)
 
     async def _beat(self, request_id: int, service: Service) -> None:
         before = service.bytes_fetched()

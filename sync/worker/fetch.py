@@ -15,6 +15,7 @@ from sync.cas.cache import ChunkCache
 from sync.cas.reader import ChunkReader
 from sync.core.codec import chunk_id
 from sync.core.errors import BadFormat, Integrity, Unsupported
+from sync.core.filekey import FileKey
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
 from sync.worker.chunks import reading, reading_ranges
 from sync.worker.context import Context
@@ -29,7 +30,9 @@ KEPT_BYTES: Final = 1 << 20  # ... and bytes, so that a large chunk is there as 
 BACKGROUND_LOADS: Final = 2
 LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 
-_Flight = asyncio.Future[bytes | None]  # see _load for what it holds in the end
+_Flight = asyncio.Future[FileKey | bytes | None]  # see _load for what it holds in the end
+
+Written = Callable[[ChunkId, FileKey], None]
 
 _page = msgspec.json.Decoder(list[tuple[str, int]])
 
@@ -79,13 +82,15 @@ class Fetcher:
         indexes: Sequence[int],
         priority: Priority = Priority.READ,
         progress: Callable[[], Awaitable[None]] | None = None,
+        written: Written | None = None,
     ) -> dict[int, bytes]:
         """Have these chunks of a version in the cache; those that it cannot take are returned, by index.
 
-        progress is awaited each second. NotFound for an unknown version, Unsupported for one that must not be read,
-        Integrity naming the object that is missing or wrong, StoreAway. BadFormat for an index it does not have.
+        progress is awaited each second. written hears, as they land, of the files of those that were not there before.
+        NotFound for an unknown version, Unsupported for one that must not be read, Integrity naming the object that is
+        missing or wrong, StoreAway. BadFormat for an index it does not have.
         """
-        work = asyncio.ensure_future(self._fetch(version, indexes, priority))
+        work = asyncio.ensure_future(self._fetch(version, indexes, priority, written))
         try:
             while not work.done():
                 tick = asyncio.ensure_future(self._context.env.sleep(PROGRESS_EVERY))
@@ -97,13 +102,15 @@ class Fetcher:
         finally:
             work.cancel()
 
-    async def _fetch(self, version: str, indexes: Sequence[int], priority: Priority) -> dict[int, bytes]:
+    async def _fetch(
+        self, version: str, indexes: Sequence[int], priority: Priority, written: Written | None
+    ) -> dict[int, bytes]:
         ids, sizes = await self.chunk_list(version)
         if any(not 0 <= index < len(ids) for index in indexes):
             raise BadFormat(f"version {version} has {len(ids)} chunks, not all of those asked for")
         wanted = dict.fromkeys(ids[index] for index in indexes)
         neighbours = len(ids) == 1 and sizes[0] <= NEIGHBOUR_MAX
-        inline = await self._bring(wanted, priority, neighbours)
+        inline = await self._bring(wanted, priority, neighbours, written)
         return {index: inline[ids[index]] for index in indexes if ids[index] in inline}
 
     async def bring(self, ids: Sequence[ChunkId], priority: Priority) -> set[ChunkId]:
@@ -168,7 +175,9 @@ class Fetcher:
                 return data
         raise Integrity(f"chunk {chunk.hex()} cannot be read")
 
-    async def _bring(self, wanted: Iterable[ChunkId], priority: Priority, neighbours: bool) -> dict[ChunkId, bytes]:
+    async def _bring(
+        self, wanted: Iterable[ChunkId], priority: Priority, neighbours: bool, written: Written | None = None
+    ) -> dict[ChunkId, bytes]:
         """Have chunks in the cache; the bytes of those it could not take."""
         inline: dict[ChunkId, bytes] = {}
         missing = [chunk for chunk in wanted if not self._cache.has(chunk)]
@@ -182,9 +191,16 @@ class Fetcher:
                 for load in {self._queued[chunk] for chunk in waiting if chunk in self._queued}:
                     load.urgent.set()
             # shield: the flight belongs to all who wait for it.
-            brought = {chunk: await asyncio.shield(flight) for chunk, flight in waiting.items()}
-            inline |= {chunk: data for chunk, data in brought.items() if data}
-            missing = [chunk for chunk, data in brought.items() if data is None]
+            missing = []
+            for chunk, flight in waiting.items():
+                brought = await asyncio.shield(flight)
+                if brought is None:
+                    missing.append(chunk)
+                elif isinstance(brought, FileKey):
+                    if written is not None:
+                        written(chunk, brought)
+                elif brought:
+                    inline[chunk] = brought
         return inline
 
     def _take_off(self, claimed: Sequence[ChunkId], extra: Sequence[ChunkId], priority: Priority) -> None:
@@ -208,8 +224,8 @@ class Fetcher:
     async def _load(self, flights: Mapping[ChunkId, _Flight], claimed: Sequence[ChunkId], queued: _Load | None) -> None:
         """Bring chunks that are in flight, when it is the turn of what nobody waits for (queued).
 
-        Settles their futures: b'' where the cache took it, else the bytes; None for one that came along unasked and
-        failed: whoever wants it asks for it by itself.
+        Settles their futures: the file where the cache took it, b'' where that had one, else the bytes; None for one
+        that came along unasked and failed: whoever wants it asks for it by itself.
         """
         error: Exception | None = None
         try:
@@ -254,14 +270,15 @@ class Fetcher:
                 if first:  # what somebody waits for lies somewhere among its neighbours
                     found.sort(key=lambda pair: pair[0] not in first)
                 for batch in _batches(found):
-                    refused = await self._context.env.run_io(self._cache.put_checked, batch)
+                    kept = await self._context.env.run_io(self._cache.put_checked, batch)
                     for chunk, data in batch:
-                        self._settle(chunk, flights[chunk], data if chunk in refused else b"")
+                        landed = data if chunk in kept.refused else kept.written.get(chunk, b"")
+                        self._settle(chunk, flights[chunk], landed)
         for chunk, flight in flights.items():
             if not flight.done():
                 flight.set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
 
-    def _settle(self, chunk: ChunkId, flight: _Flight, result: bytes | None) -> None:
+    def _settle(self, chunk: ChunkId, flight: _Flight, result: FileKey | bytes | None) -> None:
         """It has landed. The rest of its load may take long, and the cache may have lost it by then: who asks for it
         from now on does not ask this flight.
         """

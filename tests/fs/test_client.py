@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from fs.client import AGAIN_S, FETCH_S, NO_DAEMON_S, SERVED_S, SILENCE_S, Callbacks, Client
 from sync.core.errors import NoDaemon, ObjectMissing, StoreAway, TimedOut
+from sync.core.filekey import FileKey
 from sync.ipc import frames
 
 HELLO = frames.Hello("mount", fleet_schema=1, tree_schema=1)
@@ -98,6 +99,29 @@ def run(main: Callable[[], Awaitable[None]], clock: MockClock | None = None) -> 
             await main()
 
     trio.run(guarded, clock=clock or MockClock(autojump_threshold=0.05))
+
+
+def test_files_are_told_before_the_fetch_returns_and_for_what_nobody_waits_for(folder: Path) -> None:
+    first, second = {b"a" * 32: FileKey(1, 2, 3, 4)}, {b"b" * 32: FileKey(1, 5, 6, 7)}
+
+    async def script(engine: Engine) -> None:
+        await engine.greet()
+        ahead, request = await engine.fetch(), await engine.fetch()
+        assert ahead.priority == 1
+        await engine.send(frames.FetchProgress(ahead.id, first))
+        await engine.send(frames.FetchDone(request.id, written=second))
+        await engine.next()
+
+    async def main() -> None:
+        told: list[dict[bytes, FileKey]] = []
+        callbacks = Callbacks(written=lambda files: told.append(dict(files)))
+        async with engines(folder, script), running(make(folder, callbacks)) as client:
+            await client._wait_connected()
+            client.prefetch("m:1:0", [3, 4])
+            assert await client.fetch("m:1:0", [2]) == {}
+            assert told == [first, second]
+
+    run(main)
 
 
 def test_a_fetch_is_answered(folder: Path) -> None:

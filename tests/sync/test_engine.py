@@ -6,6 +6,7 @@ import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
 from sync.core.errors import Integrity, NoSpace, NotAuthorised, TcfsError
+from sync.core.filekey import FileKey
 from sync.engine import EngineBusy
 from sync.ipc import frames
 from sync.state import ballast
@@ -120,8 +121,8 @@ def test_a_mount_fetches_chunks(yoga, bates):
         await mount.connect(engine)
         mount.send(frames.Fetch(7, version, [0]))
         done = await until(lambda: [message for message in mount.told if isinstance(message, frames.FetchDone)])
-        assert done == [frames.FetchDone(7)]
         chunk = view.chunk_list(version)[0][0]
+        assert done == [frames.FetchDone(7, written={chunk: FileKey.of(engine.cache.path(chunk).stat())})]
         assert engine.cache.path(chunk).read_bytes() == b"some bytes"
         mount.send(frames.Fetch(8, version, [99]))
         failed = await until(lambda: [message for message in mount.told if isinstance(message, frames.Failed)])

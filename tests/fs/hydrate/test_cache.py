@@ -9,6 +9,7 @@ from blake3 import blake3
 from fs.hydrate import cache
 from fs.hydrate.cache import CachedContent
 from fs.hydrate.plan import ChunkMap
+from sync.core.filekey import FileKey
 from sync.core.manifest import ChunkId
 
 KEY = b"k" * 32
@@ -109,6 +110,71 @@ def test_few_descriptors_stay_open(content: CachedContent, tmp_path: Path) -> No
     assert len(os.listdir("/proc/self/fd")) - before == cache.OPEN_MAX
     content.drop_descriptors()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def counting(root: Path) -> tuple[CachedContent, list[bytes]]:
+    """A reader, and what it has compared with an id."""
+    compared: list[bytes] = []
+
+    def hash_and_note(data: bytes) -> bytes:
+        compared.append(data)
+        return hash_chunk(data)
+
+    return CachedContent(root, hash_and_note), compared
+
+
+@pytest.mark.parametrize("size", [10, cache.CHECK_AT_ONCE + 1])
+def test_a_file_that_the_engine_has_just_written_is_not_compared_again(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    chunk = put(tmp_path, data)
+    content, compared = counting(tmp_path)
+    content.trust({bytes(chunk): FileKey.of(path_of(tmp_path, chunk).stat())})
+    assert content.read(chunk, 2, 8, size) == data[2:8]
+    assert compared == []
+    assert content.take_used() == [chunk]
+    content.drop_descriptors()
+
+
+@pytest.mark.parametrize("field", FileKey._fields)
+def test_any_other_file_than_the_one_that_was_written_is_compared(tmp_path: Path, field: str) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    content, compared = counting(tmp_path)
+    key = FileKey.of(path_of(tmp_path, chunk).stat())
+    content.trust({bytes(chunk): key._replace(**{field: getattr(key, field) + 1})})
+    assert content.read(chunk, 2, 5, 10) == b"234"
+    assert compared == [b"0123456789"]
+    content.drop_descriptors()
+
+
+@pytest.mark.logs_trouble
+def test_a_file_that_took_the_place_of_the_written_one_is_found_wrong(content: CachedContent, tmp_path: Path) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    path = path_of(tmp_path, chunk)
+    key = FileKey.of(path.stat())
+    content.trust({bytes(chunk): key})
+    (tmp_path / "other").write_bytes(b"0123456_89")
+    os.utime(tmp_path / "other", ns=(key.mtime_ns, key.mtime_ns))
+    (tmp_path / "other").rename(path)
+    assert content.read(chunk, 0, 10, 10) is None
+    assert not path.exists()
+
+
+@pytest.mark.logs_trouble
+def test_a_written_file_that_was_changed_since_is_found_wrong(content: CachedContent, tmp_path: Path) -> None:
+    chunk = put(tmp_path, b"0123456789")
+    path = path_of(tmp_path, chunk)
+    os.utime(path, ns=(10**18, 10**18))
+    content.trust({bytes(chunk): FileKey.of(path.stat())})
+    path.write_bytes(b"0123456_89")
+    assert content.read(chunk, 0, 10, 10) is None
+
+
+@pytest.mark.logs_trouble
+def test_a_file_is_believed_to_be_one_chunk_only(content: CachedContent, tmp_path: Path) -> None:
+    one, other = put(tmp_path, b"0123456789"), put(tmp_path, b"abcdefghij")
+    content.trust({bytes(one): FileKey.of(path_of(tmp_path, one).stat())})
+    path_of(tmp_path, one).rename(path_of(tmp_path, other))
+    assert content.read(other, 0, 10, 10) is None
 
 
 @pytest.mark.logs_trouble

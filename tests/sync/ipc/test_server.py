@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from sync.core.errors import BadFormat, NoDaemon, NotFound, TimedOut, Unsupported
+from sync.core.filekey import FileKey
 from sync.env import RealEnv
 from sync.ipc import frames
 from sync.ipc.client import connect, connected
@@ -37,6 +38,7 @@ class FakeService:
         self.log = []
         self.release = asyncio.Event()
         self.moved, self.step = 0, 1
+        self.written = {}
 
     def hello(self):
         return Hello(role="engine", fleet_schema=3, tree_schema=2, pid=1)
@@ -55,7 +57,9 @@ class FakeService:
         progress({"done": 1})
         return {"verb": verb, **args}
 
-    async def fetch(self, request):
+    async def fetch(self, request, written):
+        for chunk, file in self.written.items():
+            written(chunk, file)
         await self.release.wait()
         return {0: b"inline"}
 
@@ -272,6 +276,22 @@ def test_a_mount_that_is_silent_or_gone_ends_the_wait(tmp_path):
         await mount.close()
         with pytest.raises(NoDaemon):
             await sealing
+
+    run(tmp_path, scenario)
+
+
+def test_the_files_of_fetched_chunks_come_with_the_answer_or_ahead_of_it(tmp_path):
+    async def scenario(server, service, path):
+        service.release.set()
+        service.written = files = {b"a" * 32: FileKey(1, 2, 3, 4), b"b" * 32: FileKey(1, 2**63, 5, 6)}
+        mount = await FakeMount.connect(path)
+        await mount.send(frames.Fetch(1, "m:1:00000000", [0, 1]))
+        assert await mount.messages.next() == frames.FetchDone(1, {0: b"inline"}, files)
+        await mount.send(frames.Fetch(2, "m:1:00000000", [0, 1], priority=1))
+        for chunk, file in files.items():  # each as soon as it is there: a reader does not wait for the last one
+            assert await mount.messages.next() == frames.FetchProgress(2, {chunk: file})
+        assert await mount.messages.next() == frames.FetchDone(2, {0: b"inline"})
+        await mount.close()
 
     run(tmp_path, scenario)
 

@@ -7,8 +7,10 @@ import random
 import pytest
 from workerkit import Fleet, Machine, run
 
+from sync.cas.cache import Kept
 from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
-from sync.core.manifest import VersionId
+from sync.core.filekey import FileKey
+from sync.core.manifest import ChunkId, VersionId
 from sync.worker import fetch as fetch_module
 from sync.worker.fetch import BACKGROUND_LOADS, Priority
 
@@ -54,10 +56,46 @@ def test_one_request_for_all_who_ask(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
+def test_files_are_told_only_of_chunks_that_were_compared_for_this(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": random.Random(3).randbytes(4_000_000)})
+        identity = version(bates, "d/f")
+        ids, sizes = await bates.fetcher.chunk_list(identity)
+        assert len(ids) > 2
+        there = bates.cache.path(ids[1])
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_bytes(bytes(sizes[1]))  # damaged, and nobody has looked
+        told: dict[ChunkId, FileKey] = {}
+        await bates.fetcher.fetch(identity, range(len(ids)), written=told.__setitem__)
+        fetched = [chunk for chunk in ids if chunk != ids[1]]
+        assert told == {chunk: FileKey.of(bates.cache.path(chunk).stat()) for chunk in fetched}
+        told.clear()
+        await bates.fetcher.fetch(identity, range(len(ids)), written=told.__setitem__)
+        assert told == {}
+
+    run(go(), fleet.clock)
+
+
+def test_all_who_wait_for_one_flight_are_told_of_its_file(fleet: Fleet) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": b"hello"})
+        identity = version(bates, "d/f")
+        told: list[tuple[ChunkId, FileKey]] = []
+
+        def written(chunk: ChunkId, file: FileKey) -> None:
+            told.append((chunk, file))
+
+        await asyncio.gather(*(bates.fetcher.fetch(identity, [0], written=written) for _ in range(3)))
+        chunk = (await bates.fetcher.chunk_list(identity))[0][0]
+        assert told == [(chunk, FileKey.of(bates.cache.path(chunk).stat()))] * 3
+
+    run(go(), fleet.clock)
+
+
 def test_what_the_cache_cannot_take_comes_inline(fleet: Fleet) -> None:
     async def go() -> None:
         _, bates = await two(fleet, {"f": b"hello"})
-        bates.cache.put_checked = lambda chunks: {chunk for chunk, _ in chunks}  # type: ignore[method-assign]
+        bates.cache.put_checked = lambda chunks: Kept({}, {chunk for chunk, _ in chunks})  # type: ignore[method-assign]
         assert await bates.fetcher.fetch(version(bates, "d/f"), [0]) == {0: b"hello"}
 
     run(go(), fleet.clock)
