@@ -85,7 +85,7 @@ def clone_rows(bench: "Bench") -> None:
 def peer_rows(bench: "Bench") -> None:
     """The rows of the tree and of 1 GiB for the sides that the other groups leave out."""
     for side in sides(bench.base / "sides", peers=bench.peers):
-        if side.name in ("juicefs", "weed"):
+        if side.name in ("pyfuse3", "juicefs", "weed"):
             with side:
                 _peer_tree(bench, side)
                 _peer_large(bench, side)

@@ -101,6 +101,43 @@ class Bindfs(Side):
         subprocess.run(["bindfs", self.source, self.root], check=True, stdout=subprocess.DEVNULL)
 
 
+class Passthrough(Side):
+    """The pass-through example that comes with pyfuse3, as it is: what Python and FUSE cost without anything else."""
+
+    name = "pyfuse3"
+
+    def __enter__(self) -> "Passthrough":
+        self.source, self.root = self.base / "passsource", self.base / "pass"
+        self.source.mkdir()
+        self.root.mkdir()
+        self._mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unmount()
+        shutil.rmtree(self.source)
+
+    def cold(self) -> Path:
+        self._unmount()
+        drop_page_cache()
+        self._mount()
+        return self.root
+
+    def _mount(self) -> None:
+        self.mount = start(sys.executable, str(passthrough()), str(self.source), str(self.root))
+        poll(lambda: os.path.ismount(self.root), READY_S, "the example's mount")
+
+    def _unmount(self) -> None:
+        unmount(self.root)
+        end(self.mount)
+
+
+def passthrough() -> Path | None:
+    """The example's program, where scripts/bench has put it."""
+    place = os.environ.get("TCFS_BENCH_PASSTHROUGH")
+    return Path(place) if place and Path(place).is_file() else None
+
+
 class Tcfs(Side):
     """yoga writes; bates, which has everything but the content, reads cold."""
 
@@ -214,6 +251,7 @@ def sides(base: Path, *, peers: bool) -> Iterator[Side]:
     """Fresh ones below `base`: ext4 and tcfs always, the others where their programs are."""
     found: list[type[Side]] = [Ext4]
     found += [Bindfs] if shutil.which("bindfs") else []
+    found += [Passthrough] if passthrough() is not None else []
     found += [side for side in (Juicefs, Weed) if peers and shutil.which(side.name)]
     for side in [*found, Tcfs]:
         base.mkdir()
