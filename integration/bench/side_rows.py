@@ -44,6 +44,7 @@ def _small_files(bench: "Bench", side: Side) -> None:
     folder.mkdir()
     bench.row("create + write 4 KiB + close", side.name, each(folder, create), "us")
     side.settle()
+    time.sleep(PAUSE_S)
     for name, action in (("stat", os.stat), ("open + read 4 KiB + close", read)):
         each(folder, action)
         bench.row(f"{name}, warm", side.name, each(folder, action), "us")
