@@ -5,14 +5,16 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from sync.reports.status import is_among
+from sync.state.rows import Taken
 from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress
 
 if TYPE_CHECKING:
     from sync.engine import Engine
 
-PAUSE_S: Final = 0.05  # between two looks; longer where a look takes long
+PAUSE_S: Final = 0.05  # between two looks; longer where a look takes long and nothing was answered
 LONGEST_PAUSE_S: Final = 2.0
+ANSWERS_MAX: Final = 10_000  # noticed by one look; the next one comes at once if there are more
 STUCK_S: Final = 5.0  # how long a path may be reported as one that cannot be published; it is tried each second
 
 
@@ -39,6 +41,7 @@ class Goal:
         self._sealed_as_is = sealed_as_is
         self._away_s = away_s
         self._away_since: float | None = None
+        self._noticed = 0  # the number of the last answer that a look has found
         self._stuck: dict[str, float] = {}  # path -> since when (monotonic) it is reported
         self.refused = refused  # path -> why it will not arrive
         self.paths = sorted({*self._waiting, *refused})
@@ -86,9 +89,18 @@ class Goal:
         self._away_since = (self._away_since or now) if error is not None else None
         if error is not None and self._away_since is not None and now - self._away_since >= self._away_s:
             raise type(error)(error.message, hint="it stays here, and goes out when that is put right")
-        await self._engine.env.sleep(min(max(PAUSE_S, 5 * look_s), LONGEST_PAUSE_S))
+        until = now + min(max(PAUSE_S, 5 * look_s), LONGEST_PAUSE_S)
+        await self._engine.env.sleep(min(max(PAUSE_S, look_s), LONGEST_PAUSE_S))
+        while self._engine.env.monotonic() < until and not self._answers(limit=1):
+            await self._engine.env.sleep(PAUSE_S)
+
+    def _answers(self, limit: int) -> list[Taken]:
+        """Answers to seals that no look has found yet: with them paths have arrived."""
+        return self._engine.context.db.view.taken_after(self._noticed, limit)
 
     async def _look(self) -> None:
+        if answers := self._answers(ANSWERS_MAX):
+            self._noticed = answers[-1].n
         now = {item.path: item for item in await self._engine.dirty()}
         for path, then in list(self._waiting.items()):
             if self._has_arrived(then, now.get(path)):
