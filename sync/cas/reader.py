@@ -20,6 +20,7 @@ REQUESTS_AT_ONCE: Final = 4  # a read: with RANGE_RAW_MAX this bounds its memory
 
 Locate = Callable[[Sequence[ChunkId]], Mapping[ChunkId, Sequence[ChunkPlace]]]
 Damage = Callable[[str, Integrity], None]
+Keep = Callable[[ChunkId, bytes], bytes]
 _Pair = tuple[ChunkId, bytes]
 
 
@@ -70,8 +71,14 @@ class ChunkReader:
                 for pair in found:
                     yield pair
 
-    async def read_ranges(self, ids: Sequence[ChunkId]) -> AsyncIterator[list[tuple[ChunkId, bytes]]]:
-        """As read, with all that one request has brought at a time."""
+    async def read_ranges(
+        self, ids: Sequence[ChunkId], keep: Keep = lambda chunk, data: data
+    ) -> AsyncIterator[list[tuple[ChunkId, bytes]]]:
+        """As read, with all that one request has brought at a time.
+
+        keep is called with each chunk as soon as it has been checked, in the very thread: its bytes are in the
+        processor's cache there. What it returns comes in the place of the bytes.
+        """
         places = self._locate(ids)
         for chunk in ids:
             if not places.get(chunk):
@@ -79,11 +86,11 @@ class ChunkReader:
         planned = iter(plan_ranges(ids, places))
         running: deque[asyncio.Task[tuple[list[_Pair], Integrity | None]]] = deque()
         try:
-            self._start(planned, places, running)
+            self._start(planned, places, keep, running)
             while running:
                 found, error = await running[0]
                 running.popleft()
-                self._start(planned, places, running)
+                self._start(planned, places, keep, running)
                 yield found
                 if error is not None:
                     raise error
@@ -96,20 +103,21 @@ class ChunkReader:
         self,
         planned: Iterator[PackRange],
         places: Mapping[ChunkId, Sequence[ChunkPlace]],
+        keep: Keep,
         running: "deque[asyncio.Task[tuple[list[_Pair], Integrity | None]]]",
     ) -> None:
         while len(running) < REQUESTS_AT_ONCE and (wanted := next(planned, None)) is not None:
-            running.append(asyncio.create_task(self._read_range(wanted, places)))
+            running.append(asyncio.create_task(self._read_range(wanted, places, keep)))
 
     async def _read_range(
-        self, wanted: PackRange, places: Mapping[ChunkId, Sequence[ChunkPlace]]
+        self, wanted: PackRange, places: Mapping[ChunkId, Sequence[ChunkPlace]], keep: Keep
     ) -> tuple[list[_Pair], Integrity | None]:
         """What a range brings, other places tried where it fails, and the error if there is nothing left to try."""
-        found, failed = await self._try_range(wanted)
+        found, failed = await self._try_range(wanted, keep)
         unreadable: Integrity | None = None
         for chunk, error in failed.items():
             tried = {(wanted.key, place.offset) for name, place in wanted.chunks if name == chunk}
-            data = await self._try_others(chunk, places[chunk], tried)
+            data = await self._try_others(chunk, places[chunk], tried, keep)
             if data is not None:
                 found.append((chunk, data))
             elif unreadable is None:
@@ -117,17 +125,18 @@ class ChunkReader:
         return found, unreadable
 
     async def _try_others(
-        self, chunk: ChunkId, places: Sequence[ChunkPlace], tried: set[tuple[str, int]]
+        self, chunk: ChunkId, places: Sequence[ChunkPlace], tried: set[tuple[str, int]], keep: Keep
     ) -> bytes | None:
         for place in places:
             if (place.key, place.offset) not in tried:
                 tried.add((place.key, place.offset))
-                found, _ = await self._try_range(PackRange(place.key, place.offset, place.end, ((chunk, place),)))
+                alone = PackRange(place.key, place.offset, place.end, ((chunk, place),))
+                found, _ = await self._try_range(alone, keep)
                 if found:
                     return found[0][1]
         return None
 
-    async def _try_range(self, wanted: PackRange) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:
+    async def _try_range(self, wanted: PackRange, keep: Keep) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:
         """(chunks that are right, an error naming the object for each that is not)."""
         self._requests += 1
         try:
@@ -141,14 +150,14 @@ class ChunkReader:
             return [], {chunk: error for chunk, _ in wanted.chunks}
         self._bytes_read += len(raw)
         # Not among what computes: somebody may wait for this, and encoding has long queues.
-        found, failed = await self._env.run_io(self._decode, wanted, raw)
+        found, failed = await self._env.run_io(self._decode, wanted, raw, keep)
         if failed:
             self._report(wanted.key, next(iter(failed.values())))
         elif found:
             self._on_read(wanted.key)
         return found, failed
 
-    def _decode(self, wanted: PackRange, raw: bytes) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:
+    def _decode(self, wanted: PackRange, raw: bytes, keep: Keep) -> tuple[list[_Pair], dict[ChunkId, Integrity]]:
         found: list[_Pair] = []
         failed: dict[ChunkId, Integrity] = {}
         view = memoryview(raw)
@@ -158,7 +167,8 @@ class ChunkReader:
             try:
                 if len(encoded) < place.length:
                     raise Integrity(f"cut short at {wanted.start + len(raw)} bytes")
-                found.append((chunk, self._codec.decode(chunk, encoded, place.flags, place.raw_length)))
+                data = self._codec.decode(chunk, encoded, place.flags, place.raw_length)
+                found.append((chunk, keep(chunk, data)))
             except Integrity as error:
                 failed[chunk] = Integrity(f"{wanted.key} is damaged: {error.message}", path=wanted.key, hint=_HINT)
         return found, failed

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import cast
 
-from sync.cas.reader import ChunkReader
+from sync.cas.reader import ChunkReader, Keep
 from sync.core.manifest import ChunkId
 from sync.worker.context import Context
 from sync.worker.lost import note_damaged, note_read
@@ -31,6 +31,6 @@ def reading(reader: ChunkReader, ids: Sequence[ChunkId]) -> "aclosing[Pairs]":
     return aclosing(cast(Pairs, reader.read(ids)))
 
 
-def reading_ranges(reader: ChunkReader, ids: Sequence[ChunkId]) -> "aclosing[Ranges]":
-    """As reading, with all that one request has brought at a time."""
-    return aclosing(cast(Ranges, reader.read_ranges(ids)))
+def reading_ranges(reader: ChunkReader, ids: Sequence[ChunkId], keep: Keep) -> "aclosing[Ranges]":
+    """As reading, with all that one request has brought at a time; keep as of ChunkReader.read_ranges."""
+    return aclosing(cast(Ranges, reader.read_ranges(ids, keep)))

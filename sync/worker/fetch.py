@@ -5,13 +5,14 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
 import msgspec
 from cachetools import LRUCache
 
-from sync.cas.cache import ChunkCache
+from sync.cas.cache import ChunkCache, Kept
 from sync.cas.reader import ChunkReader
 from sync.core.codec import chunk_id
 from sync.core.errors import BadFormat, Integrity, Unsupported
@@ -26,7 +27,7 @@ NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of packs that a read of a small file ma
 NEIGHBOURS_MAX: Final = 1000  # chunks in such a span: each is a file of the cache
 SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads one such span after the other
 KEPT_AT_ONCE: Final = 64  # chunks written to the cache by one trip to a thread: the trip costs as much as two of them
-KEPT_BYTES: Final = 1 << 20  # ... and bytes, so that a large chunk is there as soon as it is written
+KEPT_BYTES: Final = 1 << 20  # ... and bytes
 BACKGROUND_LOADS: Final = 2
 LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 
@@ -265,18 +266,31 @@ class Fetcher:
 
     async def _read_into_cache(self, flights: Mapping[ChunkId, _Flight], claimed: Sequence[ChunkId]) -> None:
         first = frozenset(claimed) if len(flights) > len(claimed) else frozenset()
-        async with reading_ranges(self.reader, list(flights)) as ranges:
+        landed: dict[ChunkId, FileKey | bytes] = {}
+        async with reading_ranges(self.reader, list(flights), partial(self._keep_large, landed)) as ranges:
             async for found in ranges:
+                for chunk in [chunk for chunk, _ in found if chunk in landed]:
+                    self._settle(chunk, flights[chunk], landed.pop(chunk))
+                found = [pair for pair in found if pair[1]]
                 if first:  # what somebody waits for lies somewhere among its neighbours
                     found.sort(key=lambda pair: pair[0] not in first)
                 for batch in _batches(found):
                     kept = await self._context.env.run_io(self._cache.put_checked, batch)
                     for chunk, data in batch:
-                        landed = data if chunk in kept.refused else kept.written.get(chunk, b"")
-                        self._settle(chunk, flights[chunk], landed)
+                        self._settle(chunk, flights[chunk], _landed(kept, chunk, data))
         for chunk, flight in flights.items():
             if not flight.done():
                 flight.set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
+
+    def _keep_large(self, landed: dict[ChunkId, FileKey | bytes], chunk: ChunkId, data: bytes) -> bytes:
+        """Write a large chunk in the thread that has just decoded it; small ones wait until somebody's turn has come.
+
+        landed then has what its flight shall hold. Returns what is still to be written.
+        """
+        if len(data) <= NEIGHBOUR_MAX:
+            return data
+        landed[chunk] = _landed(self._cache.put_checked([(chunk, data)]), chunk, data)
+        return b""
 
     def _settle(self, chunk: ChunkId, flight: _Flight, result: FileKey | bytes | None) -> None:
         """It has landed. The rest of its load may take long, and the cache may have lost it by then: who asks for it
@@ -314,6 +328,10 @@ class Fetcher:
         missing = await self._context.env.run_io(self._missing, chunks)
         if wanted := [chunk for chunk in missing if chunk not in self._flights]:
             self._take_off(wanted, [], Priority.BACKGROUND)
+
+
+def _landed(kept: Kept, chunk: ChunkId, data: bytes) -> FileKey | bytes:
+    return data if chunk in kept.refused else kept.written.get(chunk, b"")
 
 
 def _batches(found: Iterable[tuple[ChunkId, bytes]]) -> Iterator[list[tuple[ChunkId, bytes]]]:

@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import random
+from collections.abc import Callable, Iterable
 
 import pytest
 from workerkit import Fleet, Machine, run
 
 from sync.cas.cache import Kept
+from sync.core.codec import Buffer
 from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
 from sync.core.filekey import FileKey
 from sync.core.manifest import ChunkId, VersionId
@@ -58,7 +60,7 @@ def test_one_request_for_all_who_ask(fleet: Fleet) -> None:
 
 def test_files_are_told_only_of_chunks_that_were_compared_for_this(fleet: Fleet) -> None:
     async def go() -> None:
-        _, bates = await two(fleet, {"f": random.Random(3).randbytes(4_000_000)})
+        _, bates = await two(fleet, {"f": random.Random(3).randbytes(100_000)})
         identity = version(bates, "d/f")
         ids, sizes = await bates.fetcher.chunk_list(identity)
         assert len(ids) > 2
@@ -72,6 +74,40 @@ def test_files_are_told_only_of_chunks_that_were_compared_for_this(fleet: Fleet)
         told.clear()
         await bates.fetcher.fetch(identity, range(len(ids)), written=told.__setitem__)
         assert told == {}
+
+    run(go(), fleet.clock)
+
+
+def test_a_large_chunk_is_written_by_the_thread_that_has_decoded_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes once more only where the cache refused it."""
+
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": random.Random(3).randbytes(100_000)})
+        identity = version(bates, "d/f")
+        ids, sizes = await bates.fetcher.chunk_list(identity)
+        monkeypatch.setattr(fetch_module, "NEIGHBOUR_MAX", min(sizes) - 1)
+        put, trips = bates.cache.put_checked, bates.env.run_io
+        asked: list[ChunkId] = []
+        ran: list[object] = []
+
+        def put_some(chunks: Iterable[tuple[ChunkId, Buffer]]) -> Kept:
+            pairs = list(chunks)
+            asked.extend(chunk for chunk, _ in pairs)
+            return Kept({}, {ids[1]}) if pairs[0][0] == ids[1] else put(pairs)
+
+        async def run_io(fn: Callable[..., object], *args: object) -> object:
+            ran.append(fn)
+            return await trips(fn, *args)
+
+        bates.cache.put_checked = put_some  # type: ignore[method-assign]
+        bates.env.run_io = run_io  # type: ignore[method-assign, assignment]
+        inline = await bates.fetcher.fetch(identity, range(len(ids)))
+        assert {index: len(data) for index, data in inline.items()} == {1: sizes[1]}
+        assert sorted(asked) == sorted(ids)
+        assert put_some not in ran
+        assert all(bates.cache.get(chunk) is not None for chunk in ids if chunk != ids[1])
 
     run(go(), fleet.clock)
 
