@@ -20,6 +20,8 @@ from sync.state.rows import (
     KIND_NUMBER,
     ROOT_ID,
     ShownRow,
+    decode_version,
+    identity_of,
     size_of,
     value_number,
 )
@@ -29,6 +31,12 @@ PAGE: Final = 1000  # rows read at once ...
 PAGE_MIN: Final = 16  # ... where one folder after the other is left again
 FOUND_MAX: Final = 10_000  # sentences
 
+_VERSIONS: Final = """
+SELECT m.machine_id, v.seq, v.hash, v.record FROM version AS v JOIN machine AS m ON m.num = v.machine
+WHERE v.path = ? ORDER BY v.num DESC"""
+_STORED_HEADS: Final = """
+SELECT m.machine_id, v.seq, v.hash, h.dead
+FROM head AS h JOIN version AS v ON v.num = h.version JOIN machine AS m ON m.num = v.machine WHERE h.path = ?"""
 _ANY_BELOW: Final = "SELECT 1 FROM version WHERE path > ? AND path < ? LIMIT 1"
 
 _NEVER: Final = (  # (what must find nothing, the error if it does)
@@ -150,7 +158,7 @@ class _TreeCheck:
                 continue
             path, shown = join_path(folder.path, found.name), Shown()
             if found.has_versions:
-                heads = heads_of(self._db.history(path))
+                heads = heads_of(self._versions(path))
                 yield from self._compare_heads(path, heads)
                 shown = show(heads, self._ancestor, self._own_ids, self._mode)
             if found.has_more_below:
@@ -165,11 +173,18 @@ class _TreeCheck:
     def _ancestor(self, versions: Sequence[Version]) -> Version | None:
         return common_ancestor(versions, self._db.version)
 
+    def _versions(self, path: str) -> Iterator[Version]:
+        """Those of a path, what came last first, as most of the others are covered by that."""
+        for machine_id, seq, digest, record in self._db.query(_VERSIONS, path):
+            yield decode_version(identity_of(machine_id, seq, digest), record)
+
     def _compare_heads(self, path: str, heads: Heads) -> Iterator[str]:
-        stored = self._db.heads(path)
-        if stored != heads:
-            yield f"heads of {path!r}: stored {_names_of(stored)}, should be {_names_of(heads)}"
-        marked = self._db.query("SELECT sum(dead) FROM head WHERE path = ?", path)[0][0]
+        """By their names and marks alone: what stands behind a name was just read."""
+        rows = self._db.query(_STORED_HEADS, path)
+        stored = sorted(identity_of(*row[:3]) for row in rows)
+        if stored != _names_of(heads):
+            yield f"heads of {path!r}: stored {stored}, should be {_names_of(heads)}"
+        marked = sum(row[3] for row in rows)
         count = sum(not head.is_live for head in heads)
         if marked != count:
             yield f"heads of {path!r}: {marked} are marked dead, should be {count}"

@@ -31,6 +31,8 @@ from sync.store.base import FLEET_OBJECT, Buffer, Data, ObjectInfo, check_key, c
 TEMP_FOLDER = ".tmp"  # no key part begins with a dot
 TEMP_AGE_MAX = 3600.0  # seconds, by the store's clock
 BUFFERS_MAX = 1000  # of one writev; IOV_MAX is 1024
+FIRST_PAGE = 100  # names of a folder that are looked at before the first is listed: many want only that one ...
+PAGE = 1000  # ... and at a time after that
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM}
@@ -193,38 +195,64 @@ class LocalStore:
             raise self._failed(error, key, writing=False) from error
 
     async def _walk(self, folder: str, prefix: str, start_after: str) -> AsyncIterator[ObjectInfo]:
-        for info in await self._env.run_store(self._scan, folder, prefix, start_after):
-            if info.key.endswith("/"):
-                async for below in self._walk(info.key[:-1], prefix, start_after):
-                    yield below
-            else:
-                yield info
+        """Memory: the names of this folder and of those above it, and what is known of PAGE of them."""
+        names = await self._env.run_store(self._names, folder, prefix, start_after)
+        start, size = 0, FIRST_PAGE
+        while page := names[start : start + size]:
+            start, size = start + size, PAGE
+            for info in await self._env.run_store(self._infos, folder, page):
+                if info.key.endswith("/"):
+                    async for below in self._walk(info.key[:-1], prefix, start_after):
+                        yield below
+                else:
+                    yield info
 
-    def _scan(self, folder: str, prefix: str, start_after: str) -> Sequence[ObjectInfo]:
-        """The entries of one folder that may matter, in the order of the keys; folders end with '/'."""
+    def _names(self, folder: str, prefix: str, start_after: str) -> Sequence[str]:
+        """Those in one folder that may matter, in the order of the keys; those of folders end with '/'."""
         found = []
+        above = f"{folder}/" if folder else ""
         try:
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
-                    key = f"{folder}/{entry.name}" if folder else entry.name
-                    as_folder = f"{key}/"
+                    name = entry.name
+                    as_folder = f"{above}{name}/"
                     if as_folder <= start_after and not start_after.startswith(as_folder):
                         continue  # all but the newest segments of a journal, at every look at it
                     if entry.is_dir():
-                        key = as_folder
+                        name += "/"
                     elif not entry.is_file():
                         continue
-                    if _matters(key, prefix, start_after):
-                        with contextlib.suppress(FileNotFoundError):  # deleted since
-                            about = entry.stat()
-                            found.append(ObjectInfo(key, about.st_size, about.st_mtime_ns))
+                    if _matters(above + name, prefix, start_after):
+                        found.append(name)
         except (FileNotFoundError, NotADirectoryError):
             self._check()  # a store that vanished while it was listed is no short list
             return []
         except OSError as error:
             self._check()
             raise self._failed(error, folder, writing=False) from error
-        return sorted(found, key=lambda info: info.key)
+        return sorted(found)
+
+    def _infos(self, folder: str, names: Sequence[str]) -> Sequence[ObjectInfo]:
+        """What is known of some names in one folder, without those that were deleted since; of folders only the key."""
+        found = []
+        above = f"{folder}/" if folder else ""
+        try:
+            with _opened(self.root / folder, os.O_RDONLY | os.O_DIRECTORY) as opened:
+                for name in names:
+                    if name.endswith("/"):
+                        found.append(ObjectInfo(above + name, 0, 0))
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
+                        about = os.stat(name, dir_fd=opened)
+                        found.append(ObjectInfo(above + name, about.st_size, about.st_mtime_ns))
+        except (FileNotFoundError, NotADirectoryError):
+            found = []
+        except OSError as error:
+            self._check()
+            raise self._failed(error, folder, writing=False) from error
+        if len(found) < len(names):
+            self._check()  # as above
+        return found
 
     # Writing
 

@@ -18,6 +18,9 @@ ATTEMPTS = 4
 FIRST_WAIT = 0.1  # seconds; doubled each time
 LONGEST_WAIT = 2.0
 DEADLINE = 60.0  # seconds for one attempt
+FIRST_PAGE = 100  # keys that one attempt lists at first ...
+PAGE = 1000  # ... and then
+PAGE_S = 1.0  # seconds after which a page ends, so that the deadline is for what hangs, not for many keys
 
 
 class RetryStore:
@@ -45,21 +48,31 @@ class RetryStore:
         return await self._try(lambda: self.inner.put_if_absent(key, data))
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        """Goes on behind the last key that was listed."""
-        listing = self.inner.list(prefix, start_after)
-        last = start_after
+        """Goes on behind the last key that was listed. An attempt is for a page of keys: by the key it would cost more
+        than the key does. A page is small while few were asked for, and ends where the store is slow.
+        """
+        listing, last, size = self.inner.list(prefix, start_after), start_after, FIRST_PAGE
 
-        async def ask() -> ObjectInfo | None:
-            nonlocal listing
+        async def ask() -> list[ObjectInfo]:
+            nonlocal listing, last
+            page: list[ObjectInfo] = []
+            late = self._env.monotonic() + PAGE_S
             try:
-                return await anext(listing, None)
+                async for info in listing:
+                    page.append(info)
+                    last = info.key
+                    if len(page) >= size or self._env.monotonic() >= late:
+                        break
             except RequestFailed:
                 listing = self.inner.list(prefix, last)
-                raise
+                if not page:
+                    raise
+            return page
 
-        while (info := await self._try(ask)) is not None:
-            last = info.key
-            yield info
+        while page := await self._try(ask):
+            size = PAGE
+            for info in page:
+                yield info
 
     async def delete(self, key: str) -> None:
         await self._try(lambda: self.inner.delete(key))
@@ -74,10 +87,17 @@ class RetryStore:
         await self.inner.aclose()
 
     async def _try(self, request: Callable[[], Awaitable[T]]) -> T:
+        """What succeeds at once, nearly all, does without the machinery: it costs as much as a read of a near store."""
+        try:
+            return await self._bounded(request)
+        except RequestFailed:
+            if self._attempts == 1:
+                raise
+        await self._env.sleep(FIRST_WAIT)
         retrying = AsyncRetrying(
             sleep=self._env.sleep,
-            stop=stop_after_attempt(self._attempts),
-            wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+            stop=stop_after_attempt(self._attempts - 1),
+            wait=wait_exponential(multiplier=2 * FIRST_WAIT, max=LONGEST_WAIT),
             retry=retry_if_exception_type(RequestFailed),
             reraise=True,
         )

@@ -39,7 +39,7 @@ async def fsck(
     deep: decode every chunk of every pack, and read all of the cache. tally: filled with how much was looked at; a
     store that is away is no finding but stands there. settle: as of check_overlay.
 
-    Memory: a segment, a pack, a page of rows, or the names of one folder at a time, but for the rows of tree.db.
+    Memory: what is fetched together (ahead.py), a page of rows, the names of one folder; but for the rows of tree.db.
     """
     check = Check(context, deep, progress, tally=tally if tally is not None else Tally())
     await _guarded(check, FLEET_DB, check_books(check, paths))

@@ -1,6 +1,8 @@
 """fsck of journals: machine objects, journal heads, segments, their chain, and that fleet.db holds what they say."""
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from sync.core.errors import BadFormat, ObjectMissing, TcfsError
 from sync.core.journal import (
@@ -20,9 +22,15 @@ from sync.core.journal import (
     segment_key,
 )
 from sync.core.manifest import Manifest, PackRecord, Record, decode_record
+from sync.worker.fsck.ahead import batches, bytes_of, fetch_all
 from sync.worker.fsck.check import UNREADABLE, Check
 from sync.worker.fsck.findings import HINT_COPY, HINT_REBUILD, text_of
 
+PAGE: Final = 1000  # rows of fleet.db that are read at once
+
+_OF_MACHINE = "FROM segment WHERE machine = (SELECT num FROM machine WHERE machine_id = ?)"
+_NEWEST = f"SELECT coalesce(max(first), 0) {_OF_MACHINE}"
+_APPLIED = f"SELECT first, last, hash {_OF_MACHINE} AND first > ? AND first <= ? ORDER BY first LIMIT ?"
 _PATHS = """
 SELECT count(DISTINCT v.path), min(v.path) FROM version AS v JOIN machine AS m ON m.num = v.machine
 WHERE m.machine_id = ? AND v.seq BETWEEN ? AND ?"""
@@ -40,6 +48,14 @@ class _Chain:
     expected: int | None = 1
     predecessor: bytes | None = NO_PREDECESSOR
     last: JournalHead | None = None  # the segment read last, whether it opens or not
+
+
+class _Stored(NamedTuple):
+    """A segment that the store lists. size: bytes; applied: as fleet.db has it, if it does."""
+
+    first: int
+    size: int
+    applied: JournalHead | None
 
 
 async def check_fleet(check: Check) -> None:
@@ -129,16 +145,53 @@ class _MachineCheck:
 
     async def _segments(self, verify_key: bytes) -> _Chain:
         chain = _Chain()
-        unseen = {segment.first: segment for segment in self._db.segments(self._id)}
-        async for info in self._context.store.list(journal_prefix(self._id)):
-            first = segment_first(info.key)
-            if first is not None:
-                await self._segment(first, chain, unseen.pop(first, None), verify_key)
-        for segment in unseen.values():
+        unlisted: list[JournalHead] = []
+        async for batch in batches(self._stored(unlisted), lambda stored: stored.size):
+            found = await fetch_all(self._context.store.get(segment_key(self._id, each.first)) for each in batch)
+            await self._context.env.run(self._check_batch, batch, found, chain, verify_key)
+            self._check.tell()
+        for segment in unlisted:
             self._missing(segment.first, segment.last)
         return chain
 
-    async def _segment(self, first: int, chain: _Chain, applied: JournalHead | None, verify_key: bytes) -> None:
+    async def _stored(self, unlisted: list[JournalHead]) -> AsyncIterator[_Stored]:
+        """Goes along the listing and along fleet.db, which have one order. unlisted: takes what only fleet.db has."""
+        applied = self._applied()
+        at = await anext(applied, None)
+        async for info in self._context.store.list(journal_prefix(self._id)):
+            first = segment_first(info.key)
+            if first is None:
+                continue
+            while at is not None and at.first < first:
+                unlisted.append(at)
+                at = await anext(applied, None)
+            if at is not None and at.first == first:
+                yield _Stored(first, info.size, at)
+                at = await anext(applied, None)
+            else:
+                yield _Stored(first, info.size, None)
+        while at is not None:
+            unlisted.append(at)
+            at = await anext(applied, None)
+
+    async def _applied(self) -> AsyncIterator[JournalHead]:
+        """What is applied when this begins: what comes later need not be in a listing that was begun before."""
+        env, after = self._context.env, 0
+        ((newest,),) = await env.run(self._db.query, _NEWEST, self._id)
+        while rows := await env.run(self._db.query, _APPLIED, self._id, after, newest, PAGE):
+            for row in rows:
+                yield JournalHead(*row)
+            after = rows[-1][0]
+
+    def _check_batch(
+        self, batch: Sequence[_Stored], found: Sequence[bytes | TcfsError], chain: _Chain, verify_key: bytes
+    ) -> None:
+        for stored, outcome in zip(batch, found, strict=True):
+            self._segment(stored.first, outcome, chain, stored.applied, verify_key)
+
+    def _segment(
+        self, first: int, outcome: bytes | TcfsError, chain: _Chain, applied: JournalHead | None, verify_key: bytes
+    ) -> None:
         key = segment_key(self._id, first)
         if chain.expected is not None and first > chain.expected:
             self._missing(chain.expected, first - 1)
@@ -146,8 +199,8 @@ class _MachineCheck:
         elif chain.expected is not None and first < chain.expected:
             self._findings.error(key, f"{key} begins within the segment before it", hint=HINT_COPY)
         try:
-            data = await self._context.store.get(key)
-            segment = await self._context.env.run(self._decode, first, data, verify_key)
+            data = bytes_of(outcome)
+            segment = decode_segment(self._context.keys, self._context.fleet_id, self._id, first, data, verify_key)
         except UNREADABLE as error:
             self._broken(key, text_of(key, error), first, applied)
             chain.expected = applied.last + 1 if applied is not None else None
@@ -155,7 +208,7 @@ class _MachineCheck:
             chain.last = JournalHead(first, applied.last if applied is not None else first, b"")
             return
         self._check.tally.segments += 1
-        self._check.looked_at_object()
+        self._check.tally.objects += 1
         digest = object_hash(data)
         before = chain.last.first if chain.last is not None else 0
         is_strange = chain.predecessor is not None and segment.predecessor != chain.predecessor
@@ -164,10 +217,7 @@ class _MachineCheck:
             self._findings.error(key, message, hint=HINT_COPY)
         chain.expected, chain.predecessor = segment.last + 1, digest
         chain.last = JournalHead(first, segment.last, digest)
-        await self._context.env.run(self._compare, key, segment, chain.last, applied)
-
-    def _decode(self, first: int, data: bytes, verify_key: bytes) -> Segment:
-        return decode_segment(self._context.keys, self._context.fleet_id, self._id, first, data, verify_key)
+        self._compare(key, segment, chain.last, applied)
 
     def _missing(self, first: int, last: int) -> None:
         key = segment_key(self._id, first)

@@ -1,23 +1,27 @@
 """fsck of packs: there, of the right size, with the index that the journal's record says; and their bytes, if cheap."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from sync.core.codec import ChunkCodec
-from sync.core.errors import Integrity, ObjectMissing
+from sync.core.errors import Integrity, ObjectMissing, TcfsError
 from sync.core.manifest import ChunkId, PackedChunk
 from sync.core.packfile import pack_key, pack_tail_size, parse_pack_index, verify_pack
 from sync.store.base import ObjectInfo
+from sync.worker.fsck.ahead import batches, bytes_of, fetch_all
 from sync.worker.fsck.check import UNREADABLE, Check
 from sync.worker.fsck.findings import HINT_COPY, text_of
 from sync.worker.lost import DAMAGED, MISSING
 
 FULL_MAX: Final = 1 << 30  # bytes of packs in a directory store that are all read without being asked to
-TAIL: Final = 64 << 10  # bytes: holds the index of most packs
+TAIL: Final = 64 << 10  # bytes: holds the index of most packs, where it is not known how long it is
+SLACK: Final = 1 << 10  # bytes before an index that are read with it
 PAGE: Final = 200
 
 _NAMED = """
-SELECT p.num, p.pack_id, p.size, p.condemned, p.lost FROM pack AS p JOIN machine AS m ON m.num = p.machine
+SELECT p.num, p.pack_id, p.size, p.condemned, p.lost,
+  coalesce((SELECT max(c.offset + c.length) FROM chunk AS c WHERE c.pack = p.num), 0)
+FROM pack AS p JOIN machine AS m ON m.num = p.machine
 WHERE m.machine_id = ? AND p.pack_id > ? ORDER BY p.pack_id LIMIT ?"""
 _CHUNKS = "SELECT chunk_id, offset, length, raw_length, flags FROM chunk WHERE pack = ? ORDER BY offset"
 _TOTAL = "SELECT count(*), coalesce(sum(size), 0) FROM pack WHERE condemned = 0"
@@ -26,13 +30,25 @@ _HINT: Final = HINT_COPY + "; the files that cannot be read without it are named
 
 
 class _Pack(NamedTuple):
-    """A pack as fleet.db has it from the journal."""
+    """A pack as fleet.db has it from the journal. end: where its last chunk ends and its index begins, 0 if unknown."""
 
     number: int
     pack_id: bytes
     size: int
     condemned: int
     lost: int
+    end: int
+
+    def tail_start(self) -> int:
+        """From where on to read for the index: for packs of a few hundred KiB TAIL would be most of them."""
+        return max(0, (min(self.end, self.size) or self.size - TAIL + SLACK) - SLACK)
+
+
+class _Found(NamedTuple):
+    """A pack and how many bytes the store says it has; None: it has none."""
+
+    pack: _Pack
+    size: int | None
 
 
 async def check_packs(check: Check) -> None:
@@ -87,20 +103,30 @@ class _MachinePacks:
         self._codec = ChunkCodec(check.context.keys)
 
     async def run(self) -> None:
-        """Goes along the listing and along fleet.db, which have one order."""
+        async for batch in batches(self._expected(), self._size):
+            found = await fetch_all(map(self._fetch, batch))
+            done = 0
+            while done < len(batch):
+                done, damaged = await self._context.env.run(self._check_batch, batch, found, done)
+                if damaged is not None:
+                    await self._read_whole(damaged)
+            self._check.tell()
+
+    async def _expected(self) -> AsyncIterator[_Found]:
+        """What should be there. Goes along the listing and along fleet.db, which have one order."""
         named = self._named()
         pack = next(named, None)
         async for info in self._context.store.list(f"packs/{self._id}/"):
             while pack is not None and self._key(pack) < info.key:
-                await self._missing(pack)
+                yield await self._unlisted(pack)
                 pack = next(named, None)
             if pack is not None and self._key(pack) == info.key:
-                await self._present(pack, info)
+                yield _Found(pack, info.size)
                 pack = next(named, None)
             else:
                 self._unnamed(info)
         while pack is not None:
-            await self._missing(pack)
+            yield await self._unlisted(pack)
             pack = next(named, None)
 
     def _key(self, pack: _Pack) -> str:
@@ -125,40 +151,84 @@ class _MachinePacks:
         except ValueError:  # a name that no pack has
             return False
 
-    async def _missing(self, pack: _Pack) -> None:
+    async def _unlisted(self, pack: _Pack) -> _Found:
         """Packs are put before they are named, so one that was not listed may be there now."""
-        key = self._key(pack)
         try:
-            info = await self._context.store.stat(key)
+            return _Found(pack, (await self._context.store.stat(self._key(pack))).size)
         except ObjectMissing:
+            return _Found(pack, None)
+
+    # ---- several at a time
+
+    def _reads_bytes(self, found: _Found) -> bool:
+        """All of it: so is what is cut, or was found damaged before."""
+        return self._reads_all or found.size != found.pack.size or found.pack.lost == DAMAGED
+
+    def _size(self, found: _Found) -> int:
+        """Bytes that _fetch takes into memory."""
+        if found.size is None or found.pack.condemned:
+            return 0
+        return found.pack.size - (0 if self._reads_bytes(found) else found.pack.tail_start())
+
+    async def _fetch(self, found: _Found) -> bytes:
+        """All of the pack, or its end with the index; nothing of what is not to be looked at."""
+        store, pack, key = self._context.store, found.pack, self._key(found.pack)
+        if found.size is None or pack.condemned:
+            return b""
+        if self._reads_bytes(found):
+            return await store.get(key, 0, pack.size)
+        tail = await store.get(key, pack.tail_start(), pack.size - pack.tail_start())
+        needed = min(pack.size, pack_tail_size(pack.pack_id, tail))
+        return tail if needed <= len(tail) else await store.get(key, pack.size - needed, needed)
+
+    def _check_batch(
+        self, batch: Sequence[_Found], outcomes: Sequence[bytes | TcfsError], start: int
+    ) -> tuple[int, _Pack | None]:
+        """From `start` on, up to the first whose index is damaged, a reason to read all of it: (those done, it)."""
+        for place in range(start, len(batch)):
+            if not self._is_sound(batch[place], outcomes[place]):
+                return place + 1, batch[place].pack
+        return len(batch), None
+
+    def _is_sound(self, found: _Found, outcome: bytes | TcfsError) -> bool:
+        """False if the index alone was read, and is not as it should be."""
+        pack, key, check = found.pack, self._key(found.pack), self._check
+        if found.size is None:
             self._damage.packs.add(pack.number)
             self._damage.missing.add(pack.number)
-            if not pack.condemned:
-                self._check.tally.packs += 1
-                self._damage.say(pack.number, key, f"{key} is missing from the store")
-            return
-        await self._present(pack, info)
-
-    async def _present(self, pack: _Pack, info: ObjectInfo) -> None:
         if pack.condemned:
-            return
-        self._check.tally.packs += 1
-        key, is_cut = self._key(pack), info.size != pack.size
-        if is_cut:
-            self._damage.say(pack.number, key, f"{key} has {info.size} bytes, not {pack.size}")
+            return True
+        check.tally.packs += 1
+        if found.size is None:
+            self._damage.say(pack.number, key, f"{key} is missing from the store")
+            return True
+        check.tally.objects += 1
+        if found.size != pack.size:
+            self._damage.say(pack.number, key, f"{key} has {found.size} bytes, not {pack.size}")
         try:
-            # An index that is damaged is a reason to look at the chunks too; so is what was found damaged before.
-            if self._reads_all or is_cut or pack.lost == DAMAGED or not await self._read_index(pack, key):
-                await self._read(pack, key)
+            data = bytes_of(outcome)
         except UNREADABLE as error:
-            self._damage.packs.add(pack.number)
-            self._damage.say(pack.number, key, text_of(key, error))
-        self._check.looked_at_object()
+            self._unreadable(pack, key, error)
+            return True
+        check.tally.pack_bytes += len(data)
+        if not self._reads_bytes(found):
+            return self._compare_index(pack, key, data, self._chunks(pack))
+        self._verify(pack, key, data)
+        return True
+
+    def _unreadable(self, pack: _Pack, key: str, error: TcfsError) -> None:
+        self._damage.packs.add(pack.number)
+        self._damage.say(pack.number, key, text_of(key, error))
 
     # ---- its bytes
 
-    async def _read(self, pack: _Pack, key: str) -> None:
-        data = await self._context.store.get(key, 0, pack.size)
+    async def _read_whole(self, pack: _Pack) -> None:
+        key = self._key(pack)
+        try:
+            data = await self._context.store.get(key, 0, pack.size)
+        except UNREADABLE as error:
+            self._unreadable(pack, key, error)
+            return
         self._check.tally.pack_bytes += len(data)
         await self._context.env.run(self._verify, pack, key, data)
 
@@ -191,18 +261,11 @@ class _MachinePacks:
 
     # ---- its index
 
-    async def _read_index(self, pack: _Pack, key: str) -> bool:
-        """True if it is as it should be."""
-        store = self._context.store
-        tail = await store.get(key, max(0, pack.size - TAIL), TAIL)
-        needed = min(pack.size, pack_tail_size(pack.pack_id, tail))
-        if needed > len(tail):
-            tail = await store.get(key, pack.size - needed, needed)
-        self._check.tally.pack_bytes += len(tail)
-        return self._compare_index(pack, key, tail, self._chunks(pack))
-
     def _compare_index(self, pack: _Pack, key: str, tail: bytes, chunks: list[PackedChunk]) -> bool:
-        """The record in the journal decides where chunks lie: a wrong index alone makes no file unreadable."""
+        """True if the index is as it should be.
+
+        The record in the journal decides where chunks lie: a wrong index alone makes no file unreadable.
+        """
         context, verify_key = self._context, self._check.verify_keys.get(self._id)
         try:
             index = parse_pack_index(context.keys, context.fleet_id, self._id, pack.pack_id, tail, verify_key)

@@ -21,8 +21,8 @@ from sync.core.errors import (
     StoreAway,
 )
 from sync.env import Crash, FakeEnv, RealEnv
-from sync.store.base import FLEET_OBJECT, Store
-from sync.store.local import LocalStore
+from sync.store.base import FLEET_OBJECT, ObjectInfo, Store
+from sync.store.local import FIRST_PAGE, PAGE, LocalStore
 from sync.store.open import open_store, store_folder, store_url
 
 
@@ -143,6 +143,46 @@ def test_a_store_that_vanishes_while_it_is_listed_gives_no_short_list(store: Loc
         assert ["a/k"] == seen
 
     run(main())
+
+
+def test_a_large_folder_is_looked_at_a_page_at_a_time(store: LocalStore, root: Path):
+    """What is changed once the first key was listed, far behind it, is listed as it is then."""
+    (root / "l").mkdir()
+    names = [f"{number:04d}" for number in range(FIRST_PAGE + PAGE + 50)]
+    for name in names:
+        (root / "l" / name).write_bytes(b"1")
+
+    async def main() -> list[ObjectInfo]:
+        listing = store.list("l/")
+        infos = [await anext(listing)]
+        (root / "l" / names[-1]).write_bytes(b"22")
+        (root / "l" / names[-2]).unlink()
+        return infos + [info async for info in listing]
+
+    infos = run(main())
+    assert [f"l/{name}" for name in names if name != names[-2]] == [info.key for info in infos]
+    assert [1, 2] == [info.size for info in infos[-2:]]
+
+
+@pytest.mark.parametrize("gone", ["", "l"])
+def test_a_store_that_vanishes_between_two_pages_gives_no_short_list(store: LocalStore, root: Path, gone: str):
+    """A folder of it that vanishes does: it was deleted."""
+    (root / "l").mkdir()
+    for number in range(FIRST_PAGE + 1):
+        (root / "l" / f"{number:04d}").write_bytes(b"")
+
+    async def main() -> int:
+        seen = 0
+        async for _ in store.list("l/"):
+            seen += 1
+            shutil.rmtree(root / gone, ignore_errors=True)
+        return seen
+
+    if gone:
+        assert FIRST_PAGE == run(main())
+    else:
+        with pytest.raises(StoreAway):
+            run(main())
 
 
 def test_a_root_that_is_a_file_is_away(env: FakeEnv, tmp_path: Path):

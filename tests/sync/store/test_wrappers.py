@@ -12,7 +12,7 @@ from sync.store.base import FLEET_OBJECT, Store
 from sync.store.faults import Fault, FaultyStore, Harm
 from sync.store.memory import MemoryStore
 from sync.store.meter import Meter, MeteredStore, Usage
-from sync.store.retry import RetryStore
+from sync.store.retry import FIRST_PAGE, PAGE, RetryStore
 
 
 def memory(env: FakeEnv) -> MemoryStore:
@@ -127,6 +127,35 @@ def test_a_list_that_is_cut_goes_on_where_it_was():
         stack.memory.objects[f"l/{n}"] = b""
     stack.faulty.faults = [Fault("list", times=3, harm=Harm.CUT), Fault("list", nth=5, times=2)]
     assert [f"l/{n}" for n in range(10)] == stack.run(listed(stack.store, "l/"))
+
+
+def test_a_list_is_asked_for_by_the_page(monkeypatch: pytest.MonkeyPatch):
+    """An attempt, with its deadline, for each page of keys, not for each key; small while few were asked for."""
+    stack, attempts = Stack(), []
+    names = [f"l/{n:05d}" for n in range(FIRST_PAGE + 3 * PAGE)]
+    stack.memory.objects.update(dict.fromkeys(names, b""))
+    timeout = stack.env.timeout
+    monkeypatch.setattr(stack.env, "timeout", lambda seconds: attempts.append(seconds) or timeout(seconds))
+    assert names == stack.run(listed(stack.store, "l/"))
+    assert 5 == len(attempts)
+
+
+class Slow(MemoryStore):
+    """Half a second for each key of a listing."""
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator:
+        async for info in super().list(prefix, start_after):
+            await self._env.sleep(0.5)
+            yield info
+
+
+def test_a_long_list_of_a_slow_store_is_not_given_up():
+    stack = Stack()
+    stack.store.inner = Slow(stack.env)
+    names = [f"l/{n:04d}" for n in range(300)]
+    stack.store.inner.objects.update(dict.fromkeys(names, b""))
+    assert names == stack.run(listed(stack.store, "l/"))
+    assert 150 == stack.env.monotonic()
 
 
 def test_a_list_that_fails_for_ever_ends():

@@ -132,6 +132,20 @@ def test_without_reading_all_only_sizes_and_indexes_are_looked_at(
     assert key in {finding.object for finding in errors(found)}
 
 
+def test_of_a_pack_only_its_index_is_read(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it begins is known from the journal; where it is not, a guess does as well."""
+    two.yoga.write("random", two.yoga.env.random_bytes(60_000))
+    two.do(two.yoga.push("random"))
+    two.do(two.bates.learner.learn())
+    monkeypatch.setattr(packs_module, "FULL_MAX", 0)
+    tally = Tally()
+    assert two.fsck(tally=tally) == []
+    assert sum(len(two.objects[key]) for key in two.keys("packs/")) > 60_000
+    assert tally.pack_bytes < 15_000
+    unknown = packs_module._Pack(1, b"", 200_000, 0, 0, 0)
+    assert 200_000 - packs_module.TAIL == unknown.tail_start()
+
+
 def test_an_own_pack_that_no_journal_names_is_a_warning_for_its_owner_only(two: Two) -> None:
     key = f"packs/{two.bates.db.machine_id}/ab/{'ab' * 32}"
     two.objects[key] = b"left over"

@@ -1,0 +1,148 @@
+"""fsck fetches several objects at a time, and finds what it would find one by one, in the same order."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fsckkit import Two, damaged, paths_of
+
+from sync.core.errors import ObjectMissing, StoreAway, TcfsError
+from sync.store.faults import Fault, FaultyStore
+from sync.worker.fsck import Finding, Tally, ahead, fsck, journals, packs
+
+STEPS = 20
+
+
+@pytest.fixture(name="two", scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    """With a journal of yoga, and packs, that are more than one batch."""
+    two = Two(tmp_path_factory.mktemp("two"))
+
+    async def fill() -> None:
+        for number in range(STEPS):
+            two.yoga.write(f"more/f{number}", f"file {number} ".encode() * 90)
+            await two.yoga.push("more")
+        await two.bates.learner.learn()
+
+    two.do(fill())
+    yield two
+    two.close()
+
+
+class CountingStore(FaultyStore):
+    """How many gets are under way at once, at most; each takes a moment."""
+
+    now = most = 0
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(0)
+            return await super().get(key, start, length)
+        finally:
+            self.now -= 1
+
+
+def looked(two: Two, store: FaultyStore | None = None) -> tuple[list[Finding], Tally]:
+    tally, context = Tally(), two.bates.context
+    context = replace(context, store=store) if store is not None else context
+    return two.do(fsck(context, paths_of(two.bates), tally=tally)), tally
+
+
+@pytest.mark.parametrize("reads_all", [True, False])
+def test_several_are_fetched_at_once_but_not_all(two: Two, reads_all: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "FULL_MAX", packs.FULL_MAX if reads_all else 0)
+    store = CountingStore(two.bates.env, two.fleet.memory)
+    found, tally = looked(two, store)
+    assert found == []
+    assert tally.segments > ahead.AT_ONCE < tally.packs
+    assert ahead.AT_ONCE == store.most
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_finds_what_it_finds_one_by_one(two: Two, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store with all kinds of damage, whatever fits together into a batch or a page."""
+    rng, whole = random.Random(seed), dict(two.objects)
+    monkeypatch.setattr(packs, "FULL_MAX", rng.choice([0, packs.FULL_MAX]))
+    for key in rng.sample(sorted(whole), rng.randint(1, 25)):
+        how = rng.choice(["flip", "cut", "gone", "gone", "tail"])
+        if how == "gone":
+            del two.objects[key]
+        else:
+            data = whole[key]
+            two.objects[key] = data[:-30] + bytes(30) if how == "tail" else damaged(data, how)
+    together = looked(two)
+    monkeypatch.setattr(ahead, "AT_ONCE", 1)
+    monkeypatch.setattr(journals, "PAGE", 1)
+    monkeypatch.setattr(packs, "PAGE", 1)
+    assert looked(two) == together
+    assert together[0]
+    two.objects.clear()
+    two.objects.update(whole)
+    monkeypatch.undo()
+    looked(two)  # fleet.db learns that nothing is lost
+
+
+def test_a_store_that_goes_away_within_a_batch(two: Two) -> None:
+    """What came before in the batch was looked at; nothing behind it is said to be missing."""
+    store = FaultyStore(two.bates.env, two.fleet.memory)
+    segments = two.keys(f"journal/{two.yoga.db.machine_id}/")
+    store.faults = [Fault("get", segments[5], times=0, error=StoreAway)]
+    found, tally = looked(two, store)
+    assert found == []
+    assert isinstance(tally.away, StoreAway)
+    assert tally.segments == 5
+
+
+def test_what_is_published_meanwhile_is_not_missing(two: Two) -> None:
+    """A segment that was applied when the listing had passed its place, or had not come to it."""
+    store, pushed = FaultyStore(two.bates.env, two.fleet.memory), []
+
+    class Busy(FaultyStore):
+        async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            if key.startswith(f"journal/{two.yoga.db.machine_id}/") and len(pushed) < 3:
+                pushed.append(key)
+                two.yoga.write("more/late", f"late {len(pushed)}".encode())
+                await two.yoga.push("more")
+                await two.bates.learner.learn()
+            return await super().get(key, start, length)
+
+    found, _ = looked(two, Busy(two.bates.env, store))
+    assert len(pushed) == 3
+    assert found == []
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+def batched(sizes: list[int]) -> list[list[int]]:
+    async def main() -> list[list[int]]:
+        return [batch async for batch in ahead.batches(numbers(len(sizes)), sizes.__getitem__)]
+
+    return asyncio.run(main())
+
+
+def test_a_batch_is_bounded_in_objects_and_in_bytes() -> None:
+    some, large = ahead.AT_ONCE, ahead.BYTES_AT_ONCE
+    assert batched([]) == []
+    assert [len(batch) for batch in batched([1] * (2 * some + 1))] == [some, some, 1]
+    assert batched([1, large, 2 * large, 1, large - 1, 1]) == [[0], [1], [2], [3, 4], [5]]
+
+
+def test_outcomes_come_in_order_whoever_answers_first(tmp_path: Path) -> None:
+    async def answer(number: int) -> bytes:
+        for _ in range(9 - number):
+            await asyncio.sleep(0)
+        if number == 4:
+            raise ObjectMissing("4")
+        return bytes([number])
+
+    outcomes = asyncio.run(ahead.fetch_all(map(answer, range(9))))
+    assert [type(each) for each in outcomes] == [ObjectMissing if number == 4 else bytes for number in range(9)]
+    assert [each for each in outcomes if not isinstance(each, TcfsError)] == [bytes([n]) for n in range(9) if n != 4]
