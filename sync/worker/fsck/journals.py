@@ -239,13 +239,17 @@ class _MachineCheck:
     # ---- against fleet.db
 
     def _compare(self, key: str, segment: Segment, stored: JournalHead, applied: JournalHead | None) -> None:
-        records = [self._record(key, line, seq) for seq, line in enumerate(segment.lines, segment.first)]
+        if applied is not None and (
+            applied == stored or (applied.last == stored.last and applied.first in self._refilled)
+        ):
+            self._compare_records(key, segment)
+            return
+        for seq, line in enumerate(segment.lines, segment.first):
+            self._record(key, line, seq)
         if applied is None:
             self._check_unapplied(key, segment)
-        elif applied != stored and not (applied.last == stored.last and applied.first in self._refilled):
-            self._findings.error(key, f"{key} is not the segment that was applied here", hint=HINT_COPY)
         else:
-            self._compare_records(key, segment, records)
+            self._findings.error(key, f"{key} is not the segment that was applied here", hint=HINT_COPY)
 
     def _record(self, key: str, line: bytes, seq: int) -> Record | None:
         try:
@@ -270,12 +274,19 @@ class _MachineCheck:
         if machine is not None and machine.head is not None and segment.last <= machine.head.last and not is_hole:
             self._findings.error(key, f"{key} was passed over: fleet.db does not hold it", hint=HINT_REBUILD)
 
-    def _compare_records(self, key: str, segment: Segment, records: list[Record | None]) -> None:
+    def _compare_records(self, key: str, segment: Segment) -> None:
+        """What fleet.db has as a version, most records, was parsed when it was applied."""
         known = set(self._db.query(_SEQS, self._id, segment.first, segment.last))
-        held = {item.seq for item in self._db.held_back(self._id)}
-        for line, record in zip(segment.lines, records, strict=True):
+        unknown = [
+            (seq, line)
+            for seq, line in enumerate(segment.lines, segment.first)
+            if (seq, _hash_number(line)) not in known
+        ]
+        records = [self._record(key, line, seq) for seq, line in unknown]
+        held = {item.seq for item in self._db.held_back(self._id)} if unknown else set()
+        for record in records:
             if isinstance(record, Manifest):
-                if (record.seq, _hash_number(line)) not in known and record.seq not in held:
+                if record.seq not in held:
                     message = f"{key}: record {record.seq} is not in fleet.db"
                     self._findings.error(key, message, hint=HINT_REBUILD, path=record.rel_path)
             elif isinstance(record, PackRecord) and self._db.pack_size(self._id, record.pack_id) != record.size:
