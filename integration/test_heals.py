@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from far_store import FarStore
-from fleetkit import FUSE, Machine, fleet, poll, stays
+from fleetkit import BIN, FUSE, Machine, fleet, poll, stays
 
 pytestmark = pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
 
@@ -319,3 +319,29 @@ def test_a_machine_starts_while_its_store_does_not_answer(pair: Far) -> None:
     poll(lambda: (yoga.mountpoint / "offline").exists(), 20, "what was written meanwhile")
     for machine in (yoga, bates):
         machine.fsck()
+
+
+def asks(pid: int) -> bool:
+    """True of a process that has a socket, and sleeps: it has said what it wants."""
+    sockets = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(fd).startswith("socket:")]
+    return len(sockets) > 2 and Path(f"/proc/{pid}/wchan").read_text() in ("ep_poll", "do_epoll_wait")
+
+
+def test_what_waits_for_the_store_keeps_nobody_from_ending_tcfsd(tmp_path: Path) -> None:
+    with fleet(tmp_path, "yoga") as (yoga,):
+        store = tmp_path / "store"
+        store.rename(tmp_path / "elsewhere")
+        (yoga.mountpoint / "f").write_text("f")
+        waiting = subprocess.Popen(
+            [str(BIN / "tcfs"), "wait"], env=yoga.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        poll(lambda: asks(waiting.pid), 20, "a call that waits", pause=0.3)
+        (tcfsd,) = yoga.pids("tcfsd")
+        os.kill(tcfsd, signal.SIGTERM)
+        poll(lambda: tcfsd not in yoga.pids("tcfsd"), 20, "the end of tcfsd")
+        said, _ = waiting.communicate(timeout=20)
+        assert waiting.returncode == 7, said
+        assert "tcfsd was stopped" in said
+        (tmp_path / "elsewhere").rename(store)
+        yoga.run("wait", "--timeout", "60")
+        yoga.fsck()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from sync.core.errors import BadFormat, NoDaemon, TimedOut, Unsupported
+from sync.core.errors import BadFormat, NoDaemon, NotYet, TimedOut, Unsupported
 from sync.core.filekey import FileKey
 from sync.env import Env
 from sync.ipc import frames
@@ -18,6 +18,7 @@ from sync.machines.trouble import expected
 
 HELLO_S = 5.0  # a connection that has not said Hello by then is closed
 PROGRESS_S = 1.0  # between two progress frames of a fetch
+STOP_S = 3.0  # for what is being worked on when the engine ends
 FETCHES_MAX = 64  # of one connection that are worked on at a time
 BUFFER_MAX = 1 << 20  # bytes waiting for a slow reader above which progress is not sent
 
@@ -60,6 +61,7 @@ class Link:
         self._writer = writer
         self._next_id = 1
         self._is_gone = False
+        self._is_ending = False
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._slots = asyncio.Semaphore(FETCHES_MAX)
         self._slots_ahead = asyncio.Semaphore(FETCHES_MAX)  # of those nobody waits for, so that a reader finds a slot
@@ -111,9 +113,16 @@ class Link:
         else:
             waiting.set_result(message)
 
-    async def quiet(self) -> None:
-        """Returns when no call is being worked on and what was sent has been handed to the kernel."""
-        await self._calls.wait()
+    async def quiet(self, seconds: float) -> None:
+        """Returns when no call is being worked on and what was sent has been handed to the kernel. What takes longer
+        than so many seconds is given up, and whoever asked for it is told.
+        """
+        self._is_ending = True
+        with contextlib.suppress(TimeoutError):
+            async with self._env.timeout(seconds):
+                await self._calls.wait()
+        await self._calls.cancel()
+        self._is_ending = False
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
@@ -205,6 +214,11 @@ class Link:
     async def _answer(self, request_id: int, work: Awaitable[Message]) -> None:
         try:
             self.send(await work)
+        except asyncio.CancelledError:
+            if self._is_ending:  # else nobody listens any more, or somebody else is to be asked
+                stopped = NotYet("tcfsd was stopped before this was done", hint="run the command again")
+                self.send(failed_of(request_id, stopped))
+            raise
         except Exception as error:
             known = expected(error)
             if known is not None:
@@ -251,8 +265,11 @@ class Server:
         await self._connections.cancel()
 
     async def answered_all(self) -> None:
-        """Returns when no call is being worked on any more and its answer has been handed to the kernel."""
-        await asyncio.gather(*(link.quiet() for link in list(self._links)))
+        """Returns when no call is being worked on any more and its answer has been handed to the kernel.
+
+        A verb may wait for something that never comes, and whoever stops the engine must not: it has STOP_S.
+        """
+        await asyncio.gather(*(link.quiet(STOP_S) for link in list(self._links)))
 
     def hint(self, message: Message) -> None:
         """Sends a hint to the mount, if one is connected."""

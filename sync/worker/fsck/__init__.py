@@ -42,13 +42,16 @@ async def fsck(
     Memory: what is fetched together (ahead.py), a page of rows, the names of one folder; but for the rows of tree.db.
     """
     check = Check(context, deep, progress, tally=tally if tally is not None else Tally())
-    await _guarded(check, FLEET_DB, check_books(check, paths))
-    await _guarded(check, FLEET_DB, _check_store(check))
-    await _guarded(check, FLEET_DB, _check_contents(check, paths))
-    tell_of_packs(check)
-    await context.env.run(remember_lost, check)
-    await _guarded(check, TREE_DB, check_overlay(check, paths, settle))
-    return check.findings.all()
+    try:
+        await _guarded(check, FLEET_DB, check_books(check, paths))
+        await _guarded(check, FLEET_DB, _check_store(check))
+        await _guarded(check, FLEET_DB, _check_contents(check, paths))
+        tell_of_packs(check)
+        await context.env.run(remember_lost, check)
+        await _guarded(check, TREE_DB, check_overlay(check, paths, settle))
+        return check.findings.all()
+    finally:
+        check.is_over = True
 
 
 async def _check_store(check: Check) -> None:

@@ -20,6 +20,7 @@ from sync.worker.fsck.check import UNREADABLE, Check
 from sync.worker.fsck.findings import HINT_REBUILD
 
 FLEET_DB: Final = "fleet.db"
+STEPS: Final = 10_000  # of SQLite, a few ms, after which a check that is over ends
 
 # Versions of ours that no segment carries and that are not queued: nobody else would ever see them.
 _UNCARRIED = """
@@ -43,6 +44,7 @@ def _check_database(check: Check, paths: FleetPaths) -> None:
     what needs no moment, whether the file is sound, is looked at before.
     """
     connection = check.context.env.connect(paths.fleet_db, readonly=True)
+    connection.set_progress_handler(lambda: check.is_over, STEPS)  # tcfsd cannot end before its threads
     db = FleetDb(check.context.env, connection)
     try:
         damage = [row[0] for row in connection.execute("PRAGMA quick_check(20)") if row[0] != "ok"]

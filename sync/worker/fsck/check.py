@@ -51,6 +51,7 @@ class Check:
     damage: Damage = field(default_factory=Damage)
     verify_keys: dict[str, bytes] = field(default_factory=dict)  # machine_id -> 32 bytes
     told_at: float = float("-inf")  # monotonic s
+    is_over: bool = False  # nobody waits for it any more: a thread of it ends soon
 
     def looked_at_object(self) -> None:
         self.tally.objects += 1

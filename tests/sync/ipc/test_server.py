@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from sync.core.errors import BadFormat, NoDaemon, NotFound, TimedOut, Unsupported
+from sync.core.errors import BadFormat, NoDaemon, NotFound, NotYet, TimedOut, Unsupported
 from sync.core.filekey import FileKey
 from sync.env import RealEnv
 from sync.ipc import frames
@@ -368,6 +368,22 @@ def test_a_stream_that_ends_within_a_message_is_said():
             await MessageReader(reader).next()
 
     asyncio.run(main())
+
+
+def test_a_call_that_takes_too_long_is_given_up_when_the_engine_stops(tmp_path, monkeypatch):
+    """And told so by an error for which nobody asks another engine: the work would begin anew behind a 'down'."""
+    monkeypatch.setattr("sync.ipc.server.STOP_S", 0.05)
+
+    async def scenario(server, service, path):
+        async with connected(ENV, path, CLI) as client:
+            call = asyncio.create_task(client.call("slow", {}))
+            await until(lambda: service.log == ["started"])
+            await server.answered_all()
+            assert service.log == ["started", "ended"]
+            with pytest.raises(NotYet, match="tcfsd was stopped"):
+                await call
+
+    run(tmp_path, scenario)
 
 
 def test_an_answer_is_out_before_the_server_is_closed(tmp_path):

@@ -1,10 +1,12 @@
 """fsck of fleet.db, the overlay and the cache: what is wrong on this machine is named, and where it matters."""
 
+import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fsckkit import Two, damaged, made
+from fsckkit import Two, damaged, made, paths_of
 from worldkit import World, WorldMachine
 
 from sync.core.journal import segment_key
@@ -12,7 +14,9 @@ from sync.core.manifest import Version
 from sync.machines.lock import FileLock
 from sync.state.tree.reader import layer_path
 from sync.worker.fsck import Finding, Severity, Tally, fsck
+from sync.worker.fsck import books as books_module
 from sync.worker.fsck import cache as cache_module
+from sync.worker.fsck.check import Check
 
 two = pytest.fixture(made, name="two")
 
@@ -392,3 +396,34 @@ def test_a_crash_leaves_nothing_wrong(world: World, point: str) -> None:
     assert messages(look(yoga)) == []
     world.settle()
     assert look(yoga) == []
+
+
+def test_the_thread_of_a_check_that_nobody_waits_for_ends_soon(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books_module, "STEPS", 1)
+    check = Check(two.bates.context, deep=False, progress=lambda data: None)
+    two.do(books_module.check_books(check, paths_of(two.bates)))
+    check.is_over = True
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        two.do(books_module.check_books(check, paths_of(two.bates)))
+
+
+def test_a_check_that_was_cancelled_is_over(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Check] = []
+
+    async def hangs(check: Check, paths: object) -> None:
+        begun.append(check)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("sync.worker.fsck.check_books", hangs)
+
+    async def scenario() -> None:
+        running = asyncio.ensure_future(fsck(two.bates.context, paths_of(two.bates)))
+        while not begun:
+            await asyncio.sleep(0)
+        assert not begun[0].is_over
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    two.do(scenario())
+    assert begun[0].is_over
