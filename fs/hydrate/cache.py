@@ -64,7 +64,7 @@ class CachedContent:
         self._whole = str(root / "whole")
         self._hash = hash_chunk
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._verified: OrderedDict[tuple[FileKey, int], ChunkId] = OrderedDict()
+        self._verified: OrderedDict[tuple[FileKey, int, int], ChunkId] = OrderedDict()  # key, offset, size
         self._used: OrderedDict[ChunkId, None] = OrderedDict()
         self.damaged = 0  # files found wrong since the start
 
@@ -101,14 +101,14 @@ class CachedContent:
     def settle(self, unchecked: Unchecked, is_right: bool) -> None:
         """What the look at a chunk has found: from now on it is believed, or its file is gone."""
         if is_right:
-            self._believe((unchecked.key, unchecked.offset), unchecked.chunk_id)
+            self._believe((unchecked.key, unchecked.offset, unchecked.size), unchecked.chunk_id)
         else:
             self._discard(unchecked.path)
 
     def trust(self, written: Mapping[bytes, FileKey]) -> None:
         """The engine has compared these chunks with their ids and written them to these files, just now."""
         for chunk, file in written.items():
-            self._believe((file, 0), ChunkId(chunk))
+            self._believe((file, 0, file.size), ChunkId(chunk))
 
     def is_empty(self) -> bool:
         """True if nothing was ever cached here."""
@@ -172,7 +172,7 @@ class CachedContent:
         self, path: str, file: _OpenFile, offset: int, chunk_id: ChunkId, start: int, end: int, size: int
     ) -> bytes | Unchecked | None:
         """The bytes, or None if those on disk are not the chunk's."""
-        known = (file.key, offset)
+        known = (file.key, offset, size)
         try:
             if self._verified.get(known) == chunk_id:
                 data = os.pread(file.fd, end - start, offset + start)
@@ -188,7 +188,7 @@ class CachedContent:
         self._believe(known, chunk_id)
         return data if end - start == size else data[start:end]
 
-    def _believe(self, known: tuple[FileKey, int], chunk_id: ChunkId) -> None:
+    def _believe(self, known: tuple[FileKey, int, int], chunk_id: ChunkId) -> None:
         self._verified[known] = chunk_id
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)

@@ -191,3 +191,15 @@ def test_a_large_chunk_is_looked_at_first(content: CachedContent, tmp_path: Path
     assert is_right is not is_damaged
     assert content.read(chunk, len(data) - 3, len(data), len(data)) == (None if is_damaged else b"end")
     assert path_of(tmp_path, chunk).exists() is not is_damaged
+
+
+@pytest.mark.logs_trouble
+@pytest.mark.parametrize("how", ["written", "read"])
+def test_a_chunk_is_believed_at_its_own_size_only(content: CachedContent, tmp_path: Path, how: str) -> None:
+    """A version that says the chunk is shorter than it is shows no part of it, however it was found right before."""
+    chunk = put(tmp_path, b"0123456789")
+    if how == "written":
+        content.trust({chunk: FileKey.of(path_of(tmp_path, chunk).stat())})
+    else:
+        assert content.read(chunk, 0, 10, 10) == b"0123456789"
+    assert content.read(chunk, 0, 5, 5) is None
