@@ -276,6 +276,7 @@ class _MachineCheck:
 
     def _compare_records(self, key: str, segment: Segment) -> None:
         """What fleet.db has as a version, most records, was parsed when it was applied."""
+        held = {item.seq for item in self._db.held_back(self._id)}  # looked at first: what is released is known then
         known = set(self._db.query(_SEQS, self._id, segment.first, segment.last))
         unknown = [
             (seq, line)
@@ -283,7 +284,6 @@ class _MachineCheck:
             if (seq, _hash_number(line)) not in known
         ]
         records = [self._record(key, line, seq) for seq, line in unknown]
-        held = {item.seq for item in self._db.held_back(self._id)} if unknown else set()
         for record in records:
             if isinstance(record, Manifest):
                 if record.seq not in held:

@@ -5,11 +5,15 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsckkit import Two, damaged, paths_of
 
 from sync.core.errors import ObjectMissing, StoreAway, TcfsError
+from sync.core.packfile import TRAILER_SIZE
+from sync.state.books import HeldBack
+from sync.state.fleet import FleetDb
 from sync.store.faults import Fault, FaultyStore
 from sync.worker.fsck import Finding, Tally, ahead, fsck, journals, packs
 
@@ -63,6 +67,30 @@ def test_several_are_fetched_at_once_but_not_all(two: Two, reads_all: bool, monk
     assert ahead.AT_ONCE == store.most
 
 
+def test_packs_whose_ends_are_damaged_are_read_one_at_a_time(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A length that is wrong makes nobody fetch a batch of whole packs."""
+    monkeypatch.setattr(packs, "FULL_MAX", 0)
+    monkeypatch.setattr(packs, "SLACK", 0)
+    whole, sizes = dict(two.objects), []
+    for key in two.keys("packs/"):
+        two.objects[key] = whole[key][:-TRAILER_SIZE] + bytes([0xFF]) * TRAILER_SIZE
+
+    class Store(CountingStore):
+        async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            data = await super().get(key, start, length)
+            if key.startswith("packs/") and len(data) == len(whole[key]):
+                sizes.append(self.now)
+            return data
+
+    found, tally = looked(two, Store(two.bates.env, two.fleet.memory))
+    two.objects.update(whole)
+    monkeypatch.undo()
+    looked(two)
+    assert sum("its index is damaged" in each.message for each in found) == tally.packs
+    assert len(sizes) == tally.packs
+    assert max(sizes) == 0
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_it_finds_what_it_finds_one_by_one(two: Two, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a store with all kinds of damage, whatever fits together into a batch or a page."""
@@ -113,6 +141,33 @@ def test_what_is_published_meanwhile_is_not_missing(two: Two) -> None:
 
     found, _ = looked(two, Busy(two.bates.env, store))
     assert len(pushed) == 3
+    assert found == []
+
+
+def test_what_is_released_while_a_segment_is_looked_at_is_not_missing(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal that waited for its batch becomes a version in between: it is the one or the other at any moment."""
+    db, yoga, is_released = two.bates.db, two.yoga.db.machine_id, False
+    ((seq,),) = db.query(
+        "SELECT max(seq) FROM version AS v JOIN machine AS m ON m.num = v.machine WHERE m.machine_id = ?", yoga
+    )
+    query, held_back = FleetDb.query, FleetDb.held_back
+
+    def queried(self: FleetDb, sql: str, *arguments: object) -> list[Any]:
+        nonlocal is_released
+        rows = query(self, sql, *arguments)
+        if sql == journals._SEQS and arguments[0] == yoga and not is_released and seq in [row[0] for row in rows]:
+            rows, is_released = [row for row in rows if row[0] != seq], True
+        return rows
+
+    def held(self: FleetDb, machine_id: str | None = None) -> list[HeldBack]:
+        return held_back(self, machine_id) if is_released else [HeldBack(yoga, seq, seq, seq, 0.0, b"")]
+
+    monkeypatch.setattr(FleetDb, "query", queried)
+    monkeypatch.setattr(FleetDb, "held_back", held)
+    found, _ = looked(two)
+    assert is_released
     assert found == []
 
 
