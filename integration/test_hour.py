@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -194,9 +195,13 @@ def check_leaks(yoga: Machine, bates: Machine) -> None:
 
 
 def check_descriptors(machine: Machine) -> None:
-    """Where nothing is open or dirty a mount holds the files that it keeps for the next reader and writer, no more."""
-    (mount,) = machine.pids("mount")
-    poll(lambda: descriptors(machine, mount)[1] <= FILES_MAX, 60, f"{descriptors(machine, mount)} descriptors", pause=1)
+    """Where nothing is open or dirty a mount holds the files that it keeps for the next reader and writer, no more, and
+    tcfsd none.
+    """
+    for kind, most in (("mount", FILES_MAX), ("tcfsd", 0)):
+        (pid,) = machine.pids(kind)
+        held = partial(descriptors, machine, pid)
+        poll(lambda held=held, most=most: held()[1] <= most, 60, f"{kind}: {held()} descriptors", pause=1)
 
 
 def strays(machine: Machine) -> list[str]:

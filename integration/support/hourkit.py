@@ -228,9 +228,8 @@ def descriptors(machine: Machine, pid: int) -> tuple[int, int]:
         target = ""
         with suppress(FileNotFoundError):  # closed since
             target = os.readlink(entry.path)
-        is_content = target.startswith((f"{machine.home}/cache/", f"{machine.home}/state/")) and (
-            "/chunks/" in target or "/whole/" in target or "/work/" in target
-        )
+        parts = target.removeprefix(f"{machine.home}/").split("/")  # area, fleet, kind, ...
+        is_content = (parts[0], *parts[2:3]) in (("cache", "chunks"), ("cache", "whole"), ("state", "work"))
         files += is_content
         fds += not is_content
     return fds, files
