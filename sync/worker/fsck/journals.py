@@ -260,10 +260,11 @@ class _MachineCheck:
 
     def _check_unapplied(self, key: str, segment: Segment) -> None:
         """Not applied when the journal was begun; it may have been since."""
+        queued = {first for first, _ in self._db.queued_seqs()}  # looked at first: what is confirmed is applied then
         if any(item.first == segment.first for item in self._db.segments(self._id, segment.first)):
             return
         if self._id == self._db.machine_id:
-            if all(first != segment.first for first, _ in self._db.queued_seqs()):
+            if segment.first not in queued:
                 message = (
                     f"{key} was not written by this machine's fleet.db: a clone of it, or an older copy, is at work"
                 )

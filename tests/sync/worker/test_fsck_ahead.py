@@ -11,6 +11,7 @@ import pytest
 from fsckkit import Two, damaged, paths_of
 
 from sync.core.errors import ObjectMissing, StoreAway, TcfsError
+from sync.core.journal import JournalHead
 from sync.core.packfile import TRAILER_SIZE
 from sync.state.books import HeldBack
 from sync.state.fleet import FleetDb
@@ -168,6 +169,34 @@ def test_what_is_released_while_a_segment_is_looked_at_is_not_missing(
     monkeypatch.setattr(FleetDb, "held_back", held)
     found, _ = looked(two)
     assert is_released
+    assert found == []
+
+
+def test_what_is_confirmed_while_its_segment_is_looked_at_is_no_clone(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the outbox and is applied in one moment: that may be any moment of the look."""
+    last, is_confirmed = two.yoga.db.segments(two.yoga.db.machine_id)[-1], False
+    query, segments = FleetDb.query, FleetDb.segments
+
+    def queried(self: FleetDb, sql: str, *arguments: object) -> list[Any]:
+        return [(last.first - 1,)] if sql == journals._NEWEST else query(self, sql, *arguments)
+
+    def applied(self: FleetDb, machine_id: str, since: int = 0) -> list[JournalHead]:
+        nonlocal is_confirmed
+        was_confirmed, is_confirmed = is_confirmed, True
+        return [each for each in segments(self, machine_id, since) if was_confirmed or each != last]
+
+    def queued(self: FleetDb) -> list[tuple[int, int]]:
+        nonlocal is_confirmed
+        was_confirmed, is_confirmed = is_confirmed, True
+        return [] if was_confirmed else [(last.first, last.last)]
+
+    monkeypatch.setattr(FleetDb, "query", queried)
+    monkeypatch.setattr(FleetDb, "segments", applied)
+    monkeypatch.setattr(FleetDb, "queued_seqs", queued)
+    found = two.fsck(two.yoga)
+    assert is_confirmed
     assert found == []
 
 
