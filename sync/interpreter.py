@@ -27,7 +27,7 @@ def few_arenas() -> None:
     Each thread would get an arena of its own, and what a check of everything has left free in one is of no use to the
     others: tcfsd grew with each fsck. Contention is no matter where one thread at a time runs Python.
     """
-    import ctypes  # some milliseconds: not for those who do not call this
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes  # some milliseconds: not for those who do not call this
 
-    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)

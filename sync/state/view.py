@@ -336,6 +336,10 @@ class ShownView:
             rows = self._connection.execute(f"{_TAKEN} WHERE n > ? ORDER BY n LIMIT ?", (n, limit)).fetchall()
         return [Taken._make(row) for row in rows]
 
+    def last_taken(self) -> int:
+        """The number of the last answer that is still kept, 0 if none is."""
+        return int(self._one("SELECT coalesce(max(n), 0) FROM taken")[0])
+
     def answer(self, seal_id: bytes) -> Taken | None:
         row = self._one(f"{_TAKEN} WHERE seal_id = ?", seal_id)
         return None if row is None else Taken._make(row)

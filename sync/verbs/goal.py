@@ -5,7 +5,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from sync.reports.status import is_among
-from sync.state.rows import Taken
 from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress
 
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.05  # between two looks; longer where a look takes long and nothing was answered
 LONGEST_PAUSE_S: Final = 2.0
-ANSWERS_MAX: Final = 10_000  # noticed by one look; the next one comes at once if there are more
 STUCK_S: Final = 5.0  # how long a path may be reported as one that cannot be published; it is tried each second
 
 
@@ -91,16 +89,15 @@ class Goal:
             raise type(error)(error.message, hint="it stays here, and goes out when that is put right")
         until = now + min(max(PAUSE_S, 5 * look_s), LONGEST_PAUSE_S)
         await self._engine.env.sleep(min(max(PAUSE_S, look_s), LONGEST_PAUSE_S))
-        while self._engine.env.monotonic() < until and not self._answers(limit=1):
+        while self._engine.env.monotonic() < until and not self._is_answered_since():
             await self._engine.env.sleep(PAUSE_S)
 
-    def _answers(self, limit: int) -> list[Taken]:
-        """Answers to seals that no look has found yet: with them paths have arrived."""
-        return self._engine.context.db.view.taken_after(self._noticed, limit)
+    def _is_answered_since(self) -> bool:
+        """True if there is an answer that came behind the last look: with it paths have arrived."""
+        return self._engine.context.db.view.last_taken() > self._noticed
 
     async def _look(self) -> None:
-        if answers := self._answers(ANSWERS_MAX):
-            self._noticed = answers[-1].n
+        self._noticed = max(self._noticed, self._engine.context.db.view.last_taken())
         now = {item.path: item for item in await self._engine.dirty()}
         for path, then in list(self._waiting.items()):
             if self._has_arrived(then, now.get(path)):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 from sync.core.errors import BadFormat, ObjectMissing, TcfsError
@@ -147,7 +148,9 @@ class _MachineCheck:
         chain = _Chain()
         unlisted: list[JournalHead] = []
         async for batch in batches(self._stored(unlisted), lambda stored: stored.size):
-            found = await fetch_all(self._context.store.get(segment_key(self._id, each.first)) for each in batch)
+            found = await fetch_all(
+                partial(self._context.store.get, segment_key(self._id, each.first)) for each in batch
+            )
             await self._context.env.run(self._check_batch, batch, found, chain, verify_key)
             self._check.tell()
         for segment in unlisted:

@@ -1,6 +1,7 @@
 """fsck of packs: there, of the right size, with the index that the journal's record says; and their bytes, if cheap."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from sync.core.codec import ChunkCodec
@@ -104,7 +105,7 @@ class _MachinePacks:
 
     async def run(self) -> None:
         async for batch in batches(self._expected(), self._size):
-            found = await fetch_all(map(self._fetch, batch))
+            found = await fetch_all(partial(self._fetch, each) for each in batch)
             done = 0
             while done < len(batch):
                 done, damaged = await self._context.env.run(self._check_batch, batch, found, done)

@@ -19,7 +19,7 @@ class Fleet:
         self.looked_at: list[float] = []
         self._answered_s = answered_s
         self.env = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
-        view = SimpleNamespace(taken_after=self._taken_after, answer=self._answer)
+        view = SimpleNamespace(last_taken=self._last_taken, answer=self._answer)
         self.context = SimpleNamespace(db=SimpleNamespace(view=view, next_seq=1, queued_seqs=list))
 
     async def _sleep(self, seconds: float) -> None:
@@ -29,8 +29,8 @@ class Fleet:
     def _taken(self) -> list[Taken]:
         return [Taken(1, b"s", "queued", "v", None)] if self.now >= self._answered_s else []
 
-    def _taken_after(self, n: int, limit: int) -> list[Taken]:
-        return [taken for taken in self._taken() if taken.n > n][:limit]
+    def _last_taken(self) -> int:
+        return max((taken.n for taken in self._taken()), default=0)
 
     def _answer(self, seal_id: bytes) -> Taken | None:
         return next(iter(self._taken()), None)

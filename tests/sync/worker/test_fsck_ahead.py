@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fsckkit import Two, damaged, paths_of
 from sync.core.errors import ObjectMissing, StoreAway, TcfsError
 from sync.core.journal import JournalHead
 from sync.core.packfile import TRAILER_SIZE
+from sync.env import STORE_THREADS
 from sync.state.books import HeldBack
 from sync.state.fleet import FleetDb
 from sync.store.faults import Fault, FaultyStore
@@ -64,8 +66,8 @@ def test_several_are_fetched_at_once_but_not_all(two: Two, reads_all: bool, monk
     store = CountingStore(two.bates.env, two.fleet.memory)
     found, tally = looked(two, store)
     assert found == []
-    assert tally.segments > ahead.AT_ONCE < tally.packs
-    assert ahead.AT_ONCE == store.most
+    assert tally.segments > ahead.TOGETHER < tally.packs
+    assert ahead.UNDER_WAY == store.most < STORE_THREADS  # a reader finds a thread
 
 
 def test_packs_whose_ends_are_damaged_are_read_one_at_a_time(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +107,7 @@ def test_it_finds_what_it_finds_one_by_one(two: Two, seed: int, monkeypatch: pyt
             data = whole[key]
             two.objects[key] = data[:-30] + bytes(30) if how == "tail" else damaged(data, how)
     together = looked(two)
-    monkeypatch.setattr(ahead, "AT_ONCE", 1)
+    monkeypatch.setattr(ahead, "TOGETHER", 1)
     monkeypatch.setattr(journals, "PAGE", 1)
     monkeypatch.setattr(packs, "PAGE", 1)
     assert looked(two) == together
@@ -213,7 +215,7 @@ def batched(sizes: list[int]) -> list[list[int]]:
 
 
 def test_a_batch_is_bounded_in_objects_and_in_bytes() -> None:
-    some, large = ahead.AT_ONCE, ahead.BYTES_AT_ONCE
+    some, large = ahead.TOGETHER, ahead.BYTES_TOGETHER
     assert batched([]) == []
     assert [len(batch) for batch in batched([1] * (2 * some + 1))] == [some, some, 1]
     assert batched([1, large, 2 * large, 1, large - 1, 1]) == [[0], [1], [2], [3, 4], [5]]
@@ -227,6 +229,6 @@ def test_outcomes_come_in_order_whoever_answers_first(tmp_path: Path) -> None:
             raise ObjectMissing("4")
         return bytes([number])
 
-    outcomes = asyncio.run(ahead.fetch_all(map(answer, range(9))))
+    outcomes = asyncio.run(ahead.fetch_all(partial(answer, each) for each in range(9)))
     assert [type(each) for each in outcomes] == [ObjectMissing if number == 4 else bytes for number in range(9)]
     assert [each for each in outcomes if not isinstance(each, TcfsError)] == [bytes([n]) for n in range(9) if n != 4]
