@@ -21,6 +21,10 @@ def test_what_does_not(path: str) -> None:
     assert not Ignore().is_ignored(path, False)
 
 
+def test_the_files_that_gnupg_locks_with_are_shared_as_their_locks_are() -> None:
+    assert not Ignore().is_ignored("gnupg/.#lk0x000055b0be1cc3f0.yoga.4757", False)
+
+
 def test_a_folder_of_the_name_of_vims_probe_is_data() -> None:
     assert not Ignore().is_ignored("4913", True)
     assert Ignore().is_ignored(".git", True)
