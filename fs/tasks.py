@@ -342,6 +342,7 @@ class Tasks:
                 changes = self._tree.take_changes()
                 self._volume.recent.forget()
                 self.watched(changes, items) if changes else self._tell(items)
+                self._sealing.set()  # a new .tcfsignore may have kept back less
                 await trio.lowlevel.checkpoint()
             await self._tell_contents()
             self.policy_moved()  # the hint may have been lost, or somebody has edited the file

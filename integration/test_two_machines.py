@@ -155,3 +155,36 @@ def test_du_follows_hydrate_and_dehydrate(tmp_path: Path) -> None:
         poll(lambda: (bates.mountpoint / "d/copy-of-a").stat().st_blocks == 1, 3, "dehydrated")
         yoga.run("dehydrate", "d")
         poll(lambda: blocks(yoga) == 3, 3, "dehydrated where it was written")
+
+
+def test_tcfsignore_keeps_names_on_their_machine(tmp_path: Path) -> None:
+    """What is made behind it stays, wherever it is made; without it, what was kept back goes out."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        (yoga.mountpoint / "before.log").write_text("published")
+        (yoga.mountpoint / ".tcfsignore").write_text("*.log\n")
+        yoga.run("wait")
+        for machine in (yoga, bates):
+            poll(lambda at=machine: stays_here(at, "probe.log"), 20, f"the patterns on {machine.name}", pause=0.3)
+            (machine.mountpoint / f"{machine.name}.log").write_text("stays")
+            (machine.mountpoint / f"{machine.name}.txt").write_text("goes")
+            machine.run("wait")
+        poll(lambda: (bates.mountpoint / "yoga.txt").exists(), 20, "the other files")
+        assert (bates.mountpoint / "before.log").read_text() == "published"
+        assert not (bates.mountpoint / "yoga.log").exists()
+        assert not (yoga.mountpoint / "bates.log").exists()
+        (bates.mountpoint / ".tcfsignore").unlink()
+        poll(lambda: (bates.mountpoint / "yoga.log").exists(), 20, "what was kept back")
+        poll(lambda: (yoga.mountpoint / "bates.log").exists(), 20, "what was kept back there")
+        for machine in (yoga, bates):
+            machine.run("wait")
+            machine.fsck()
+
+
+def stays_here(machine: Machine, name: str) -> bool:
+    """True if a file of this name, made now, is not to be published."""
+    path = machine.mountpoint / name
+    path.write_text("probe")
+    try:
+        return os.getxattr(path, "user.tcfs.state") == b"excluded"
+    finally:
+        path.unlink()

@@ -44,6 +44,7 @@ from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
 from sync.worker.folder import FolderFetcher
+from sync.worker.ignorefile import IgnoreFile
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
 from sync.worker.pins import Pins
@@ -163,6 +164,7 @@ class Engine:
         self.sealer = SealWorker(context, self.publisher, self.tree, paths.work_dir)
         self.pruner = Pruner(context, self.tree, paths.tree_db)
         self.log = logging.getLogger(f"tcfs.{paths.fleet_id[:8]}")
+        self.ignore_file = IgnoreFile(context, self.fetcher)
         self._attempts = Attempts(env, paths, self.log, self._attempted)
         self._store_loops = StoreLoops(
             context,
@@ -203,6 +205,7 @@ class Engine:
                 self._store_loops.drain_loop,
                 self._cache_loop,
                 self._pin_loop,
+                self._ignore_loop,
                 self._attempts.end_if_damaged,
             )
         ]
@@ -249,6 +252,12 @@ class Engine:
         for start in range(0, len(came), TOLD_AT_ONCE):
             self.server.hint(frames.ContentMoved(came[start : start + TOLD_AT_ONCE]))
 
+    async def _ignore_loop(self) -> None:
+        """What .tcfsignore says now decides about what is made from now on."""
+        while True:
+            await self._attempts.attempt("ignore", self.ignore_file.follow)
+            await self.env.sleep(TICK_S)
+
     async def _keep_quota(self) -> None:
         await self.env.run_io(self.cache.recount_whole)
         await self.env.run_io(self.cache.evict, self._missing_room())
@@ -289,7 +298,9 @@ class Engine:
     def pusher(self) -> "Push":
         from sync.worker.push import Push  # here: a verb that pulls starts without it
 
-        return Push(self.context, self.learner, self.publisher, own_folders(self.config, self.paths.home))
+        return Push(
+            self.context, self.learner, self.publisher, self.ignore_file, own_folders(self.config, self.paths.home)
+        )
 
     def puller(self) -> "Pull":
         from sync.worker.pull import Pull

@@ -9,12 +9,11 @@ from fs.tree.changes import Places, add_ends, changes, take_moving
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
-from sync.core.ignore import Ignore
+from sync.core.ignore import IGNORE_FILE, Ignore
 from sync.state.rows import FeedItem, ShownRow
 
 ITEMS_MAX = 1000
 HELD_MAX = 8000  # ends of moves that wait for the other ends
-IGNORE_FILE = ".tcfsignore"
 
 
 def has_more(st: State) -> bool:

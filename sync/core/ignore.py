@@ -11,6 +11,7 @@ from sync.core.paths import split_path
 # What editors and desktops make beside a file and take away again. vim's probe is a file 4913; a folder may be data.
 # GnuPG gives its .#lk0x… a second name, that of the lock, which is shared: where it cannot, it tries again for ever.
 DEFAULT_LOCAL_ONLY = ("*.swp", "*.swo", ".direnv", "4913", "!4913/", ".#*", "!.#lk0x*", ".~lock.*", ".goutputstream-*")
+IGNORE_FILE = ".tcfsignore"  # at the root of the fleet
 GIT_FOLDER = ".git"  # its files depend on each other; merging them one by one would break the repository
 
 _REMEMBERED_MAX = 10_000  # folders

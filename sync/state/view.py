@@ -374,6 +374,10 @@ class ShownView:
         """The text of the fleet's .tcfsignore, '' if there is none."""
         return str(self._meta("tcfsignore") or "")
 
+    def tcfsignore_version(self) -> str:
+        """The identity of the version whose text that is, '' for none."""
+        return str(self._meta("tcfsignore_version") or "")
+
     # ---- inside
 
     def _meta(self, key: str) -> Any:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from sync.core.errors import BadFormat, BadInput
+from sync.core.ignore import IGNORE_FILE
 from sync.core.manifest import (
     CondemnedRecord,
     Kind,
@@ -109,6 +110,18 @@ class Transaction(Books):
         if self.versions.changed:
             self._derive()  # what moves may have been inserted just now
         self._moved.update(move_dir(self._open_folders(), dir_id, old_path, new_path))
+
+    def set_tcfsignore(self, text: str, version: str) -> None:
+        """The text of the fleet's .tcfsignore, and the identity that it is of ('': there is none).
+
+        The feed tells of the name once more, so that the mount decides by it.
+        """
+        self._derive()
+        self.set_meta("tcfsignore", text or None)
+        self.set_meta("tcfsignore_version", version or None)
+        row = self._open_folders().table.at(ROOT_ID, IGNORE_FILE)
+        item = (IGNORE_FILE, ROOT_ID, IGNORE_FILE, row.id if row is not None else 0, encode_was(row))
+        insert_many(self._connection, "INSERT INTO feed (path, parent, name, id, was) VALUES ", [item])
 
     # ---- who we are
 

@@ -1,6 +1,7 @@
 """Push: plain files and folders into the fleet. Nothing is removed there, and nobody else's change is replaced."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from sync.worker.change import Answer, Change, Content, KeepSource, Outcome
 from sync.worker.content import FileStat, Ingested
 from sync.worker.context import Context
 from sync.worker.examine import Known, local_error
+from sync.worker.ignorefile import IgnoreFile
 from sync.worker.learn import Learner
 from sync.worker.plain import known_below, plain_of, real_place
 from sync.worker.publish import Publication, Publisher
@@ -43,9 +45,15 @@ class Push:
     """One push at a time per object; the parts are shared."""
 
     def __init__(
-        self, context: Context, learner: Learner, publisher: Publisher, left_out: Mapping[str, str] | None = None
+        self,
+        context: Context,
+        learner: Learner,
+        publisher: Publisher,
+        ignore_file: IgnoreFile,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
         """left_out: as of walk."""
+        self._ignore_file = ignore_file
         self._left_out = left_out or {}
         self._context = context
         self._learner = learner
@@ -68,6 +76,8 @@ class Push:
         await self._learner.learn()
         if to:
             self._check_folder(parse_rel_path(to))
+        with contextlib.suppress(TcfsError):  # the text of before counts: a push may be what mends it
+            await self._ignore_file.follow()
         ignore = Ignore(self._context.db.view.tcfsignore())
         run = _Run(self._context, self._publisher, force, progress)
         async with self._publisher.begin(verify=force) as publication:

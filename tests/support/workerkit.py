@@ -24,6 +24,7 @@ from sync.store.memory import MemoryStore
 from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher
+from sync.worker.ignorefile import IgnoreFile
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
 from sync.worker.publish import Publisher
@@ -110,7 +111,8 @@ class Machine:
             self.tree.close()
         self.tree = TreeReader(self.env, self.folder / "tree.db")
         self.sealer = SealWorker(self.context, self.publisher, self.tree, self.folder / "work")
-        self.pusher = Push(self.context, self.learner, self.publisher)
+        self.ignore_file = IgnoreFile(self.context, self.fetcher)
+        self.pusher = Push(self.context, self.learner, self.publisher, self.ignore_file)
         self.puller = Pull(self.context, self.learner, self.fetcher, self.cache, self.reader)
 
     def close(self) -> None:
