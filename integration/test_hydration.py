@@ -71,6 +71,7 @@ def test_who_may_not_fetch_gets_eagain(tmp_path: Path) -> None:
         bates.up()
         indexer = shutil.copy(shutil.which("cat") or "/bin/cat", tmp_path / "tumblerd")
         folder = bates.mountpoint / "d"
+        poll(lambda: (folder / "x").exists(), 20, "the folder on bates")
 
         def read_by(program: str, name: str) -> "subprocess.CompletedProcess[bytes]":
             return subprocess.run([program, str(folder / name)], capture_output=True, timeout=60)
