@@ -25,6 +25,7 @@ class ProblemKind(StrEnum):
     RECORD = "record"  # a record that is broken
     CLONE = "clone"  # two versions with equal clocks
     REFUSED = "refused"  # a change that cannot be published
+    IGNORE = "ignore"  # lines of .tcfsignore that are no patterns
     PENDING = "pending"  # the store could not be written
 
 

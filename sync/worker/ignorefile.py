@@ -18,6 +18,7 @@ class IgnoreFile:
     def __init__(self, context: Context, fetcher: Fetcher) -> None:
         self._context = context
         self._fetcher = fetcher
+        self._told: str | None = None  # of which version the problems tell, which live no longer than this process
 
     async def follow(self) -> bool:
         """Take over the text that is shown now, '' where there is no such file; True if that is news.
@@ -28,13 +29,18 @@ class IgnoreFile:
         row = db.view.lookup(ROOT_ID, IGNORE_FILE)
         is_file = row is not None and row.kind == FILE and row.version is not None
         version = db.view.identity(row.version) if row is not None and row.version is not None and is_file else ""
-        if version == db.view.tcfsignore_version():
-            return False
-        text = await self._text(version, row.size) if row is not None and version else ""
-        with db.transaction() as txn:
+        is_new = version != db.view.tcfsignore_version()
+        if is_new:
+            text = await self._text(version, row.size) if row is not None and version else ""
+            await self._context.env.run(self._take, text, version)
+        if version != self._told:
+            self._tell_of(db.view.tcfsignore())
+            self._told = version
+        return is_new
+
+    def _take(self, text: str, version: str) -> None:
+        with self._context.db.transaction() as txn:
             txn.set_tcfsignore(text, version)
-        self._tell_of(text)
-        return True
 
     async def _text(self, version: str, size: int) -> str:
         if size > SIZE_MAX:
@@ -48,8 +54,8 @@ class IgnoreFile:
         """Lines that are no patterns match nothing, which nobody would notice."""
         lines = Ignore(text).invalid_lines
         if not lines:
-            self._context.problems.clear(ProblemKind.RECORD, IGNORE_FILE)
+            self._context.problems.clear(ProblemKind.IGNORE, IGNORE_FILE)
             return
         named = ", ".join(repr(line) for line in lines[:LINES_NAMED]) + (", …" if len(lines) > LINES_NAMED else "")
         message = f"{IGNORE_FILE}: no patterns of gitignore, or of a kind that is not known here: {named}"
-        self._context.problems.report(ProblemKind.RECORD, IGNORE_FILE, message, "correct them")
+        self._context.problems.report(ProblemKind.IGNORE, IGNORE_FILE, message, "correct them")

@@ -12,6 +12,7 @@ from sync.core.ignore import IGNORE_FILE
 from sync.state.changes import Places
 from sync.state.rows import ROOT_ID
 from sync.worker import ignorefile
+from sync.worker.ignorefile import IgnoreFile
 
 T = TypeVar("T")
 
@@ -94,6 +95,10 @@ def test_a_line_that_is_no_pattern_is_told(pair: Pair) -> None:
     pair.do(pair.bates.ignore_file.follow())
     (problem,) = pair.bates.context.problems.current()
     assert "[[:alpha:]]" in problem.message
+    assert pair.bates.learner.unreadable() == ()  # nothing that keeps a pull from being whole
+    pair.bates.context.problems.clear(problem.kind, problem.subject)
+    assert pair.do(IgnoreFile(pair.bates.context, pair.bates.fetcher).follow()) is False  # after a new start
+    assert pair.bates.context.problems.current() == (problem,)
     pair.set("*.log\n")
     pair.do(pair.bates.ignore_file.follow())
     assert pair.bates.context.problems.current() == ()
