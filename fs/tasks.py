@@ -69,6 +69,7 @@ class Tasks:
         self._telling = Signal()
         self._tidying = Signal()
         self._making = Signal()
+        self._growing = Signal()
         self._removable: list[str | int] = []
         self._noted = trio.Condition()
         self._pace = Pace(volume.env.monotonic)
@@ -79,6 +80,7 @@ class Tasks:
         self._kernel_thread = trio.CapacityLimiter(1)
         self._ahead_thread = trio.CapacityLimiter(1)
         self._sync_thread = trio.CapacityLimiter(1)
+        self._writeback_thread = trio.CapacityLimiter(1)
         self.watched: Callable[[list[Change], Sequence[Invalidation]], None] = lambda changes, items: self._tell(items)
         self._contents: dict[int, str] = {}  # content tokens -> what the kernel has to forget of their files
         self._said_taken = (0, 0)
@@ -93,6 +95,8 @@ class Tasks:
         self._changed.set()
         if self._tree.wants_spares:
             self._making.set()
+        if self._tree.writeback.is_due:
+            self._growing.set()
 
     def look_soon(self) -> None:
         """The feed, or the answers to seals, have moved."""
@@ -140,8 +144,8 @@ class Tasks:
     async def run(self) -> None:
         async with trio.open_nursery() as self._beside, trio.open_nursery() as nursery:
             for task in (
-                self._commit, self._make_spares, self._tidy, self._seal, self._look, self._tell_kernel,
-                self._report_used, self._sync,
+                self._commit, self._make_spares, self._write_back, self._tidy, self._seal, self._look,
+                self._tell_kernel, self._report_used, self._sync,
             ):  # fmt: skip
                 nursery.start_soon(self._keep_running, task)
 
@@ -224,6 +228,12 @@ class Tasks:
                 await trio.to_thread.run_sync(self._tree.order_spares())
             else:
                 self._tree.drop_spares()
+
+    async def _write_back(self) -> None:
+        """Large files start for the disk while programs write them."""
+        while True:
+            await self._growing.wait()
+            await trio.to_thread.run_sync(self._tree.writeback.start, limiter=self._writeback_thread)
 
     def _remove_later(self, gone: list[str | int]) -> None:
         """What is lost by a kill is removed at the next start."""

@@ -75,6 +75,7 @@ class OpenFile:
             st.overlay.room.was_refused(error)
             raise
         note_write(st, node, offset + done)
+        st.overlay.writeback.wrote(file, offset, offset + done)
         return done
 
     def has_begun(self) -> None:

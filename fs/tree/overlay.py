@@ -24,6 +24,7 @@ from fs.tree.writer import Writer
 from fs.work.durable import Folders
 from fs.work.spares import AT_ONCE, Spares
 from fs.work.workfile import WorkFile
+from fs.work.writeback import Writeback
 from sync.core.errors import NoSpace
 from sync.env import Env
 from sync.state.tree.check import Rows
@@ -47,6 +48,7 @@ class Overlay:
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {wal.PAGES_MAX}").fetchone()
         self.remove: Callable[[list[str | int]], None] = remove_files  # of work files that have no row any more
         self.spares = Spares()
+        self.writeback = Writeback()
         self._stored = Stored(self._connection, self._file_path)
         self.work_dir = work_dir
         self._work_folder = str(work_dir)
@@ -370,6 +372,7 @@ class Overlay:
         for node in self.nodes.values():
             node.close_files()
         remove_files(self.spares.drop())
+        self.writeback.drop()
         self._writer.close()
 
     def _transact(self, full: bool) -> list[WrittenFile]:

@@ -36,6 +36,7 @@ from fs.tree.state import State
 from fs.tree.syncing import SyncRound
 from fs.tree.whole import Copy, copy_layers
 from fs.work.durable import FileSync
+from fs.work.writeback import Writeback
 from sync.core.errors import NotFound
 from sync.core.manifest import Manifest, VersionId
 from sync.env import Env
@@ -321,6 +322,11 @@ class Tree:
         """Those that nobody needed go."""
         if dropped := self.state.overlay.spares.drop():
             self.state.overlay.remove(dropped)
+
+    @property
+    def writeback(self) -> Writeback:
+        """What large files that are being written have to bring to the disk."""
+        return self.state.overlay.writeback
 
     # ---- the transaction
 

@@ -20,7 +20,7 @@ class WorkFile:
 
     is_named: its name is known to be on the disk. was_synced: what the disk has of tree.db may rely on its bytes.
     stored: its row stands in tree.db. The `rows_*` methods say what must be written there so that the rows describe the
-    file; rows may overlap, what counts is their union.
+    file; rows may overlap, what counts is their union. run_start, run_end: what Writeback remembers of the file.
     """
 
     __slots__ = (
@@ -34,6 +34,8 @@ class WorkFile:
         "node_id",
         "path",
         "rewrite",
+        "run_end",
+        "run_start",
         "sealed",
         "spans",
         "stored",
@@ -53,6 +55,7 @@ class WorkFile:
         self.stored = False
         self.is_named = self.was_synced = False
         self.rewrite = False
+        self.run_start = self.run_end = 0
         self._fd = fd
         self._touched: RangeSet | None = None
         self._tail = (0, 0)

@@ -15,6 +15,7 @@ from fs.hydrate.reader import VersionReader
 from fs.ops.volume import Volume
 from fs.tasks import Tasks
 from fs.tree.kernel import Invalidations
+from fs.work.writeback import RUN_BYTES
 from sync.state.policies import PolicyFile
 
 
@@ -66,3 +67,24 @@ def test_commits_are_on_the_disk_before_files_go_that_they_do_without(
     monkeypatch.setattr(os, "unlink", removing)
     trio.run(run)
     assert order == ["tree.db-wal", work.name]
+
+
+def test_a_large_file_starts_for_the_disk_while_it_is_written(yoga: Machine, tasks: Tasks) -> None:
+    async def run() -> None:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tasks._write_back)
+                await trio.testing.wait_all_tasks_blocked()
+                handle = yoga.create("large")
+                for start in range(0, RUN_BYTES, 1 << 20):
+                    assert not yoga.tree.writeback.is_due
+                    handle.write(start, bytes(1 << 20))
+                assert yoga.tree.writeback.is_due
+                tasks.changed()
+                while yoga.tree.writeback.is_due:
+                    await trio.testing.wait_all_tasks_blocked()
+                handle.flush()
+                handle.release()
+                nursery.cancel_scope.cancel()
+
+    trio.run(run)
