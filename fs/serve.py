@@ -22,7 +22,8 @@ from fs.hydrate.eager import Eager
 from fs.hydrate.reader import VersionReader
 from fs.ops.volume import Volume
 from fs.options import Options
-from fs.tasks import Tasks
+from fs.tasks.tasks import Tasks
+from fs.tasks.telling import Teller
 from fs.tree.kernel import Invalidations
 from fs.tree.tree import Tree
 from fs.waker import Waker
@@ -64,7 +65,7 @@ def serve(env: Env, options: Options) -> None:
             client = Client(lambda: paths.socket_path, lambda: _hello(options, view), callbacks, daemon=options.daemon)
             volume = Volume(env, tree, reader, client, invalidations, view.epoch)
             volume.callers = Callers(options.no_hydrate)
-            tree.set_local_probe(reader.is_local)
+            tree.state.is_local = reader.is_local
             _mount(env, options, volume, callbacks)
         finally:
             tree.close()
@@ -119,15 +120,15 @@ async def _run(
     """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
     tasks = Tasks(volume, lambda: _stop(requests), PolicyFile(options.paths.policies_toml))
-    tasks.policy_moved()
-    volume.on_change = tasks.changed
-    callbacks.feed_moved = callbacks.taken_moved = tasks.look_soon
-    callbacks.policy_moved = tasks.policy_moved
-    callbacks.content_moved = tasks.content_moved
-    callbacks.seal_now = tasks.seal_now
+    tasks.follower.policy_moved()
+    volume.on_change = tasks.saver.changed
+    callbacks.feed_moved = callbacks.taken_moved = tasks.follower.look_soon
+    callbacks.policy_moved = tasks.follower.policy_moved
+    callbacks.content_moved = tasks.follower.content_moved
+    callbacks.seal_now = tasks.sealer.seal_now
     callbacks.written = volume.reader.cached.trust
     callbacks.connected = tasks.connected
-    waker = _waker(options, volume, tasks)
+    waker = _waker(options, volume, tasks.teller)
     initialised = trio.Event()
     adapter.on_init = initialised.set
     async with trio.open_nursery() as nursery:
@@ -136,7 +137,7 @@ async def _run(
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
         if waker is not None:
-            tasks.watched = waker.add
+            tasks.follower.watched = waker.add
             nursery.start_soon(waker.run)
         with requests:
             await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
@@ -149,10 +150,10 @@ async def _run(
     log.info("unmounted")
 
 
-def _waker(options: Options, volume: Volume, tasks: Tasks) -> Waker | None:
+def _waker(options: Options, volume: Volume, teller: Teller) -> Waker | None:
     """None where nobody can be woken: no other system has inotify."""
     device = mountpoint.device_of(options.mountpoint) if sys.platform == "linux" else None
-    return None if device is None else Waker(volume, options.mountpoint, device, tasks.tell, tasks.tell_now)
+    return None if device is None else Waker(volume, options.mountpoint, device, teller.tell, teller.tell_now)
 
 
 async def _tune(place: Path, initialised: trio.Event) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from worldkit import World, WorldMachine
 
+from fs.tree import sealing
 from sync.reports.status import Running, unsafe_now
 
 pytestmark = pytest.mark.logs_trouble
@@ -435,9 +436,9 @@ def test_a_file_written_to_all_the_time(world: World, yoga: WorldMachine, bates:
         line = b"line %d\n" % n
         handle.write(len(body), line)
         body += line
-        seal_round = yoga.tree.seal_begin(["log"], include_busy=True)
+        seal_round = sealing.begin(yoga.tree.state, ["log"], include_busy=True)
         seal_round.sync()
-        yoga.tree.seal_finish(seal_round)
+        sealing.finish(yoga.tree.state, seal_round)
         yoga.work(), yoga.note()
         bates.learn(), bates.feed()
         assert bates.text("log") == body.decode()
@@ -504,15 +505,15 @@ def test_what_was_interrupted_stays_here_until_it_is_asked_for(
 ) -> None:
     share(world, yoga, "a", "base")
     yoga.open("a", write=True).write(0, b"half")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.crash_mount()
     assert yoga.text("a") == "half"
-    assert yoga.tree.seal_begin(None).interrupted == ["a"]
+    assert sealing.begin(yoga.tree.state, None).interrupted == ["a"]
     world.settle()
     assert bates.text("a") == "base"
-    seal_round = yoga.tree.seal_begin(["a"], include_busy=True)
+    seal_round = sealing.begin(yoga.tree.state, ["a"], include_busy=True)
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     end(world, {"a": "half"})
 
 
@@ -543,7 +544,7 @@ def test_fleet_db_is_lost(world: World, yoga: WorldMachine, bates: WorldMachine)
     yoga.seal()
     yoga.mkdir("d")
     put(yoga, "d/new", "dirty")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.lose_fleet_db()
     assert yoga.text("a") == "sealed"
     assert yoga.text("d/new") == "dirty"
@@ -624,7 +625,7 @@ def test_what_cannot_be_published_holds_up_nothing_newer(
         put(bates, "f", "new")
     else:
         save_by_rename(bates, "f", "new")
-    bates.tree.commit()
+    bates.tree.overlay.commit()
     for _ in range(3):
         bates.work()
         bates.note()
@@ -638,7 +639,7 @@ def test_what_cannot_be_published_holds_up_nothing_newer(
         assert list(refused(bates)) == ["f", "g"]
         assert yoga.exists("f") and not yoga.exists("g")
         bates.unlink("g")
-        bates.tree.commit()
+        bates.tree.overlay.commit()
         for _ in range(3):
             bates.work()
             bates.note()

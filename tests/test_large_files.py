@@ -36,7 +36,7 @@ def run_once(machine: WorldMachine) -> int:
 def arrives(writer: WorldMachine, reader: WorldMachine) -> None:
     """Everything but the bytes of large files."""
     for _ in range(3):
-        writer.tree.commit()
+        writer.tree.overlay.commit()
         writer.seal()
         run_once(writer)
         writer.note()
@@ -62,7 +62,7 @@ def test_a_removed_large_file_never_goes_out(world: World, yoga: WorldMachine, b
     assert bates.names() == ["small"]
     assert not world.do(yoga.sealer.pack_large())
     assert yoga.tree_reader.seals() == []
-    assert not yoga.tree.pending
+    assert not len(yoga.tree.state.pending)
     assert yoga.db.heads("big") == ()
     assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
 
@@ -126,7 +126,7 @@ def test_its_folder_is_renamed_and_it_is_removed(world: World, yoga: WorldMachin
     yoga.seal()
     run_once(yoga)
     yoga.unlink("e/big")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     with yoga.crash_at("publish.before_outbox"):
         run_once(yoga)
     run_once(yoga)

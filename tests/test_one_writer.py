@@ -14,6 +14,7 @@ import pytest
 from shellkit import Shell
 from worldkit import World, WorldMachine
 
+from fs.tree import sealing
 from sync.core.errors import TcfsError
 from sync.env import Crash
 
@@ -239,9 +240,9 @@ class OneWriter:
     def seal_some(self) -> None:
         path = self.existing()
         if path is not None:
-            seal_round = self.machine.tree.seal_begin([path], include_busy=self.rnd.random() < 0.3)
+            seal_round = sealing.begin(self.machine.tree.state, [path], include_busy=self.rnd.random() < 0.3)
             seal_round.sync()
-            self.machine.tree.seal_finish(seal_round)
+            sealing.finish(self.machine.tree.state, seal_round)
 
     def crash_engine(self) -> None:
         with contextlib.suppress(AssertionError), self.machine.crash_at(self.rnd.choice(POINTS)):
@@ -251,7 +252,7 @@ class OneWriter:
     def crash_mount(self) -> None:
         for file in list(self.machine.files):
             self.machine.release(file)
-        self.machine.tree.commit()
+        self.machine.tree.overlay.commit()
         self.machine.crash_mount()
 
     def crash_in_between(self) -> None:
@@ -259,12 +260,12 @@ class OneWriter:
         m, point, is_saved = self.machine, self.rnd.choice(MOUNT_POINTS), self.rnd.random() < 0.5
         for file in list(m.files):
             m.release(file)
-        m.tree.commit()
+        m.tree.overlay.commit()
 
         def die() -> None:
             m._env.hooks.clear()
             if is_saved:
-                m.tree.commit()
+                m.tree.overlay.commit()
             raise Crash(point)
 
         m._env.hooks[point] = die

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from worldkit import World, WorldMachine
 
-from fs.tree.tree import OpenFile
+from fs.tree import sealing
+from fs.tree.files import OpenFile
 
 pytestmark = pytest.mark.logs_trouble
 
@@ -104,9 +105,9 @@ class Model:
     def push(self, path: str) -> None:
         """Sealed as it is, though it is open."""
         tree = self.yoga.tree
-        seal_round = tree.seal_begin([path], include_busy=True)
+        seal_round = sealing.begin(tree.state, [path], include_busy=True)
         seal_round.sync()
-        tree.seal_finish(seal_round)
+        sealing.finish(tree.state, seal_round)
 
     # ---- what bates does
 

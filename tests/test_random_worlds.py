@@ -136,7 +136,7 @@ class Schedule:
         """All names of a file, `path` itself in any case; also one in a folder that the mount has yet to find again."""
         number = m.ino(path) if m.exists(path) else 0
         names = [p for p in PATHS if p == path or (self.text_at(m, p) is not None and m.ino(p) == number)]
-        node = m.tree.state.overlay.node(number)
+        node = m.tree.overlay.node(number)
         keys = node.keys if node is not None else ()
         return list(dict.fromkeys([path, *names, *(m.tree.state.path_at(key) for key in keys)]))
 
@@ -342,7 +342,7 @@ class Schedule:
         m._env.hooks.clear()
 
     def op_crash_mount(self, m: WorldMachine) -> None:
-        m.tree.commit()
+        m.tree.overlay.commit()
         m.crash_mount()
 
     def siblings(self, m: WorldMachine, path: str) -> list[str]:

@@ -58,7 +58,7 @@ def test_it_was_just_renamed_and_the_mount_dies(world: World, yoga: WorldMachine
     yoga.rename("d", "e")
     yoga.seal()
     remove(yoga, "e")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.crash_mount()
     stays_away(world, yoga)
 

@@ -11,6 +11,8 @@ import pytest
 from shellkit import Shell
 from worldkit import World, WorldMachine
 
+from fs.tree import sealing
+
 pytestmark = pytest.mark.logs_trouble
 
 # What is shared before; what is done then.
@@ -119,7 +121,7 @@ HABITS: dict[str, Callable[[WorldMachine], object]] = {
     "published": lambda m: m.publish(),
     "published, the feed followed": lambda m: m.step(),
     "noted late": lambda m: (m.note(), m.feed(), m.seal(), m.work()),
-    "killed": lambda m: (m.tree.commit(), m.crash_mount(), m.seal(), m.work()),
+    "killed": lambda m: (m.tree.overlay.commit(), m.crash_mount(), m.seal(), m.work()),
 }
 
 
@@ -170,7 +172,7 @@ def test_a_renamed_folder_keeps_its_content_when_fleet_db_is_lost(world: World, 
     yoga.note()
     if is_sealed:
         yoga.seal()
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.lose_fleet_db()
     assert yoga.walk() == shell.files
     world.settle()
@@ -187,7 +189,7 @@ def test_two_folders_of_one_path_when_fleet_db_is_lost(world: World) -> None:
     shell.run("rm -rf d; mkdir d; echo 2 d/x")
     yoga.seal(), yoga.work()
     shell.run("echo 3 d/x; echo 3 d/z; rm -rf d; mkdir d; echo 4 d/x")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.lose_fleet_db()
     assert yoga.text("d/x") == "4"
     world.settle()
@@ -230,9 +232,9 @@ def test_a_removal_is_noted_while_two_folders_of_its_path_are_gone(world: World)
     yoga.work()
     shell.run("rm -rf e; mkdir e; mkdir e/e")
     yoga.note()
-    seal_round = yoga.tree.seal_begin(["e/e"])
+    seal_round = sealing.begin(yoga.tree.state, ["e/e"])
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     shell.run("echo 3 e/x")
     world.settle()
     world.verify()

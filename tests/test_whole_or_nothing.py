@@ -9,7 +9,7 @@ import pytest
 from made_versions import Journal
 from worldkit import World, WorldMachine
 
-from fs.tree import rename
+from fs.tree import rename, sealing
 from sync.core.manifest import Kind
 from sync.core.paths import PATH_MAX
 from sync.state.tree.reader import layer_path
@@ -192,9 +192,9 @@ def test_an_unreadable_file_keeps_its_old_name_elsewhere(world: World, yoga: Wor
     world.settle()
     yoga.rename("d/f", "g")
     yoga.patch("g", 0, b"two")
-    seal_round = yoga.tree.seal_begin(["g"])
+    seal_round = sealing.begin(yoga.tree.state, ["g"])
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     yoga.rmdir("d")
     yoga.seal()
     kept = break_layer(yoga, "g")

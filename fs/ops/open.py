@@ -9,8 +9,8 @@ import trio
 from fs.hydrate.eager import SMALL_MAX
 from fs.ops import consent
 from fs.ops.volume import OpenHandle, Volume, name_of
+from fs.tree.files import OpenFile
 from fs.tree.model import FILE, Attr, Invalidation
-from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists, Stale
 
 PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
@@ -108,6 +108,7 @@ async def fsync(volume: Volume, handle: int) -> None:
 
 async def fsyncdir(volume: Volume, handle: int) -> None:
     """Names are rows: on disk when it returns. Nobody but the caller, who holds the folder, waits for the disk."""
-    rows = volume.tree.sync_names()
+    overlay = volume.tree.overlay
+    overlay.commit()
     with volume.invalidations.request(volume.folders[handle].ino):
-        await trio.to_thread.run_sync(rows, limiter=volume.disk_threads)
+        await trio.to_thread.run_sync(overlay.wal.sync, limiter=volume.disk_threads)

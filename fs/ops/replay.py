@@ -8,6 +8,7 @@ import os
 
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.replay.waiting import refused
+from fs.tree import names
 from fs.tree.changes import Change
 from fs.tree.files import OpenFile
 from fs.tree.model import FILE, Attr, Node
@@ -44,7 +45,7 @@ def lookup(volume: Volume, parent: int, name: bytes) -> Attr:
 
 def _known_again(volume: Volume, old: Attr | None) -> Attr | None:
     """What the kernel was told of an inode, if it has not forgotten that."""
-    return old if old is not None and volume.tree.looked_up_again(old.ino) else None
+    return old if old is not None and volume.tree.state.inodes.count_again(old.ino) else None
 
 
 def attr_of_moving(volume: Volume, ino: int) -> Attr | None:
@@ -62,7 +63,7 @@ def create(volume: Volume, kind: int, parent: int, name: bytes) -> Attr:
     """What stands there; it counts as one lookup. NotFound if that has gone, or is another thing by now."""
     key = (parent, name_of(name))
     volume.replay.create(key, kind)
-    if volume.tree.kind_at(*key) != kind:
+    if names.kind_at(volume.tree.state, *key) != kind:
         raise NotFound(f"not there any more: {key[1]!r}")
     return volume.tree.lookup(*key)
 
@@ -90,5 +91,5 @@ def open_file(volume: Volume, ino: int, flags: int) -> int:
 
 def _some_attr(volume: Volume, gone: Change) -> Attr:
     """Of what is not there any more: of the right kind, under a number that nothing has."""
-    st = volume.tree
-    return Attr(st.new_number(), gone.kind, gone.mode, 1, st.uid, st.gid, 0, 0, 0, 0, 0, 0)
+    st = volume.tree.state
+    return Attr(st.overlay.new_ino(), gone.kind, gone.mode, 1, st.uid, st.gid, 0, 0, 0, 0, 0, 0)

@@ -15,6 +15,7 @@ import trio
 from fs.ops.volume import Volume
 from fs.tree.model import FILE
 from fs.tree.seen import Seen
+from fs.tree.seen import seen as seen_of
 from sync.core.errors import NotFound
 from sync.core.filestate import VIRTUAL_PREFIXES, FileState, Locality, file_state, locality_of
 
@@ -33,7 +34,7 @@ async def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
     make = _ATTRIBUTES.get(name)
     if make is None:
         return None
-    seen = volume.tree.seen(ino)
+    seen = seen_of(volume.tree.state, ino)
     if volume.policies.words and _is_pinned(volume, ino):
         seen = seen._replace(facts=seen.facts._replace(is_pinned=True))
     value = await make(volume, ino, seen)
@@ -99,20 +100,20 @@ async def _pin(volume: Volume, ino: int, seen: Seen) -> str:
 async def _version(volume: Volume, ino: int, seen: Seen) -> str | None:
     if seen.version is None:
         return None
-    manifest = volume.tree.manifest(seen.version)
+    manifest = volume.tree.state.view.manifest(seen.version)
     return f"{manifest.machine_name}:{manifest.seq}"
 
 
 async def _written_by(volume: Volume, ino: int, seen: Seen) -> str | None:
     if seen.version is not None:
-        return volume.tree.manifest(seen.version).machine_name
-    return volume.tree.machine_name if seen.facts.is_dirty or seen.facts.is_excluded else None
+        return volume.tree.state.view.manifest(seen.version).machine_name
+    return volume.tree.state.view.machine_name if seen.facts.is_dirty or seen.facts.is_excluded else None
 
 
 async def _hash(volume: Volume, ino: int, seen: Seen) -> str | None:
     if seen.kind != FILE or seen.version is None:
         return None
-    return volume.tree.manifest(seen.version).content_id
+    return volume.tree.state.view.manifest(seen.version).content_id
 
 
 def _pin_state(seen: Seen) -> int:

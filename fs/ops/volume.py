@@ -15,8 +15,9 @@ from fs.hydrate.walk import Walks
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
 from fs.replay.waiting import Replay
+from fs.tree.files import OpenFile
 from fs.tree.kernel import Invalidations
-from fs.tree.tree import OpenFile, Tree
+from fs.tree.tree import Tree
 from sync.core.paths import PART_MAX
 from sync.core.policy import Policies
 from sync.env import Env
@@ -81,7 +82,7 @@ class Volume:
     retries: Retries = field(init=False)
 
     def __post_init__(self) -> None:
-        self.recent = Recent(lambda: self.tree.data_version)
+        self.recent = Recent(self.tree.state.view.data_version)
         self.retries = Retries(self.env.monotonic)
         self.walks = Walks(self.env.monotonic)
 

@@ -5,7 +5,7 @@ on when it is read: an inode that has moved on answers ESTALE until the kernel h
 """
 
 from fs.tree import keepers, links, siblings
-from fs.tree.changes import Places, add_ends, changes, take_moving
+from fs.tree.changes import Change, Places, add_ends, changes, take_moving
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -20,7 +20,7 @@ def has_more(st: State) -> bool:
     return st.view.feed_last() > int(st.overlay.meta("feed_cursor") or 0)
 
 
-def feed(st: State, limit: int) -> list[Invalidation]:
+def feed(st: State, limit: int = ITEMS_MAX) -> list[Invalidation]:
     """Read up to `limit` items and commit, if the disk has room; each place once, as it is now."""
     items = st.view.feed_after(int(st.overlay.meta("feed_cursor") or 0), limit)
     if not items:
@@ -55,6 +55,12 @@ def feed(st: State, limit: int) -> list[Invalidation]:
         st.inodes.noted.clear()
     st.overlay.try_commit()
     return list(found)
+
+
+def take_changes(st: State) -> list[Change]:
+    """What the feed has told of changes made elsewhere, in folders that the kernel knows; each is told once."""
+    taken, st.changes = st.changes, []
+    return taken
 
 
 def _settle_times(st: State, item: FeedItem) -> None:

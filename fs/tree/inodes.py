@@ -45,6 +45,17 @@ class Inodes:
             known.count += 1
             known.told, known.size, known.mtime_ns, known.nlink = told, size, mtime_ns, nlink
 
+    def count_again(self, ino: int) -> bool:
+        """One more lookup of an inode, whatever stands at its name now. False if the kernel does not know it."""
+        known = self.known.get(ino)
+        if known is not None:
+            known.count += 1
+        return known is not None
+
+    def told(self) -> list[tuple[int, int]]:
+        """Every inode the kernel knows, with the token of the content that it was told (0: none, or one of ours)."""
+        return [(ino, known.told) for ino, known in self.known.items()]
+
     def forget(self, ino: int, count: int) -> bool:
         """True if the kernel does not know the inode any more."""
         known = self.known.get(ino)

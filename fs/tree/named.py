@@ -5,7 +5,8 @@ as if that had come a moment later: with the version that the lookup named, or, 
 what the name shows by now.
 """
 
-from typing import Any
+import base64
+from typing import Any, Final
 
 from fs.tree import attrs, files, links
 from fs.tree.files import OpenFile
@@ -13,6 +14,16 @@ from fs.tree.model import SYMLINK, Attr, Node
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.state.rows import ShownRow
+
+NAMED_MAX: Final = 10_000  # lookups kept in mind: they count for microseconds only
+
+
+def watch(st: State, on: bool) -> None:
+    """Keep in mind, or not any more, what lookups name."""
+    if not on:
+        st.named_rows = None
+    elif st.named_rows is None or len(st.named_rows) > NAMED_MAX:
+        st.named_rows = {}
 
 
 def named_row(st: State, ino: int) -> ShownRow | None:
@@ -48,6 +59,12 @@ def setxattr_named(st: State, row: ShownRow, name: str, value: bytes | None) -> 
     found = _own(st, row)
     if found is not None:
         attrs.change_xattr(st, found, name, value)
+
+
+def xattrs_of(st: State, row: ShownRow) -> dict[str, bytes]:
+    """All of them, those that stay here too."""
+    xattrs = {**(st.xattrs_of(row) or {}), **st.overlay.local_xattrs.get(row.number, {})}
+    return {name: base64.b64decode(value) for name, value in xattrs.items()}
 
 
 def target_of(st: State, row: ShownRow) -> str:

@@ -33,6 +33,14 @@ def find(st: State, parent: int, name: str) -> Attr:
     return st.row_attr(row, ino)
 
 
+def kind_at(st: State, parent: int, name: str) -> int | None:
+    """What stands at a name, without counting a lookup; None if nothing does."""
+    try:
+        return find(st, parent, name).kind
+    except NotFound:
+        return None
+
+
 def node_behind(st: State, entry: Entry) -> Node:
     """NotFound for a whiteout."""
     node = st.overlay.node(entry.node) if entry.node is not None else None

@@ -19,18 +19,23 @@ NOTES_MAX = 1000
 RETRY_REFUSED = 30.0  # s
 
 
+def taken_upto(st: State) -> int:
+    """The last answer noted."""
+    return int(st.overlay.meta("taken_upto") or 0)
+
+
 def has_answers(st: State) -> bool:
-    return bool(st.overlay.seals) and bool(st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), 1))
+    return bool(st.overlay.seals) and bool(st.view.taken_after(taken_upto(st), 1))
 
 
-def copies_ahead(st: State, limit: int) -> list[whole.Copy]:
+def copies_ahead(st: State, limit: int = NOTES_MAX) -> list[whole.Copy]:
     """The complete layers that the next `limit` answers let go of, where they cannot be renamed into the cache: to be
     copied, by a thread, before `note`.
     """
     if not st.whole_is_elsewhere:
         return []
     found: list[whole.Copy] = []
-    for answer in st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), limit):
+    for answer in st.view.taken_after(taken_upto(st), limit):
         ref = st.overlay.seals.get(answer.seal_id)
         node = st.overlay.node(ref.node) if ref is not None and ref.node is not None else None
         if ref is None or node is None or node.seal_id != ref.seal_id or node.layer is None:
@@ -46,9 +51,9 @@ def version_of(ref: SealRef, answer: Taken) -> str | None:
     return answer.version if answer.answer == "queued" else ref.last
 
 
-def note(st: State, limit: int) -> list[Invalidation]:
+def note(st: State, limit: int = NOTES_MAX) -> list[Invalidation]:
     """Take note of up to `limit` answers and commit, if the disk has room. What the kernel has to forget."""
-    answers = st.view.taken_after(int(st.overlay.meta("taken_upto") or 0), limit)
+    answers = st.view.taken_after(taken_upto(st), limit)
     if not answers:
         return []
     found: list[Invalidation] = []

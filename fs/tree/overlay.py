@@ -46,7 +46,9 @@ class Overlay:
         self.room = Room(ballast)
         self._connection = self.room.commit(lambda: open_tree(env, tree_db))
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {wal.PAGES_MAX}").fetchone()
-        self.remove: Callable[[list[str | int]], None] = remove_files  # of work files that have no row any more
+        # Of work files that have no row any more. Who sets another one calls `wal.sync` before `remove_files`, both in
+        # a thread: what a power cut leaves of tree.db must find its files.
+        self.remove: Callable[[list[str | int]], None] = remove_files
         self.spares = Spares()
         self.writeback = Writeback()
         self._stored = Stored(self._connection, self._file_path)
@@ -219,11 +221,21 @@ class Overlay:
         work_id, fd = spare if spare is not None else (self._take("next_work", 1), -1)
         return WorkFile(work_id, node.id, self._file_path(work_id), limit_below, fd=fd)
 
+    @property
+    def wants_spares(self) -> bool:
+        """True while programs make files faster than `order_spares` was called."""
+        return self.spares.are_wanted and not self.room.is_short
+
     def order_spares(self) -> Callable[[], None]:
-        """What makes some; for another thread."""
+        """What makes some, so that making the next files does not wait for the disk; for another thread."""
         self.spares.ordered()
         numbers = [self._take("next_work", 1) for _ in range(AT_ONCE)]
         return partial(self.spares.make, [(number, self._file_path(number)) for number in numbers])
+
+    def drop_spares(self) -> None:
+        """Those that nobody needed go."""
+        if dropped := self.spares.drop():
+            self.remove(dropped)
 
     def put_file(self, file: WorkFile) -> None:
         self._files_changed[file.id] = file

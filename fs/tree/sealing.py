@@ -77,7 +77,7 @@ class SealRound:
 
 
 def seal_due(st: State, now: float) -> SealDue:
-    """What the rules of time say. Changes that wait for an answer count only when it has come."""
+    """What the rules of time say; now: Env.monotonic(). Changes that wait for an answer count only when it has come."""
     ready, soonest = 0, None
     large: list[Node] = []
     for key, changed_at in st.pending.items():
@@ -114,9 +114,14 @@ def _is_large(node: Node) -> bool:
     return is_new and node.work is not None and node.work.spans.total >= LARGE
 
 
-def begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_busy: bool) -> SealRound:
-    """Freeze what is dirty: below `paths` (None: everywhere). only_due: what the rules of time allow. include_busy:
-    files open for writing, and interrupted ones, as they are now.
+def begin(
+    st: State, paths: Sequence[str] | None = None, *, only_due: bool = False, include_busy: bool = False
+) -> SealRound:
+    """Freeze what is dirty: below `paths` (None: everywhere). Then SealRound.sync in a thread, then `finish`, or
+    `abort` if that failed.
+
+    Timers: only_due, what the rules of time allow. A push of paths: include_busy, files open for writing, and
+    interrupted ones, as they are now. wait, down, unmount: neither.
     """
     with st.view.snapshot():  # where folders are, and which seals have brought them there, are of one moment
         return _begin(st, paths, only_due=only_due, include_busy=include_busy)

@@ -70,6 +70,7 @@ class State:
         self.held_items: dict[Invalidation, None] = {}
         self.noted_versions: LRUCache[str, None] = LRUCache(NOTED_KEPT)  # published from here
         self.cuts: list[Cut] = []  # to be made before the request that asked for them is answered
+        # Whether bytes of a shown file are in the cache (st_blocks). Must be cheap.
         self.is_local: Callable[[ShownRow], bool] = lambda row: False
         self._told_ns = 0  # the newest time that the kernel has stamped, or nearly so
         self._local_values: dict[int, None] = {}  # contents that went from here to the cache as a whole

@@ -1,55 +1,21 @@
-"""Tree: what the mount shows and what happens to it. The only writer of tree.db; synchronous, one thread.
+"""Tree: what the mount shows and what a request does to it. The only writer of tree.db; synchronous, one thread.
 
-Everything between two calls is one consistent state. Changes are written behind: `commit` when `has_open_group` has
-been true for 5 ms; closing a file that was written, fsync and sealing commit by themselves.
+Everything between two calls is one consistent state. Changes are written behind: who makes them sees to it that
+`overlay.log` and `overlay.commit` follow; closing a file that was written, fsync and sealing do that by themselves.
+What goes on beside the requests works on the parts, which take `state`: sealing, note, feed, syncing.
 """
 
-import base64
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from fs.tree import (
-    access,
-    attrs,
-    exchange,
-    feed,
-    files,
-    links,
-    named,
-    names,
-    note,
-    recovery,
-    rename,
-    sealing,
-    syncing,
-    whole,
-)  # fmt: skip
-from fs.tree import seen as seen_of
-from fs.tree.changes import Change
-from fs.tree.check import check_state
+from fs.tree import access, attrs, exchange, files, links, names, note, recovery, rename, whole
 from fs.tree.files import OpenFile
-from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Ahead, Attr, Cut, Invalidation, Node
-from fs.tree.overlay import KEEP, Overlay, remove_files
-from fs.tree.sealing import SealDue, SealRound
+from fs.tree.model import ROOT_ID, Attr, Cut
+from fs.tree.overlay import KEEP, Overlay
 from fs.tree.state import State
-from fs.tree.syncing import SyncRound
-from fs.tree.whole import Copy, copy_layers
-from fs.work.durable import FileSync
-from fs.work.writeback import Writeback
-from sync.core.errors import NotFound
-from sync.core.manifest import Manifest, VersionId
 from sync.env import Env
 from sync.state.home import FleetPaths
-from sync.state.rows import ShownRow
 from sync.state.view import ShownView
-
-__all__ = [
-    "DIR", "FILE", "ROOT_ID", "SYMLINK", "Ahead", "Attr", "Cut", "FileSync", "Invalidation", "OpenFile", "SealDue",
-    "SealRound", "SyncRound", "Tree", "copy_layers", "remove_files", "tree_check",
-]  # fmt: skip
-
-NAMED_MAX = 10_000  # lookups kept in mind: they count for microseconds only
 
 
 class Tree:
@@ -57,6 +23,7 @@ class Tree:
 
     def __init__(self, state: State, paths: FleetPaths, *, owns_view: bool) -> None:
         self.state = state
+        self.overlay = state.overlay
         self._paths = paths
         self._owns_view = owns_view
 
@@ -90,8 +57,8 @@ class Tree:
             recovery.recover(state, paths.work_dir)
             state.whole_is_elsewhere = whole.is_elsewhere(paths.work_dir, paths.cache_dir / "whole")
             while note.has_answers(state):  # a layer may have been renamed by an answer that was not committed
-                whole.copy_layers(note.copies_ahead(state, note.NOTES_MAX))
-                note.note(state, note.NOTES_MAX)
+                whole.copy_layers(note.copies_ahead(state))
+                note.note(state)
         except BaseException:
             tree.abandon()
             raise
@@ -202,19 +169,6 @@ class Tree:
         """None if there is no such attribute."""
         return attrs.getxattr(self.state, ino, name)
 
-    def seen(self, ino: int) -> seen_of.Seen:
-        """What is to be said of an inode at a glance; Stale as attr."""
-        return seen_of.seen(self.state, ino)
-
-    def manifest(self, version: VersionId) -> Manifest:
-        """NotFound if no such version is known here."""
-        return self.state.view.manifest(version)
-
-    @property
-    def machine_name(self) -> str:
-        """Of this machine, in the fleet."""
-        return self.state.view.machine_name
-
     def listxattr(self, ino: int) -> list[str]:
         return attrs.listxattr(self.state, ino)
 
@@ -246,233 +200,7 @@ class Tree:
         """A directory was listed, or a symlink followed. True if that moved its atime."""
         return access.read(self.state, ino)
 
-    def inodes(self) -> list[tuple[int, int]]:
-        """Every inode the kernel knows, with the token of the content that it was told (0: none, or one of ours)."""
-        return [(ino, known.told) for ino, known in self.state.inodes.known.items()]
-
-    def forget_local(self) -> set[int]:
-        """Content was freed: look again whether bytes are local (st_blocks). The tokens of what was thought to be."""
-        return self.state.forget_local()
-
     def check_folder(self, ino: int) -> None:
         """Stale if the number stands for nothing any more, unless it was removed here; NotADirectoryError."""
         if ino not in self.state.inodes.removed:
             names.check_parent(self.state, ino)
-
-    # ---- what a lookup named a moment ago: see fs/tree/named.py
-
-    def watch_names(self, on: bool) -> None:
-        """Keep in mind, or not any more, what lookups name."""
-        if not on:
-            self.state.named_rows = None
-        elif self.state.named_rows is None or len(self.state.named_rows) > NAMED_MAX:
-            self.state.named_rows = {}
-
-    def named_row(self, ino: int) -> ShownRow | None:
-        """What the kernel was last told of an inode, if that was kept in mind."""
-        return named.named_row(self.state, ino)
-
-    def open_named(self, row: ShownRow, ino: int, *, write: bool, truncate: bool) -> OpenFile:
-        return named.open_named(self.state, row, ino, write=write, truncate=truncate)
-
-    def attr_named(self, row: ShownRow, ino: int) -> Attr:
-        return self.state.row_attr(row, ino)
-
-    def setattr_named(self, row: ShownRow, ino: int, **changes: Any) -> Attr:
-        return named.setattr_named(self.state, row, ino, **changes)
-
-    def xattrs_named(self, row: ShownRow) -> dict[str, bytes]:
-        xattrs = {**(self.state.xattrs_of(row) or {}), **self.state.overlay.local_xattrs.get(row.number, {})}
-        return {name: base64.b64decode(value) for name, value in xattrs.items()}
-
-    def setxattr_named(self, row: ShownRow, name: str, value: bytes | None) -> None:
-        """None removes it."""
-        named.setxattr_named(self.state, row, name, value)
-
-    def readlink_named(self, row: ShownRow) -> str:
-        return named.target_of(self.state, row)
-
-    # ---- open files
-
-    def set_local_probe(self, is_local: Callable[[ShownRow], bool]) -> None:
-        """How to know whether bytes of a shown file are in the cache (st_blocks). Must be cheap."""
-        self.state.is_local = is_local
-
-    def set_remover(self, remove: Callable[[list[str | int]], None]) -> None:
-        """Who removes work files that are needed no more: else each commit does. It calls `sync_commits` and then
-        `remove_files`, in a thread: what a power cut leaves of tree.db must find its files.
-        """
-        self.state.overlay.remove = remove
-
-    @property
-    def data_version(self) -> int:
-        """Another number after each commit of the engine."""
-        return self.state.view.data_version()
-
-    @property
-    def wants_spares(self) -> bool:
-        """True while programs make files faster than `order_spares` was called."""
-        return self.state.overlay.spares.are_wanted and not self.state.overlay.room.is_short
-
-    def order_spares(self) -> Callable[[], None]:
-        """Work to be done in a thread, so that making the next files does not wait for the disk."""
-        return self.state.overlay.order_spares()
-
-    def drop_spares(self) -> None:
-        """Those that nobody needed go."""
-        if dropped := self.state.overlay.spares.drop():
-            self.state.overlay.remove(dropped)
-
-    @property
-    def writeback(self) -> Writeback:
-        """What large files that are being written have to bring to the disk."""
-        return self.state.overlay.writeback
-
-    # ---- the transaction
-
-    @property
-    def has_open_group(self) -> bool:
-        return self.state.overlay.has_changes
-
-    @property
-    def has_logged(self) -> bool:
-        return self.state.overlay.has_logged
-
-    def log(self) -> None:
-        """What is open outlives this process when this returns; NoSpace. To be committed soon all the same."""
-        self.state.overlay.log()
-
-    def commit(self, *, full: bool = False) -> None:
-        """Write what is open; NoSpace. full: on disk when it returns, and the engine may prune up to taken_upto."""
-        self.state.overlay.commit(full=full)
-
-    def sync_names(self) -> Callable[[], None]:
-        """Commit, and what then brings all commits to the disk: for another thread. NoSpace."""
-        self.state.overlay.commit()
-        return self.sync_commits
-
-    def sync_commits(self) -> None:
-        """Bring all commits to the disk. For another thread."""
-        self.state.overlay.wal.sync()
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        """True when `checkpoint` should be called."""
-        return self.state.overlay.wal.wants_checkpoint
-
-    def checkpoint(self) -> None:
-        """Empty the log of tree.db. The one method for another thread, beside all others; never twice at once."""
-        self.state.overlay.wal.checkpoint()
-
-    @property
-    def trouble(self) -> str:
-        """Why what is open cannot be committed; '' while it can."""
-        return self.state.overlay.trouble
-
-    def sync_begin(self) -> SyncRound:
-        """What to bring to the disk by itself: SyncRound.data in a thread, sync_finish, SyncRound.rows in a thread."""
-        return syncing.begin(self.state)
-
-    def sync_finish(self, sync_round: SyncRound) -> None:
-        """NoSpace: the bytes are there, the rows wait for the next commit."""
-        syncing.finish(self.state, sync_round)
-
-    # ---- publishing
-
-    @property
-    def pending(self) -> int:
-        """How many changes wait to be sealed."""
-        return len(self.state.pending)
-
-    def seal_due(self, now: float) -> SealDue:
-        """`now`: Env.monotonic()."""
-        return sealing.seal_due(self.state, now)
-
-    def sync_ahead(self, node: Node) -> Ahead:
-        """What brings a file of SealDue.large to the disk, in a thread; then ahead_done."""
-        return sealing.sync_ahead(node)
-
-    def ahead_done(self, ahead: Ahead) -> None:
-        sealing.ahead_done(ahead)
-
-    def seal_begin(
-        self, paths: Sequence[str] | None = None, *, only_due: bool = False, include_busy: bool = False
-    ) -> SealRound:  # fmt: skip
-        """Freeze; then SealRound.sync in a thread, then seal_finish, or seal_abort if that failed. One round at a time.
-
-        Timers: only_due. A push of paths: include_busy. wait, down, unmount: neither.
-        """
-        return sealing.begin(self.state, paths, only_due=only_due, include_busy=include_busy)
-
-    def seal_finish(self, seal_round: SealRound) -> None:
-        sealing.finish(self.state, seal_round)
-
-    def seal_abort(self, seal_round: SealRound) -> None:
-        sealing.abort(self.state, seal_round)
-
-    def copies_ahead(self, limit: int = note.NOTES_MAX) -> list[Copy]:
-        """What must be copied (`copy_layers`, in a thread) before `note` of that many answers; mostly nothing."""
-        return note.copies_ahead(self.state, limit)
-
-    def note(self, limit: int = note.NOTES_MAX) -> list[Invalidation]:
-        """Take note of up to `limit` answers; what the kernel has to forget. Committed, unless the disk is full."""
-        return note.note(self.state, limit)
-
-    @property
-    def has_answers(self) -> bool:
-        return note.has_answers(self.state)
-
-    @property
-    def taken_upto(self) -> int:
-        """The last answer noted."""
-        return int(self.state.overlay.meta("taken_upto") or 0)
-
-    @property
-    def durable_taken_upto(self) -> int:
-        """The same, as of the last full commit: the engine may prune up to here."""
-        return self.state.overlay.durable_taken_upto
-
-    def feed(self, limit: int = feed.ITEMS_MAX) -> list[Invalidation]:
-        """Read up to `limit` items of the feed; what the kernel has to forget. Committed, unless the disk is full."""
-        return feed.feed(self.state, limit)
-
-    def kind_at(self, parent: int, name: str) -> int | None:
-        """What stands at a name, without counting a lookup; None if nothing does."""
-        try:
-            return names.find(self.state, parent, name).kind
-        except NotFound:
-            return None
-
-    def looked_up_again(self, ino: int) -> bool:
-        """Counts one more lookup of an inode, whatever stands at its name now. False if the kernel does not know it."""
-        known = self.state.inodes.known.get(ino)
-        if known is not None:
-            known.count += 1
-        return known is not None
-
-    def new_number(self) -> int:
-        """An inode number that nothing has."""
-        return self.state.overlay.new_ino()
-
-    @property
-    def uid(self) -> int:
-        """The owner of what has none here."""
-        return self.state.uid
-
-    @property
-    def gid(self) -> int:
-        return self.state.gid
-
-    def take_changes(self) -> list[Change]:
-        """What the feed has told of changes made elsewhere, in folders that the kernel knows; each is told once."""
-        taken, self.state.changes = self.state.changes, []
-        return taken
-
-    @property
-    def has_feed(self) -> bool:
-        return feed.has_more(self.state)
-
-
-def tree_check(tree: Tree) -> list[str]:
-    """The rules that memory and rows keep: what is broken, a line each. For tests; fsck reads the rows."""
-    return check_state(tree.state)

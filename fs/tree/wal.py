@@ -34,7 +34,8 @@ class Wal:
             sync_path(self.path, data_only=True)
 
     def checkpoint(self) -> None:
-        """Move what the log holds into the database, so that it begins anew. For another thread: it waits for the disk.
+        """Move what the log holds into the database, so that it begins anew. For another thread, beside all else, and
+        never twice at once: it waits for the disk.
 
         Nothing is lost if it fails or is cut off.
         """

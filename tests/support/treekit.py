@@ -8,8 +8,11 @@ from typing import Self
 
 import blake3
 
+from fs.tree import feed, note, sealing
+from fs.tree.check import check_state
+from fs.tree.files import OpenFile
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK, Attr, Invalidation
-from fs.tree.tree import OpenFile, Tree, tree_check
+from fs.tree.tree import Tree
 from fs.work.stack import BasePiece, LocalPiece
 from sync.core.errors import NotFound, Stale
 from sync.core.manifest import Clocks, Kind, Manifest, PathVersion, Version, encode_record, version_id
@@ -279,9 +282,9 @@ class Machine:
 
     def seal(self, paths: list[str] | None = None, **how: bool) -> list[Seal]:
         """One round; the seals of tree.db afterwards."""
-        seal_round = self.tree.seal_begin(paths, **how)
+        seal_round = sealing.begin(self.tree.state, paths, **how)
         seal_round.sync()
-        self.tree.seal_finish(seal_round)
+        sealing.finish(self.tree.state, seal_round)
         return self.seals()
 
     def seals(self) -> list[Seal]:
@@ -292,8 +295,8 @@ class Machine:
             reader.close()
 
     def note(self) -> None:
-        self.told += self.tree.note()
-        self.told += self.tree.feed()
+        self.told += note.note(self.tree.state)
+        self.told += feed.feed(self.tree.state)
 
     def cycle(self) -> None:
         """Seal, publish and note until nothing is left to be done."""
@@ -301,7 +304,7 @@ class Machine:
             self.seal()
             self.publish()
             self.note()
-            if not self.tree.state.pending and not self.tree.state.overlay.seals:
+            if not self.tree.state.pending and not self.tree.overlay.seals:
                 return
 
     def publish(self) -> list[str]:
@@ -334,7 +337,7 @@ class Machine:
                     txn.insert(machine_id, line)
 
     def check(self) -> None:
-        found = tree_check(self.tree)
+        found = check_state(self.tree.state)
         assert not found, found
 
     # ---- the engine

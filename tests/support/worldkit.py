@@ -13,7 +13,10 @@ from typing import Any, Self, TypeVar
 
 from treekit import Fleet, Machine
 
-from fs.tree.tree import OpenFile, Tree, tree_check
+from fs.tree import feed, note, sealing
+from fs.tree.check import check_state
+from fs.tree.files import OpenFile
+from fs.tree.tree import Tree
 from fs.work.stack import BasePiece, LocalPiece
 from sync.cas.cache import ChunkCache
 from sync.core.chunking import ChunkParams
@@ -117,8 +120,8 @@ class World:
         assert all(one == heads[0] for one in heads), heads
         for machine in self.machines:
             assert machine.tree_reader.seals() == []
-            assert [e for e in machine.tree.state.overlay.all_entries() if e.dirty and not e.local_only] == []
-            assert tree_check(machine.tree) == []
+            assert [e for e in machine.tree.overlay.all_entries() if e.dirty and not e.local_only] == []
+            assert check_state(machine.tree.state) == []
             assert check(machine.db) == []
 
     def close(self) -> None:
@@ -211,7 +214,7 @@ class WorldMachine(Machine):
 
     def clone(self, name: str) -> "WorldMachine":
         """Another machine that starts with a copy of this one's state folder, machine_id and key."""
-        self.tree.commit(full=True)
+        self.tree.overlay.commit(full=True)
         twin = WorldMachine.__new__(WorldMachine)
         twin.__dict__.update(self.__dict__)
         twin.name, twin.files, twin.env = name, [], HookedEnv()
@@ -226,11 +229,11 @@ class WorldMachine(Machine):
     # ---- the steps of the processes
 
     def seal(self) -> bool:
-        seal_round = self.tree.seal_begin(None)
+        seal_round = sealing.begin(self.tree.state, None)
         if not seal_round:
             return False
         seal_round.sync()
-        self.tree.seal_finish(seal_round)
+        sealing.finish(self.tree.state, seal_round)
         return True
 
     def work(self) -> bool:
@@ -241,8 +244,8 @@ class WorldMachine(Machine):
 
     def note(self) -> bool:
         moved = False
-        while self.tree.has_answers:
-            self.tree.note()
+        while note.has_answers(self.tree.state):
+            note.note(self.tree.state)
             moved = True
         return moved
 
@@ -257,8 +260,8 @@ class WorldMachine(Machine):
 
     def feed(self) -> bool:
         moved = False
-        while self.tree.has_feed:
-            self.tree.feed()
+        while feed.has_more(self.tree.state):
+            feed.feed(self.tree.state)
             moved = True
         return moved
 

@@ -235,7 +235,7 @@ def test_a_folder_that_is_synced_keeps_only_its_caller_waiting(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(open_ops.fsyncdir, volume, directory.opendir(volume, ROOT))
             await trio.testing.wait_all_tasks_blocked()
-            assert not yoga.tree.has_open_group
+            assert not yoga.tree.overlay.has_changes
             served.set()
 
     run(scenario)

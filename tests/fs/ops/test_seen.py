@@ -13,7 +13,7 @@ from treekit import Machine
 from fs.adapter import Adapter
 from fs.ops import seen
 from fs.ops.volume import Volume
-from fs.tree.tree import Tree
+from fs.tree.seen import seen as seen_of
 
 NAMES = [name.decode() for name in seen._ATTRIBUTES]
 
@@ -77,7 +77,7 @@ def publish(machine: Machine, *others: Machine) -> None:
 def test_a_file_of_another_machine(asking: Asking, yoga: Machine, bates: Machine, client: Any) -> None:
     bates.write("a", b"hello")
     publish(bates, yoga)
-    version = yoga.tree.state.view.manifest(yoga.tree.seen(yoga.ino("a")).version or "")
+    version = yoga.tree.state.view.manifest(seen_of(yoga.tree.state, yoga.ino("a")).version or "")
     expected = {
         "state": "online-only",
         "pin": "0",
@@ -182,12 +182,12 @@ def test_an_open_file_tells_of_what_it_shows(asking: Asking, yoga: Machine, bate
     bates.write("a", b"one")
     publish(bates, yoga)
     file = yoga.open("a")
-    first = yoga.tree.seen(file.node.id).version
+    first = seen_of(yoga.tree.state, file.node.id).version
     bates.fleet.clock.elapsed += 1
     bates.write("a", b"two")
     publish(bates, yoga)
-    assert yoga.tree.seen(file.node.id).version == first
-    assert yoga.tree.seen(asking.ino("a")).version != first
+    assert seen_of(yoga.tree.state, file.node.id).version == first
+    assert seen_of(yoga.tree.state, asking.ino("a")).version != first
     yoga.release(file)
 
 
@@ -195,12 +195,12 @@ def test_what_dolphin_reads(asking: Asking, yoga: Machine, bates: Machine, clien
     """nlohmann::json::from_msgpack of a map with these keys: https://github.com/opencloud-eu/openvfs."""
     bates.write("a", b"hello")
     publish(bates, yoga)
-    version = yoga.tree.seen(yoga.ino("a")).version or ""
+    version = seen_of(yoga.tree.state, yoga.ino("a")).version or ""
     raw = asking.raw("a", "user.openvfs.data")
     assert isinstance(raw, bytes)
     expected = {"etag": version, "fileid": str(yoga.ino("a")), "size": 5, "state": 1, "pinstate": 0}
     assert msgspec.msgpack.decode(raw) == expected
-    client.cache(yoga.tree.manifest(version).chunks[0], b"hello")  # type: ignore[arg-type]
+    client.cache(yoga.tree.state.view.manifest(version).chunks[0], b"hello")  # type: ignore[arg-type]
     raw = asking.raw("a", "user.openvfs.data")
     assert isinstance(raw, bytes)
     assert msgspec.msgpack.decode(raw) == {**expected, "state": 0}
@@ -268,7 +268,7 @@ def test_a_pin_is_set_and_taken_away(
     assert [asking.get(path, "user.tcfs.pin") for path in ("d", "d/a", "")] == ["1", "1", "0"]
     assert asking.get("d/a", "user.openvfs.pinstate") == "alwayslocal"
     assert [asking.state(path) for path in ("d", "d/a")] == ["pinned", "online-only"]
-    client.cache(yoga.tree.manifest(yoga.tree.seen(asking.ino("d/a")).version).chunks[0], b"hello")  # type: ignore[arg-type]
+    client.cache(yoga.tree.state.view.manifest(seen_of(yoga.tree.state, asking.ino("d/a")).version).chunks[0], b"hello")  # type: ignore[arg-type]
     assert asking.state("d/a") == "pinned"
     assert errno_of(adapter.setxattr, folder, b"user.tcfs.pin", b"yes", Context()) == errno.EINVAL
     run(adapter.removexattr, folder, b"user.tcfs.pin", Context())
@@ -287,7 +287,7 @@ def test_what_the_kernel_asks_all_the_time_looks_at_nothing(
     def fail(*_: Any) -> Any:
         raise AssertionError("asked")
 
-    monkeypatch.setattr(Tree, "seen", fail)
+    monkeypatch.setattr(seen, "seen_of", fail)
     for name in ("security.capability", "system.posix_acl_access", "system.posix_acl_default", "security.selinux"):
         assert asking.get("a", name) in (None, errno.EOPNOTSUPP)
     assert asking.get("a", "user.x") is None

@@ -5,6 +5,7 @@ import base64
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import feed
 from fs.tree.changes import Change, What
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK
 
@@ -19,7 +20,7 @@ def told(here: Machine, there: Machine) -> list[Change]:
     there.cycle()
     here.learn()
     here.note()
-    return here.tree.take_changes()
+    return feed.take_changes(here.tree.state)
 
 
 def brief(changes: list[Change]) -> list[tuple[str, str]]:
@@ -135,9 +136,9 @@ def test_a_move_is_one_change_however_the_feed_is_read(yoga: Machine, bates: Mac
     yoga.learn()
     changes: list[Change] = []
     items = []
-    while yoga.tree.has_feed:
-        items += yoga.tree.feed(at_once)
-        changes += yoga.tree.take_changes()
+    while feed.has_more(yoga.tree.state):
+        items += feed.feed(yoga.tree.state, at_once)
+        changes += feed.take_changes(yoga.tree.state)
     assert sorted(brief(changes)) == [
         ("created", "e"),
         ("moved", "a2"),
@@ -192,7 +193,7 @@ def test_a_file_where_a_folder_was(yoga: Machine, bates: Machine) -> None:
 def test_what_was_done_here_is_told_to_nobody(yoga: Machine, bates: Machine) -> None:
     def published() -> list[Change]:
         yoga.cycle()
-        return yoga.tree.take_changes()
+        return feed.take_changes(yoga.tree.state)
 
     yoga.mkdir("d")
     yoga.write("d/a", b"one")
@@ -219,7 +220,7 @@ def test_of_what_another_machine_adds_to_ours_only_that_is_told(yoga: Machine, b
     yoga.cycle()
     bates.learn()
     bates.note()
-    yoga.tree.take_changes()
+    feed.take_changes(yoga.tree.state)
     bates.fleet.clock.elapsed += 1
     bates.write("a", b"theirs")
     assert brief(told(yoga, bates)) == [("modified", "a")]
@@ -232,7 +233,7 @@ def test_a_sibling_comes_and_goes(yoga: Machine, bates: Machine) -> None:
     assert brief(told(yoga, bates)) == [("created", "a.bates.conflict")]
     yoga.unlink("a.bates.conflict")
     yoga.cycle()
-    assert yoga.tree.take_changes() == []
+    assert feed.take_changes(yoga.tree.state) == []
 
 
 def test_where_ours_stands_nothing_is_told(yoga: Machine, bates: Machine) -> None:
@@ -240,8 +241,8 @@ def test_where_ours_stands_nothing_is_told(yoga: Machine, bates: Machine) -> Non
     bates.write("a", b"theirs")
     bates.cycle()
     yoga.learn()
-    yoga.tree.feed()
-    assert yoga.tree.take_changes() == []
+    feed.feed(yoga.tree.state)
+    assert feed.take_changes(yoga.tree.state) == []
 
 
 def test_what_the_kernel_has_never_seen_costs_nothing(yoga: Machine, bates: Machine) -> None:

@@ -33,7 +33,7 @@ def test_what_is_too_deep_stays_here(yoga: Machine, bates: Machine) -> None:
     bates.learn()
     assert len(bates.walk()) == 20
     assert len(yoga.walk()) == 22
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     yoga.restart()
     assert len(yoga.walk()) == 22
 
@@ -83,7 +83,7 @@ def test_a_name_that_is_too_deep_keeps_the_others_here(yoga: Machine, bates: Mac
     assert same(yoga, file, "short", "third") and shown(yoga, bates) == {}
     yoga.patch("short", 0, b"two")
     assert yoga.read(file) == b"two" and shown(yoga, bates) == {}
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     yoga.restart()
     assert same(yoga, file, "short", "third") and shown(yoga, bates) == {}
     yoga.unlink(file)

@@ -23,7 +23,7 @@ def same(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
     bates.learn()
     assert yoga.walk() == expected
     assert bates.walk() == expected
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
 
 
 def test_published_files(yoga: Machine, bates: Machine) -> None:
@@ -68,7 +68,7 @@ def test_over_a_restart(yoga: Machine, bates: Machine) -> None:
     yoga.symlink("b", "elsewhere")
     yoga.cycle()
     exchange(yoga, "a", "b")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     same(yoga, bates, {"b": b"first", "a": "elsewhere"})
 

@@ -3,6 +3,7 @@
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import feed, note, sealing
 from fs.tree.model import ROOT_ID, Invalidation
 from sync.core.errors import Stale
 
@@ -24,8 +25,8 @@ def hear(bates: Machine) -> set[tuple[str, str]]:
     """(name, kind) of what the kernel is told after learning; folders' own attributes left out."""
     bates.learn()
     found: list[Invalidation] = []
-    while bates.tree.has_feed:
-        found += bates.tree.feed()
+    while feed.has_more(bates.tree.state):
+        found += feed.feed(bates.tree.state)
     return {(item.name, item.kind) for item in found if item.name}
 
 
@@ -79,7 +80,7 @@ def test_the_folders_of_what_changed_are_named_too(yoga: Machine, bates: Machine
     yoga.write("d/new", b"")
     yoga.cycle()
     bates.learn()
-    assert Invalidation(number, "", number, "attr") in bates.tree.feed()
+    assert Invalidation(number, "", number, "attr") in feed.feed(bates.tree.state)
 
 
 def test_nothing_is_said_of_folders_that_the_kernel_does_not_know(yoga: Machine, bates: Machine) -> None:
@@ -89,7 +90,7 @@ def test_nothing_is_said_of_folders_that_the_kernel_does_not_know(yoga: Machine,
     yoga.rename("d", "e")
     yoga.cycle()
     bates.learn()
-    assert {item.name for item in bates.tree.feed() if item.name} == {"top", "d", "e"}
+    assert {item.name for item in feed.feed(bates.tree.state) if item.name} == {"top", "d", "e"}
 
 
 def test_what_is_ours_hides_what_changed(yoga: Machine, bates: Machine) -> None:
@@ -105,7 +106,7 @@ def test_own_publishing_says_nothing_of_files(yoga: Machine, bates: Machine) -> 
     number = bates.tree.lookup(ROOT_ID, "b").ino
     bates.seal()
     bates.publish()
-    items = [*bates.tree.note(), *bates.tree.feed()]
+    items = [*note.note(bates.tree.state), *feed.feed(bates.tree.state)]
     assert [item for item in items if item.ino == number and item.kind != "attr"] == []
 
 
@@ -113,9 +114,9 @@ def test_the_cursor_is_kept(yoga: Machine, bates: Machine) -> None:
     yoga.write("a", b"second")
     yoga.cycle()
     assert hear(bates) != set()
-    assert bates.tree.feed() == []
+    assert feed.feed(bates.tree.state) == []
     bates.restart()
-    assert not bates.tree.has_feed
+    assert not feed.has_more(bates.tree.state)
 
 
 def test_a_folder_removed_elsewhere_stays_for_a_new_file_in_it(yoga: Machine, bates: Machine) -> None:
@@ -132,7 +133,7 @@ def test_a_folder_removed_elsewhere_stays_for_a_new_file_in_it(yoga: Machine, ba
     bates.cycle()
     yoga.learn()
     assert yoga.walk() == bates.walk() == {"a": b"one", "d": None, "d/new": b"new"}
-    assert bates.tree.state.overlay.all_entries() == []
+    assert bates.tree.overlay.all_entries() == []
 
 
 def test_a_folder_kept_for_a_file_that_goes_goes_too(yoga: Machine, bates: Machine) -> None:
@@ -144,7 +145,7 @@ def test_a_folder_kept_for_a_file_that_goes_goes_too(yoga: Machine, bates: Machi
     bates.unlink("d/new")
     bates.cycle()
     bates.note()
-    assert bates.tree.state.overlay.attach == {}
+    assert bates.tree.overlay.attach == {}
 
 
 def test_removing_what_is_removed_elsewhere_too(yoga: Machine, bates: Machine) -> None:
@@ -157,7 +158,7 @@ def test_removing_what_is_removed_elsewhere_too(yoga: Machine, bates: Machine) -
     bates.cycle()
     yoga.learn()
     assert yoga.walk() == bates.walk() == {"a": b"one"}
-    assert bates.tree.state.overlay.all_entries() == []
+    assert bates.tree.overlay.all_entries() == []
 
 
 # ---- local-only names
@@ -175,7 +176,7 @@ def test_names_that_stay_here(yoga: Machine, bates: Machine) -> None:
     bates.learn()
     assert ".git/HEAD" in yoga.walk()
     assert bates.walk() == {"a": b"one", "d": None, "d/x": b"x"}
-    assert yoga.tree.seal_due(1e9).ready == 0
+    assert sealing.seal_due(yoga.tree.state, 1e9).ready == 0
 
 
 def test_saving_through_a_name_that_stays_here(yoga: Machine, bates: Machine) -> None:
@@ -234,7 +235,7 @@ def own_news(yoga: Machine) -> set[tuple[str, str]]:
     """(name, kind) of what the kernel is told of what was done here, once that is published."""
     yoga.seal()
     yoga.publish()
-    return {(item.name, item.kind) for item in (*yoga.tree.note(), *yoga.tree.feed()) if item.name}
+    return {(item.name, item.kind) for item in (*note.note(yoga.tree.state), *feed.feed(yoga.tree.state)) if item.name}
 
 
 def test_what_is_made_where_something_was_before_keeps_its_name(yoga: Machine, bates: Machine) -> None:
@@ -280,5 +281,5 @@ def test_what_came_from_elsewhere_in_the_place_of_ours_is_named(yoga: Machine, b
     bates.mkdir("d/f")
     bates.cycle()
     yoga.learn()
-    found = [*yoga.tree.note(), *yoga.tree.feed()]
+    found = [*note.note(yoga.tree.state), *feed.feed(yoga.tree.state)]
     assert {("f", "entry"), ("f", "gone")} & {(item.name, item.kind) for item in found}

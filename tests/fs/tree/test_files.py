@@ -128,7 +128,7 @@ def test_writing_through_an_old_handle_makes_a_concurrent_version(pair: tuple[Ma
     assert bates.walk() == {"a": b"One", "a.yoga.conflict": b"second"}
     yoga.learn()
     assert yoga.walk() == {"a": b"second", "a.bates.conflict": b"One"}
-    assert bates.tree.state.overlay.all_nodes() == []
+    assert bates.tree.overlay.all_nodes() == []
 
 
 def test_writing_through_an_old_handle_again_supersedes_what_it_wrote_before(pair: tuple[Machine, Machine]) -> None:
@@ -236,7 +236,7 @@ def test_a_write_needs_only_its_own_bytes(pair: tuple[Machine, Machine]) -> None
     assert [type(piece) for piece in found] == [BasePiece, LocalPiece, BasePiece]
     bates.release(handle)
     seal = bates.seal()[0]
-    assert (seal.size, seal.limit_below, seal.base) == (3, 3, bates.tree.state.overlay.all_nodes()[0].base)
+    assert (seal.size, seal.limit_below, seal.base) == (3, 3, bates.tree.overlay.all_nodes()[0].base)
     bates.cycle()
     assert bates.read("a") == b"oXe"
 
@@ -264,11 +264,11 @@ def test_fsync_commits(pair: tuple[Machine, Machine]) -> None:
     handle = yoga.create("new")
     handle.write(0, b"precious")
     yoga.fsync(handle)
-    assert not yoga.tree.has_open_group
+    assert not yoga.tree.overlay.has_changes
     yoga.files.remove(handle)
     yoga.restart()
     assert yoga.read("new") == b"precious"
-    assert not yoga.tree.state.overlay.node(yoga.ino("new")).interrupted
+    assert not yoga.tree.overlay.node(yoga.ino("new")).interrupted
     yoga.cycle()
 
 
@@ -298,7 +298,7 @@ def test_blocks_tell_what_is_local(pair: tuple[Machine, Machine]) -> None:
     bates.learn()
     assert [yoga.attr(name).blocks for name in ("empty", "big")] == [0, 2]
     assert [bates.attr(name).blocks for name in ("empty", "big")] == [0, 1]
-    bates.tree.set_local_probe(lambda row: row.name == "big")
+    bates.tree.state.is_local = lambda row: row.name == "big"
     assert bates.attr("big").blocks == 2
 
 
@@ -341,15 +341,15 @@ def test_blocks_of_what_was_written_here_and_freed(pair: tuple[Machine, Machine]
     assert yoga.attr("big").blocks == 2
     whole[0].unlink()
     value = yoga.attr("big").told
-    assert value in yoga.tree.forget_local()
+    assert value in yoga.tree.state.forget_local()
     assert yoga.attr("big").blocks == 1
 
 
 def test_many_new_files_take_work_files_made_ahead(yoga: Machine) -> None:
     for number in range(20):
         yoga.write(f"f{number}", b"before %d" % number)
-    assert yoga.tree.wants_spares
-    yoga.tree.order_spares()()
+    assert yoga.tree.overlay.wants_spares
+    yoga.tree.overlay.order_spares()()
     made = {path.name for path in yoga.paths.work_dir.rglob("*") if path.is_file()}
     for number in range(30):
         yoga.write(f"g{number}", b"after %d" % number)
@@ -362,8 +362,8 @@ def test_many_new_files_take_work_files_made_ahead(yoga: Machine) -> None:
 
 def test_spares_that_nobody_needs_go(yoga: Machine) -> None:
     yoga.write("a", b"1")
-    yoga.tree.order_spares()()
-    yoga.tree.drop_spares()
+    yoga.tree.overlay.order_spares()()
+    yoga.tree.overlay.drop_spares()
     assert len([path for path in yoga.paths.work_dir.rglob("*") if path.is_file()]) == 1
 
 
@@ -388,7 +388,7 @@ def test_times_of_any_year_can_be_kept(yoga: Machine, year_ns: int) -> None:
     for path in ("f", "d"):
         shown = yoga.tree.setattr(yoga.ino(path), atime_ns=year_ns, mtime_ns=year_ns)
         assert {shown.atime_ns, shown.mtime_ns} == {INT_MAX if year_ns > 0 else -INT_MAX}
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.cycle()
     assert yoga.attr("f").mtime_ns == (INT_MAX if year_ns > 0 else -INT_MAX)
     assert yoga.seals() == []
@@ -433,7 +433,7 @@ def test_what_is_removed_can_be_opened_until_the_kernel_forgets_it(
     else:
         yoga.tree.rename(ROOT_ID, "other", ROOT_ID, "new")
     if is_committed:
-        yoga.tree.commit()
+        yoga.tree.overlay.commit()
     assert yoga.tree.attr(ino).nlink == 0
     assert yoga.tree.listxattr(ino) == []
     yoga.tree.setattr(ino, mode=0o600)
@@ -444,7 +444,7 @@ def test_what_is_removed_can_be_opened_until_the_kernel_forgets_it(
     file.flush()
     file.release()
     yoga.tree.forget(ino, count)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert work_files(yoga) == [b"other"]
     with pytest.raises(Stale):
         yoga.tree.open(ino, write=False)
@@ -459,12 +459,12 @@ def test_what_was_removed_and_never_opened_goes_when_it_is_forgotten(pair: tuple
     yoga.tree.unlink(ROOT_ID, "new")
     yoga.tree.forget(ino, yoga.tree.state.inodes.known[ino].count)
     assert work_files(yoga) == [b"precious"]  # not before the commit of the removal
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert work_files(yoga) == []
     yoga.write("new", b"precious")
     ino = yoga.ino("new")
     yoga.tree.unlink(ROOT_ID, "new")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert work_files(yoga) == [b"precious"]
     yoga.tree.forget(ino, yoga.tree.state.inodes.known[ino].count)
     assert work_files(yoga) == []
@@ -496,9 +496,9 @@ def test_a_removed_file_that_is_written_over_stays_removed(pair: tuple[Machine, 
     yoga.write("new", b"precious")
     handle = yoga.open("new", write=True)
     yoga.unlink("new")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     handle.write(0, b"P")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.check()
     yoga.release(handle)
     yoga.cycle()

@@ -3,6 +3,7 @@
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import sealing
 from fs.tree.model import FIFO
 from sync.core.errors import AlreadyExists, NotFound, ReadOnly, Stale
 from sync.core.manifest import Manifest, decode_record
@@ -174,7 +175,7 @@ def test_links_of_what_stays_here(yoga: Machine) -> None:
     yoga.tree.create(1, "fifo", FIFO, 0o600, 1, 1)
     yoga.link("fifo", "pipe")
     yoga.cycle()
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     assert same(yoga, ".git/a", ".git/b") and same(yoga, "fifo", "pipe")
     yoga.unlink("pipe")
@@ -427,7 +428,7 @@ def test_a_lost_fleet_db(yoga: Machine, bates: Machine, published: bool) -> None
     if published:
         go_round(yoga, bates)
         yoga.patch("b", 0, b"two")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.lose_fleet_db()
     assert same(yoga, "d/a", "b") and yoga.read("d/a") == (b"two" if published else b"one")
     go_round(yoga, bates)
@@ -441,8 +442,8 @@ def test_the_mount_dies(yoga: Machine, bates: Machine, moment: str) -> None:
     go_round(yoga, bates)
     yoga.patch("b", 0, b"two")
     if moment == "frozen":
-        yoga.tree.seal_begin(None)
-        yoga.tree.commit()
+        sealing.begin(yoga.tree.state, None)
+        yoga.tree.overlay.commit()
     elif moment != "dirty":
         yoga.seal()
     if moment == "answered":
@@ -460,12 +461,12 @@ def test_a_mount_with_more_rows_than_fit_into_memory(fleet: Fleet) -> None:
     for n in range(30):
         yoga.write(f"a{n}", b"one")
         yoga.link(f"a{n}", f"b{n}")
-    yoga.tree.state.overlay._keep = 4
-    yoga.tree.commit()
+    yoga.tree.overlay._keep = 4
+    yoga.tree.overlay.commit()
     for n in range(30):
         assert same(yoga, f"a{n}", f"b{n}")
         yoga.patch(f"b{n}", 0, b"two")
-        yoga.tree.commit()
+        yoga.tree.overlay.commit()
         assert yoga.read(f"a{n}") == b"two"
     yoga.cycle()
     assert all(same(yoga, f"a{n}", f"b{n}") for n in range(30))
@@ -486,7 +487,7 @@ def test_owner_and_ctime_stay_here(yoga: Machine, bates: Machine) -> None:
 def test_status_names_all(yoga: Machine) -> None:
     yoga.write("a", b"one")
     yoga.link("a", "b")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     reader = TreeReader(yoga.env, yoga.paths.tree_db)
     assert [item.path for item in reader.dirty(yoga.db.view.path_of)] == ["a", "b"]
     reader.close()
@@ -498,7 +499,7 @@ def test_a_power_cut_before_it_was_synced(yoga: Machine, bates: Machine) -> None
     yoga.link("a", "b")
     go_round(yoga, bates)
     yoga.patch("b", 0, b"two")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart(boot="two")
     yoga.check()
     assert same(yoga, "a", "b") and yoga.read("a") == yoga.read("b") == b"one"
@@ -619,7 +620,7 @@ def test_the_removal_of_a_name_has_to_wait(yoga: Machine, bates: Machine) -> Non
     file.write(0, b"new")
     yoga.rename("tmp", "a")  # it is busy
     yoga.cycle()
-    assert yoga.tree.state.overlay.entry(1, "b") is None and yoga.attr("b").nlink == 1
+    assert yoga.tree.overlay.entry(1, "b") is None and yoga.attr("b").nlink == 1
     yoga.link("b", "c")
     assert same(yoga, "b", "c")
     yoga.release(file)

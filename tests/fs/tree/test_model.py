@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from treekit import Fleet
 
+from fs.tree.files import OpenFile
 from fs.tree.model import DIR
-from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
 
 # An example takes a tenth of a second; exploring takes as many as it is told.
@@ -194,10 +194,10 @@ class TreeMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """Handles die unflushed; what was written through them is in the work files all the same."""
-        self.yoga.tree.commit()
+        self.yoga.tree.overlay.commit()
         self.handles.clear()
         self.yoga.restart()
-        for entry in self.yoga.tree.state.overlay.all_nodes():
+        for entry in self.yoga.tree.overlay.all_nodes():
             entry.interrupted = False
 
     @invariant()
@@ -212,7 +212,7 @@ class TreeMachine(RuleBasedStateMachine):
             for handle, _ in self.handles:
                 self.yoga.release(handle)
             self.yoga.cycle()
-            left = self.yoga.tree.state.overlay.all_entries()
+            left = self.yoga.tree.overlay.all_entries()
             assert [entry for entry in left if not entry.local_only] == []
             assert self.yoga.walk() == self.walk(self.root)
             bates = self.fleet.machine("bates")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from treekit import Fleet, Machine
 
-from fs.tree.tree import copy_layers
+from fs.tree import note, sealing
+from fs.tree.whole import copy_layers
 from sync.env import Crash
 from sync.state.tree.reader import Seal
 
@@ -30,7 +31,7 @@ def agree(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
     yoga.cycle()
     bates.learn()
     assert yoga.walk() == bates.walk() == expected
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
     assert len([head for head in yoga.db.heads("a") if head.is_live]) == ("a" in expected)
 
 
@@ -140,7 +141,7 @@ def test_killed_while_taking_note(yoga: Machine, bates: Machine, point: str) -> 
     published(yoga)
     yoga.env.arm(point)
     with pytest.raises(Crash):
-        yoga.tree.note()
+        note.note(yoga.tree.state)
     yoga.restart()
     yoga.check()
     assert yoga.read("a") == b"1"
@@ -151,13 +152,13 @@ def test_killed_while_taking_note(yoga: Machine, bates: Machine, point: str) -> 
 
 def test_noted_answers_are_not_read_again(yoga: Machine) -> None:
     published(yoga)
-    assert yoga.tree.has_answers
-    yoga.tree.note()
-    assert not yoga.tree.has_answers
-    assert yoga.tree.taken_upto == yoga.db.view.taken_after(0)[-1].n
-    assert yoga.tree.durable_taken_upto < yoga.tree.taken_upto
-    yoga.tree.commit(full=True)
-    assert yoga.tree.durable_taken_upto == yoga.tree.taken_upto
+    assert note.has_answers(yoga.tree.state)
+    note.note(yoga.tree.state)
+    assert not note.has_answers(yoga.tree.state)
+    assert note.taken_upto(yoga.tree.state) == yoga.db.view.taken_after(0)[-1].n
+    assert yoga.tree.overlay.durable_taken_upto < note.taken_upto(yoga.tree.state)
+    yoga.tree.overlay.commit(full=True)
+    assert yoga.tree.overlay.durable_taken_upto == note.taken_upto(yoga.tree.state)
 
 
 def refuse(machine: Machine, seal: Seal) -> None:
@@ -175,10 +176,10 @@ def test_a_refused_change_stays_and_is_tried_again(yoga: Machine) -> None:
     yoga.release(handle)
     yoga.check()
     assert yoga.read("a") == b"first second"
-    assert yoga.tree.seal_due(yoga.env.monotonic() + 1).ready == 1  # it has changed: who knows
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic() + 1).ready == 1  # it has changed: who knows
     refuse(yoga, yoga.seal()[0])
-    assert yoga.tree.seal_due(yoga.env.monotonic() + 29).ready == 0
-    assert yoga.tree.seal_due(yoga.env.monotonic() + 31).ready == 1
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic() + 29).ready == 0
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic() + 31).ready == 1
     yoga.cycle()
     assert yoga.fleet.contents[yoga.db.heads("a")[0].manifest.content_id] == b"first second"
 
@@ -187,7 +188,7 @@ def test_the_kernel_hears_of_nothing_when_all_is_as_it_was(yoga: Machine) -> Non
     yoga.tree.lookup(1, "a") if yoga.exists("a") else None
     published(yoga)
     number = yoga.tree.lookup(1, "a").ino
-    assert [item for item in yoga.tree.note() if item.ino == number] == []
+    assert [item for item in note.note(yoga.tree.state) if item.ino == number] == []
     yoga.tree.open(number, write=False).release()  # and its pages are still right: no ESTALE
 
 
@@ -197,10 +198,10 @@ def test_a_refused_change_that_is_removed_leaves_no_bytes(yoga: Machine) -> None
     yoga.unlink("a")
     refuse(yoga, seal)
     yoga.write("a", b"2")
-    assert yoga.tree.seal_due(yoga.env.monotonic() + 1).ready == 1
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic() + 1).ready == 1
     yoga.unlink("a")
     yoga.cycle()
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
 
 
@@ -229,7 +230,7 @@ def test_a_directory_keeps_its_times_over_restarts(yoga: Machine, bates: Machine
     ):
         yoga.fleet.clock.elapsed += 5
         change()
-        yoga.tree.commit()
+        yoga.tree.overlay.commit()
         before = {path: (yoga.attr(path).mtime_ns, yoga.attr(path).ctime_ns) for path in ("", "d")}
         assert yoga.env.now_ns() in {mtime_ns for mtime_ns, _ in before.values()}
         yoga.restart()
@@ -277,7 +278,7 @@ def test_times_that_were_set_elsewhere_later_win(yoga: Machine, bates: Machine) 
     assert yoga.attr("d").mtime_ns == bates.attr("d").mtime_ns == 1000
     yoga.restart()
     assert yoga.attr("d").mtime_ns == 1000
-    assert not yoga.tree.state.overlay.times.keys() - {1}
+    assert not yoga.tree.overlay.times.keys() - {1}
 
 
 def test_times_that_are_set_again_to_what_they_were(yoga: Machine, bates: Machine) -> None:
@@ -303,7 +304,7 @@ def test_times_of_what_is_gone_go(yoga: Machine, bates: Machine) -> None:
     yoga.fleet.clock.elapsed += 5
     yoga.write("d/b", b"")
     yoga.cycle()
-    assert yoga.ino("d") in yoga.tree.state.overlay.times
+    assert yoga.ino("d") in yoga.tree.overlay.times
     bates.learn()
     bates.unlink("d/b")
     bates.rmdir("d")
@@ -311,7 +312,7 @@ def test_times_of_what_is_gone_go(yoga: Machine, bates: Machine) -> None:
     yoga.learn()
     yoga.note()
     assert yoga.walk() == {}
-    assert not yoga.tree.state.overlay.times.keys() - {1}
+    assert not yoga.tree.overlay.times.keys() - {1}
 
 
 @pytest.fixture
@@ -347,9 +348,9 @@ def test_noting_copies_nothing_in_passing(yoga: Machine, cache_elsewhere: list[s
     yoga.write("b", b"3")
     yoga.mkdir("d")
     yoga.seal()
-    assert yoga.tree.copies_ahead() == []  # no answer yet
+    assert note.copies_ahead(yoga.tree.state) == []  # no answer yet
     yoga.publish()
-    copies = yoga.tree.copies_ahead()
+    copies = note.copies_ahead(yoga.tree.state)
     assert cache_elsewhere == []
     copy_layers(copies)
     assert [copy.source for copy in copies] == cache_elsewhere
@@ -362,12 +363,12 @@ def test_noting_copies_nothing_in_passing(yoga: Machine, cache_elsewhere: list[s
 
 def test_answers_found_at_the_start_are_copied_too(yoga: Machine, cache_elsewhere: list[str]) -> None:
     published(yoga)
-    yoga.tree.state.overlay.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     yoga.restart()
     yoga.write("a", b"2")
     yoga.seal()
     yoga.publish()
-    assert [Path(copy.target).parent.name for copy in yoga.tree.copies_ahead()] == ["whole"]
+    assert [Path(copy.target).parent.name for copy in note.copies_ahead(yoga.tree.state)] == ["whole"]
 
 
 def test_a_cache_that_cannot_take_a_copy_goes_without(yoga: Machine, cache_elsewhere: list[str]) -> None:
@@ -375,7 +376,7 @@ def test_a_cache_that_cannot_take_a_copy_goes_without(yoga: Machine, cache_elsew
     yoga.write("a", b"2")
     yoga.seal()
     yoga.publish()
-    copies = yoga.tree.copies_ahead()
+    copies = note.copies_ahead(yoga.tree.state)
     os.unlink(copies[0].source)
     copy_layers(copies)
     assert whole_files(yoga) == []

@@ -3,6 +3,8 @@
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import feed
+
 
 @pytest.fixture
 def bates(fleet: Fleet, yoga: Machine) -> Machine:
@@ -29,9 +31,9 @@ def test_it_stays_through_changes_from_everywhere(yoga: Machine, bates: Machine)
     bates.tree.setattr(bates.ino("d"), mode=0o700)
     bates.cycle()
     yoga.learn()
-    yoga.tree.feed()
+    feed.feed(yoga.tree.state)
     assert (yoga.read("a"), owner(yoga, "a"), owner(yoga, "d")) == (b"2", (33, 44), (33, 44))
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     yoga.restart()
     assert (owner(yoga, "a"), owner(yoga, "d")) == ((33, 44), (33, 44))
     yoga.rename("a", "d/b")

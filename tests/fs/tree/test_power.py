@@ -17,7 +17,7 @@ class Disk:
         self._machine = machine
         self._folder = folder
         self.removable: list[str | int] = []
-        machine.tree.set_remover(self.removable.extend)
+        machine.tree.overlay.remove = self.removable.extend
 
     def is_synced(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -52,7 +52,7 @@ def test_what_was_synced_is_there_though_it_was_replaced(yoga: Machine, disk: Di
     write_synced(yoga, disk, b"synced")
     yoga.write("f.new", b"new")
     yoga.rename("f.new", "f")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     disk.cut_power()
     assert yoga.read("f") == b"synced"
 
@@ -60,7 +60,7 @@ def test_what_was_synced_is_there_though_it_was_replaced(yoga: Machine, disk: Di
 def test_what_was_synced_is_there_or_not_when_it_was_removed(yoga: Machine, disk: Disk) -> None:
     write_synced(yoga, disk, b"synced")
     yoga.unlink("f")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     disk.cut_power()
     assert yoga.walk() in ({}, {"f": b"synced"})
 
@@ -75,7 +75,7 @@ def test_what_was_synced_is_there_though_it_was_written_anew(
         yoga.cycle()
     write_synced(yoga, disk, b"synced")
     yoga.write("f", new)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     disk.cut_power()
     assert yoga.read("f") == b"synced"
 
@@ -83,10 +83,10 @@ def test_what_was_synced_is_there_though_it_was_written_anew(
 def test_what_was_synced_is_there_though_the_next_mount_wrote_it_anew(yoga: Machine, disk: Disk) -> None:
     write_synced(yoga, disk, b"synced")
     yoga.restart()
-    yoga.tree.set_remover(disk.removable.extend)
+    yoga.tree.overlay.remove = disk.removable.extend
     disk.is_synced()
     yoga.write("f", b"new")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     disk.cut_power()
     assert yoga.read("f") == b"synced"
 
@@ -94,7 +94,7 @@ def test_what_was_synced_is_there_though_the_next_mount_wrote_it_anew(yoga: Mach
 def test_what_was_synced_is_there_though_it_was_made_shorter(yoga: Machine, disk: Disk) -> None:
     write_synced(yoga, disk, b"synced")
     yoga.tree.setattr(yoga.ino("f"), size=3)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     disk.cut_power()
     assert yoga.read("f") == b"synced"
 
@@ -127,7 +127,7 @@ def test_what_was_written_in_place_over_synced_bytes_is_there_or_not(yoga: Machi
     yoga.cycle()
     write_synced(yoga, disk, b"synced")
     yoga.patch("f", 0, b"S")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     disk.cut_power()
     assert yoga.walk() in ({"f": b"synced"}, {"f": b"Synced"})
 

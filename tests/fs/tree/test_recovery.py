@@ -3,6 +3,7 @@
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import sealing
 from fs.tree.tree import Tree
 from sync.env import FakeEnv
 from sync.state.tree.reader import DirtyState, TreeReader
@@ -18,15 +19,15 @@ def test_what_was_being_written_is_interrupted(yoga: Machine, bates: Machine) ->
     yoga.write("done", b"1")
     handle = yoga.create("a")
     handle.write(0, b"half")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     assert yoga.walk() == {"done": b"1", "a": b"half"}
-    assert yoga.tree.seal_due(yoga.env.monotonic() + 3600).ready == 1
-    seal_round = yoga.tree.seal_begin()
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic() + 3600).ready == 1
+    seal_round = sealing.begin(yoga.tree.state)
     assert [item.ref.path for item in seal_round.items] == ["done"]
     assert (seal_round.interrupted, seal_round.busy) == (["a"], [])
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     yoga.publish()
     yoga.note()
     yoga.restart()  # and once more: it stays interrupted
@@ -40,7 +41,7 @@ def test_what_was_being_written_is_interrupted(yoga: Machine, bates: Machine) ->
 def test_an_interrupted_file_is_published_after_its_next_close(yoga: Machine) -> None:
     handle = yoga.create("a")
     handle.write(0, b"half")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     yoga.patch("a", 4, b" and the rest")
     assert [seal.path for seal in yoga.seal()] == ["a"]
@@ -65,10 +66,10 @@ def test_what_was_closed_is_sealed_at_start(yoga: Machine, bates: Machine) -> No
     yoga.mkdir("d")
     yoga.write("d/a", b"1")
     yoga.symlink("l", "d/a")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     yoga.fleet.clock.elapsed += 0.03
-    assert yoga.tree.seal_due(yoga.env.monotonic()).ready == 3
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).ready == 3
     yoga.cycle()
     bates.learn()
     assert bates.walk() == {"d": None, "d/a": b"1", "l": "d/a"}
@@ -97,11 +98,11 @@ def test_an_unlinked_open_file_leaves_nothing_behind(yoga: Machine) -> None:
     handle = yoga.open("a", write=True)
     yoga.unlink("a")
     handle.write(0, b"nobody's")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     assert yoga.walk() == {}
     assert [path for path in yoga.paths.work_dir.rglob("*") if path.is_file()] == []
-    assert yoga.tree.state.overlay.all_nodes() == []
+    assert yoga.tree.overlay.all_nodes() == []
 
 
 def test_a_nameless_version_survives_a_kill(yoga: Machine, bates: Machine) -> None:
@@ -130,12 +131,12 @@ def test_after_a_power_cut_what_was_not_synced_is_not_trusted(yoga: Machine) -> 
     yoga.fsync(handle)
     yoga.release(handle)
     yoga.restart(boot="boot-2")
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     assert [item.ref.path for item in seal_round.items] == ["safe"]
     assert seal_round.interrupted == ["loose"]
-    yoga.tree.seal_abort(seal_round)
+    sealing.abort(yoga.tree.state, seal_round)
     yoga.restart(boot="boot-2")
-    assert yoga.tree.seal_begin().interrupted == ["loose"]
+    assert sealing.begin(yoga.tree.state).interrupted == ["loose"]
 
 
 def test_a_removal_waits_for_the_interrupted_file_that_moved_away(yoga: Machine) -> None:
@@ -147,9 +148,9 @@ def test_a_removal_waits_for_the_interrupted_file_that_moved_away(yoga: Machine)
     yoga.rmdir("d")
     handle = yoga.open("new", write=True)
     handle.write(0, b"C")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     assert (sorted(seal_round.interrupted), seal_round.waiting, seal_round.items) == (["d", "d/old", "new"], [], [])
     reader = TreeReader(yoga.env, yoga.paths.tree_db)
     found = {item.path: item.state for item in reader.dirty(yoga.db.view.path_of)}
@@ -170,7 +171,7 @@ def test_rows_of_work_files_that_belong_to_nothing_go(yoga: Machine) -> None:
     db.close()
     yoga.restart()
     yoga.check()
-    assert len(yoga.tree.state.overlay.stored_work_ids()) == 1
+    assert len(yoga.tree.overlay.stored_work_ids()) == 1
     yoga.cycle()
 
 
@@ -178,9 +179,9 @@ def test_a_power_cut_while_fsync_waits_for_the_disk(yoga: Machine) -> None:
     handle = yoga.create("f")
     handle.write(0, b"not yet on the disk")
     sync = handle.sync_begin()
-    yoga.tree.commit(full=True)  # as another file's fsync, or a seal, does
+    yoga.tree.overlay.commit(full=True)  # as another file's fsync, or a seal, does
     yoga.restart(boot="boot-2")
-    assert yoga.tree.seal_begin().interrupted == ["f"]
+    assert sealing.begin(yoga.tree.state).interrupted == ["f"]
     assert sync is not None
     sync.data()
 
@@ -197,7 +198,7 @@ def test_what_is_written_while_fsync_waits_is_not_on_the_disk(yoga: Machine) -> 
     assert not handle.node.synced
     yoga.release(handle)
     yoga.restart(boot="boot-2")
-    assert yoga.tree.seal_begin().interrupted == ["f"]
+    assert sealing.begin(yoga.tree.state).interrupted == ["f"]
 
 
 def test_fsync_of_a_file_that_is_removed_meanwhile(yoga: Machine) -> None:
@@ -223,7 +224,7 @@ def test_a_work_file_that_the_disk_lost_reads_as_zeros(yoga: Machine) -> None:
     yoga.restart(boot="boot-2")
     yoga.check()
     assert yoga.walk() == {"a": bytes(5), "b": b"12\0\0\0"}
-    assert yoga.tree.seal_begin().interrupted == ["a", "b"]
+    assert sealing.begin(yoga.tree.state).interrupted == ["a", "b"]
 
 
 def test_numbers_are_not_used_twice(yoga: Machine) -> None:
@@ -261,7 +262,7 @@ def recovered(yoga: Machine, bates: Machine, expected: dict[str, object]) -> Non
         machine.cycle()
     assert yoga.walk() == expected
     assert bates.walk() == expected
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
 
 
 def test_rows_are_found_again_by_path(settled: Machine, bates: Machine) -> None:
@@ -271,7 +272,7 @@ def test_rows_are_found_again_by_path(settled: Machine, bates: Machine) -> None:
     settled.rename("z", "d/z")
     settled.mkdir("n")
     settled.write("n/a", b"a")
-    settled.tree.commit()
+    settled.tree.overlay.commit()
     expected = settled.walk()
     settled.lose_fleet_db()
     recovered(settled, bates, expected)
@@ -280,7 +281,7 @@ def test_rows_are_found_again_by_path(settled: Machine, bates: Machine) -> None:
 def test_a_renamed_directory_is_found_again(settled: Machine, bates: Machine) -> None:
     settled.rename("d", "e")
     settled.write("e/x", b"changed")
-    settled.tree.commit()
+    settled.tree.overlay.commit()
     expected = settled.walk()
     settled.lose_fleet_db()
     recovered(settled, bates, expected)
@@ -301,7 +302,7 @@ def test_seals_without_an_answer_are_published(settled: Machine, bates: Machine)
 
 def test_a_folder_that_the_new_one_does_not_know_stays_for_its_rows(settled: Machine, bates: Machine) -> None:
     settled.write("d/sub/new", b"new")
-    settled.tree.commit()
+    settled.tree.overlay.commit()
     for path in ("d/sub/y", "d/x"):
         bates.unlink(path)
     bates.rmdir("d/sub")
@@ -314,9 +315,9 @@ def test_a_folder_that_the_new_one_does_not_know_stays_for_its_rows(settled: Mac
 def test_an_owner_of_another_numbering_is_forgotten(settled: Machine, bates: Machine) -> None:
     settled.tree.setattr(settled.ino("z"), uid=33)
     settled.cycle()
-    assert settled.tree.state.overlay.owners != {}
+    assert settled.tree.overlay.owners != {}
     settled.lose_fleet_db()
-    assert settled.tree.state.overlay.owners == {}
+    assert settled.tree.overlay.owners == {}
 
 
 def test_a_tree_too_large_for_memory_is_read_back(fleet: Fleet) -> None:
@@ -330,13 +331,13 @@ def test_a_tree_too_large_for_memory_is_read_back(fleet: Fleet) -> None:
     yoga.rename("d", "g")
     yoga.unlink("g/1")
     expected = yoga.walk()
-    yoga.tree.commit(full=True)
-    assert len(yoga.tree.state.overlay.nodes) < 5
+    yoga.tree.overlay.commit(full=True)
+    assert len(yoga.tree.overlay.nodes) < 5
     assert len(expected) == 17
     yoga.check()
     yoga.cycle()
     assert yoga.walk() == expected
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
 
 
 def test_an_interrupted_file_stays_one_in_a_tree_too_large_for_memory(fleet: Fleet) -> None:
@@ -345,7 +346,7 @@ def test_an_interrupted_file_stays_one_in_a_tree_too_large_for_memory(fleet: Fle
     yoga.cycle()
     file = yoga.open("a", write=True)
     file.write(0, b"torn")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.tree.abandon()
     yoga.files = []
     yoga.tree = Tree.load(yoga.env, yoga.paths, uid=1000, gid=1000, keep=3)
@@ -353,10 +354,10 @@ def test_an_interrupted_file_stays_one_in_a_tree_too_large_for_memory(fleet: Fle
     assert yoga.seal() == []
     for n in range(12):
         yoga.write(f"f{n}", b"x")
-    yoga.tree.commit(full=True)
-    assert number not in yoga.tree.state.overlay.nodes  # else nothing is tested
+    yoga.tree.overlay.commit(full=True)
+    assert number not in yoga.tree.overlay.nodes  # else nothing is tested
     assert {seal.path for seal in yoga.seal()} == {f"f{n}" for n in range(12)}
-    assert yoga.tree.seal_begin(None).interrupted == ["a"]
+    assert sealing.begin(yoga.tree.state, None).interrupted == ["a"]
     yoga.release(yoga.open("a", write=True))
     assert "a" in {seal.path for seal in yoga.seal()}
 
@@ -399,7 +400,7 @@ def test_after_a_power_cut_an_unsynced_save_by_rename_is_not_name(yoga: Machine)
     yoga.cycle()
     yoga.write("a.new", b"torn, perhaps")
     yoga.rename("a.new", "a")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart(boot="boot-2")
     assert yoga.walk() == {"a": b"published"}
     yoga.cycle()
@@ -472,7 +473,7 @@ def test_after_a_power_cut_the_size_that_was_published_is_back(yoga: Machine) ->
     was = yoga.attr("a")
     handle = yoga.open("a", write=True, truncate=True)
     handle.write(0, b"to")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart(boot="boot-2")
     assert yoga.walk() == {"a": b"published"}
     assert yoga.attr("a").mtime_ns == was.mtime_ns

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import sealing
 from sync.env import Crash
 from sync.state.tree import reader as reader_module
 from sync.state.tree.reader import DirtyState, TreeReader
@@ -40,7 +41,7 @@ def test_what_is_logged_is_told_by_its_path_and_state(yoga: Machine) -> None:
     yoga.write("shown", b"1")
     yoga.cycle()
     yoga.unlink("shown")
-    yoga.tree.log()
+    yoga.tree.overlay.log()
     reader = TreeReader(yoga.engine_env, yoga.paths.tree_db)
     try:
         found = reader.dirty(yoga.db.view.path_of)
@@ -53,7 +54,7 @@ def test_what_is_committed_while_somebody_reads_is_not_missed(yoga: Machine, mon
     original = reader_module.read_logged
 
     def meanwhile(path: Path) -> Logged:
-        yoga.tree.commit()
+        yoga.tree.overlay.commit()
         return original(path)
 
     yoga.write("f", b"1")
@@ -68,23 +69,23 @@ def test_what_is_committed_while_somebody_reads_is_not_missed(yoga: Machine, mon
 def test_what_is_logged_waits_for_a_commit_and_nothing_else_does(yoga: Machine) -> None:
     file = yoga.create("bad")
     file.node.mtime_ns = 1 << 63
-    yoga.tree.commit()
-    assert yoga.tree.has_open_group
-    assert not yoga.tree.has_logged  # else the mount would try for ever
+    yoga.tree.overlay.commit()
+    assert yoga.tree.overlay.has_changes
+    assert not yoga.tree.overlay.has_logged  # else the mount would try for ever
     file.node.mtime_ns = 1
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.write("f", b"1")
-    assert yoga.tree.has_logged
-    yoga.tree.commit()
-    assert not yoga.tree.has_logged
+    assert yoga.tree.overlay.has_logged
+    yoga.tree.overlay.commit()
+    assert not yoga.tree.overlay.has_logged
 
 
 def test_what_was_committed_since_does_not_come_back(yoga: Machine) -> None:
     yoga.write("f", b"old")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     before = log_path(yoga.paths.tree_db).read_bytes()
     yoga.unlink("f")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     log_path(yoga.paths.tree_db).write_bytes(before)  # as the disk may have it after a power cut
     yoga.restart()
     assert not yoga.exists("f")
@@ -107,7 +108,7 @@ def test_killed_between_logging_and_committing(yoga: Machine, point: str) -> Non
     yoga.env.arm(point)
     with pytest.raises(Crash):
         yoga.write("last", b"whole")
-        yoga.tree.commit()
+        yoga.tree.overlay.commit()
     yoga.restart()
     assert yoga.walk() == {"f0": b"", "f1": b"x", "f2": b"xx", "last": b"whole"}
 
@@ -116,14 +117,14 @@ def test_a_file_that_goes_again_leaves_nothing(yoga: Machine) -> None:
     yoga.write("f", b"1")
     (work,) = (path for path in yoga.paths.work_dir.rglob("*") if path.is_file())
     yoga.unlink("f")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert not work.exists()
     yoga.restart()
     assert yoga.walk() == {}
 
 
 def test_a_row_that_is_only_logged_is_not_read_from_tree_db(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    overlay = yoga.tree.state.overlay
+    overlay = yoga.tree.overlay
     yoga.write("f", b"1")
     ino = yoga.ino("f")
     overlay.commit()
@@ -171,7 +172,7 @@ def test_what_was_closed_again_behind_a_published_seal_is_not_safe(yoga: Machine
 
 def test_a_file_that_is_being_written_is_told_as_such(yoga: Machine) -> None:
     yoga.create("f").write(0, b"1")
-    yoga.tree.log()
+    yoga.tree.overlay.log()
     with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
         assert [(item.path, item.state) for item in reader.dirty(yoga.db.view.path_of)] == [("f", DirtyState.WRITING)]
 
@@ -196,8 +197,8 @@ def test_a_version_without_a_name_is_told_of_though_it_is_only_logged(fleet: Fle
 
 def test_a_seal_that_is_only_logged_is_none(yoga: Machine) -> None:
     yoga.write("f", b"1")
-    yoga.tree.seal_begin()
-    yoga.tree.log()
+    sealing.begin(yoga.tree.state)
+    yoga.tree.overlay.log()
     with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
         assert [(item.path, item.state, item.seal_id) for item in reader.dirty(yoga.db.view.path_of)] == [
             ("f", DirtyState.UNSEALED, None)
@@ -208,7 +209,7 @@ def test_nothing_is_logged_behind_a_commit_of_which_nobody_knows_whether_it_is_t
     yoga: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sync failed: to this mount it is none, and the next one may find it, with another stamp."""
-    writer = yoga.tree.state.overlay._writer
+    writer = yoga.tree.overlay._writer
 
     class Broken:
         def __init__(self, db: sqlite3.Connection) -> None:
@@ -227,9 +228,9 @@ def test_nothing_is_logged_behind_a_commit_of_which_nobody_knows_whether_it_is_t
 
     yoga.write("f", b"1")
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_connection", Broken(yoga.tree.state.overlay._connection))
+        patch.setattr(writer, "_connection", Broken(yoga.tree.overlay._connection))
         with pytest.raises(sqlite3.OperationalError):
-            yoga.tree.commit(full=True)
+            yoga.tree.overlay.commit(full=True)
     yoga.write("g", b"2")
     yoga.restart()
     assert yoga.walk() == {"f": b"1", "g": b"2"}

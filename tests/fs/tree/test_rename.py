@@ -20,7 +20,7 @@ def same(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
     bates.learn()
     assert yoga.walk() == expected
     assert bates.walk() == expected
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
 
 
 def test_a_new_file_just_changes_its_name(yoga: Machine) -> None:
@@ -79,7 +79,7 @@ def test_moved_away_and_back_is_still_answered_for(yoga: Machine, bates: Machine
     yoga.cycle()
     yoga.rename("a", "b")
     yoga.rename("b", "a")
-    assert [entry.name for entry in yoga.tree.state.overlay.all_entries()] == ["a"]
+    assert [entry.name for entry in yoga.tree.overlay.all_entries()] == ["a"]
     assert sealed(yoga) == [("put", None, "a")]
     same(yoga, bates, {"a": b"x"})
     assert len(yoga.db.history("a")) == 1
@@ -203,7 +203,7 @@ def test_there_and_back_around_a_seal(folder: Machine, bates: Machine, times: in
         assert folder.walk() == before
         folder.seal()
         if is_killed:
-            folder.tree.commit(full=True)
+            folder.tree.overlay.commit(full=True)
             folder.restart()
     folder.write("d/x", b"changed")
     same(folder, bates, before | {"d/x": b"changed"})

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import sealing
 from fs.tree.model import FILE
 from fs.tree.overlay import Overlay
 from sync.core.errors import AlreadyExists, NoSpace
@@ -22,13 +23,13 @@ class Disk:
         self.machine = machine
         self.ballast = machine.paths.ballast
         self._pwrite = os.pwrite
-        self._transact = machine.tree.state.overlay._transact
+        self._transact = machine.tree.overlay._transact
         monkeypatch.setattr(os, "pwrite", self.pwrite)
         monkeypatch.setattr(ballast, "has_room", lambda path: not self.full)
         monkeypatch.setattr(ballast, "_allocate", lambda fd: os.truncate(fd, ballast.SIZE))
-        monkeypatch.setattr(machine.tree.state.overlay, "_transact", self.transact)
+        monkeypatch.setattr(machine.tree.overlay, "_transact", self.transact)
         assert ballast.keep(self.ballast)
-        machine.tree.commit(full=True)
+        machine.tree.overlay.commit(full=True)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         if self.full:
@@ -55,9 +56,9 @@ def test_a_commit_has_the_ballasts_space(yoga: Machine, disk: Disk) -> None:
     yoga.write("f", b"kept")
     disk.full = True
     yoga.unlink("f")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert not disk.ballast.exists()
-    assert yoga.tree.trouble == ""
+    assert yoga.tree.overlay.trouble == ""
     assert yoga.tree.statfs().f_bavail == 0
 
 
@@ -67,7 +68,7 @@ def test_what_needs_room_is_refused_and_changes_nothing(yoga: Machine, disk: Dis
     yoga.write("local", b"not published")
     disk.full = True
     yoga.tree.setattr(yoga.ino("f"), mode=0o600)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     file = yoga.open("f", write=True)
     refused: list[Callable[[], object]] = [
         lambda: yoga.create("new"),
@@ -95,7 +96,7 @@ def test_what_gives_space_back_goes_through(yoga: Machine, disk: Disk) -> None:
     disk.full = True
     yoga.rename("a", "z")
     yoga.unlink("b")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.tree.setattr(yoga.ino("c"), size=0)
     yoga.release(yoga.open("z", write=True, truncate=True))
     assert yoga.walk() == {"c": b"", "z": b""}
@@ -132,7 +133,7 @@ def test_a_work_file_that_cannot_be_made_has_no_row(yoga: Machine, disk: Disk, m
         with pytest.raises(OSError, match="No space"):
             file.write(0, b"x")
     yoga.release(file)
-    assert yoga.tree.state.overlay.stored_work_ids() == set()
+    assert yoga.tree.overlay.stored_work_ids() == set()
     yoga.restart()
     yoga.patch("f", 0, b"x")
     assert yoga.read("f") == b"x"
@@ -165,7 +166,7 @@ def test_a_write_finds_that_the_disk_is_full(yoga: Machine, disk: Disk) -> None:
 
 def test_without_room_even_for_rows_all_stays_in_memory(yoga: Machine, disk: Disk) -> None:
     yoga.write("f", b"kept")
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     file = yoga.open("f", write=True)
     file.write(4, b" and more")
     disk.full = disk.stuck = True
@@ -174,12 +175,12 @@ def test_without_room_even_for_rows_all_stays_in_memory(yoga: Machine, disk: Dis
     yoga.files.remove(file)
     yoga.rename("f", "g")
     with pytest.raises(NoSpace):
-        yoga.tree.commit()
-    assert "full" in yoga.tree.trouble
+        yoga.tree.overlay.commit()
+    assert "full" in yoga.tree.overlay.trouble
     assert yoga.walk() == {"g": b"kept and more"}
     disk.free()
-    yoga.tree.commit()
-    assert yoga.tree.trouble == ""
+    yoga.tree.overlay.commit()
+    assert yoga.tree.overlay.trouble == ""
     yoga.restart()
     assert yoga.walk() == {"g": b"kept and more"}
 
@@ -197,7 +198,7 @@ def test_what_came_is_told_to_the_kernel_though_it_cannot_be_committed(fleet: Fl
     assert "theirs" in {item.name for item in yoga.told}
     assert yoga.walk() == {"mine": b"x", "theirs": b"y"}
     disk.free()
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert yoga.seals() == []
     yoga.restart()
     assert yoga.walk() == {"mine": b"x", "theirs": b"y"}
@@ -207,14 +208,14 @@ def test_what_came_is_told_to_the_kernel_though_it_cannot_be_committed(fleet: Fl
 def test_a_seal_that_the_disk_refused_is_none(yoga: Machine, disk: Disk) -> None:
     """Its row must not come with a later commit: the engine would read a file that is written to."""
     yoga.write("f", b"one")
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     seal_round.sync()
     disk.full = disk.stuck = True
     with pytest.raises(NoSpace):
-        yoga.tree.seal_finish(seal_round)
-    yoga.tree.seal_abort(seal_round)
+        sealing.finish(yoga.tree.state, seal_round)
+    sealing.abort(yoga.tree.state, seal_round)
     disk.free()
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert yoga.seals() == []
     yoga.patch("f", 0, b"ONE more")
     yoga.cycle()
@@ -226,12 +227,12 @@ def test_an_old_name_waits_for_its_node_though_a_seal_was_refused(yoga: Machine,
     yoga.write("old", b"content")
     yoga.cycle()
     yoga.rename("old", "new")
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     seal_round.sync()
     disk.full = disk.stuck = True
     with pytest.raises(NoSpace):
-        yoga.tree.seal_finish(seal_round)
-    yoga.tree.seal_abort(seal_round)
+        sealing.finish(yoga.tree.state, seal_round)
+    sealing.abort(yoga.tree.state, seal_round)
     disk.free()
     file = yoga.open("new", write=True)  # busy: it cannot be sealed now
     assert yoga.seal() == []
@@ -242,11 +243,11 @@ def test_an_old_name_waits_for_its_node_though_a_seal_was_refused(yoga: Machine,
 def test_layers_that_the_disk_cannot_join_stay_and_wait(yoga: Machine, disk: Disk) -> None:
     yoga.write("f", b"lower layer")
     yoga.write("other", b"other")
-    seal_round = yoga.tree.seal_begin(["f"])
+    seal_round = sealing.begin(yoga.tree.state, ["f"])
     file = yoga.open("f", write=True)
     file.write(0, b"UPPER")
     disk.full = True
-    yoga.tree.seal_abort(seal_round)
+    sealing.abort(yoga.tree.state, seal_round)
     yoga.release(file)
     assert yoga.read("f") == b"UPPER layer"
     assert [seal.path for seal in yoga.seal()] == ["other"]
@@ -278,7 +279,7 @@ def test_a_ballast_that_the_engine_gave_up_counts_as_well(yoga: Machine, disk: D
     disk.full = True
     ballast.give_up(disk.ballast)
     yoga.tree.setattr(yoga.ino("f"), mode=0o600)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     with pytest.raises(NoSpace):
         yoga.mkdir("d")
     disk.free()
@@ -308,10 +309,10 @@ def test_a_mount_starts_though_nothing_can_be_committed(
     disk.full = disk.stuck = True
     monkeypatch.setattr(Overlay, "_transact", lambda self, full: disk.transact(full))
     yoga.restart()
-    assert "full" in yoga.tree.trouble
+    assert "full" in yoga.tree.overlay.trouble
     assert not orphan.exists()
     assert yoga.walk() == {"f": b"x"}
     monkeypatch.undo()
     disk.free()
-    yoga.tree.commit(full=True)
-    assert yoga.tree.trouble == ""
+    yoga.tree.overlay.commit(full=True)
+    assert yoga.tree.overlay.trouble == ""

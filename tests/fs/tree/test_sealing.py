@@ -3,15 +3,15 @@
 import pytest
 from treekit import Machine
 
-from fs.tree import sealing
+from fs.tree import note, sealing
 from fs.tree.model import ROOT_ID
-from fs.tree.tree import copy_layers
+from fs.tree.whole import copy_layers
 from sync.env import Crash
 
 
 def due(machine: Machine, after: float = 0.0) -> int:
     machine.fleet.clock.elapsed += after
-    return machine.tree.seal_due(machine.env.monotonic()).ready
+    return sealing.seal_due(machine.tree.state, machine.env.monotonic()).ready
 
 
 def ops(machine: Machine, **how: bool) -> list[tuple[str, str]]:
@@ -24,15 +24,15 @@ def ops(machine: Machine, **how: bool) -> list[tuple[str, str]]:
 def test_a_closed_file_waits_20_ms(yoga: Machine) -> None:
     yoga.write("a", b"x")
     assert due(yoga, 0.019) == 0
-    assert yoga.tree.seal_due(yoga.env.monotonic()).next == pytest.approx(0.02)
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).next == pytest.approx(0.02)
     assert due(yoga, 0.002) == 1
     yoga.seal(only_due=True)
-    assert yoga.tree.seal_due(yoga.env.monotonic()) == (0, None, [])
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic()) == (0, None, [])
 
 
 def test_nothing_changed_nothing_is_due(yoga: Machine) -> None:
-    assert yoga.tree.seal_due(1e9) == (0, None, [])
-    assert not yoga.tree.seal_begin()
+    assert sealing.seal_due(yoga.tree.state, 1e9) == (0, None, [])
+    assert not sealing.begin(yoga.tree.state)
 
 
 def test_a_new_open_file_waits_for_its_close_or_30_s_without_a_write(yoga: Machine) -> None:
@@ -145,7 +145,7 @@ def test_temporary_files_that_come_and_go_are_never_sealed(yoga: Machine) -> Non
     yoga.rename("t1", "t2")
     yoga.unlink("t2")
     assert yoga.seal() == []
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
 
 
 # ---- on request
@@ -155,11 +155,11 @@ def test_wait_leaves_out_what_is_open_for_writing_and_names_it(yoga: Machine) ->
     yoga.write("a", b"x")
     handle = yoga.create("b")
     handle.write(0, b"y")
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     assert [item.ref.path for item in seal_round.items] == ["a"]
     assert (seal_round.busy, seal_round.interrupted, seal_round.missing) == (["b"], [], [])
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     yoga.release(handle)
     yoga.cycle()
 
@@ -183,11 +183,11 @@ def test_a_path_that_is_not_there_is_missing(yoga: Machine) -> None:
     yoga.write("d/a", b"")
     yoga.cycle()
     yoga.unlink("d/a")
-    seal_round = yoga.tree.seal_begin(["nothing", "d", "d/a", "d/b"])
+    seal_round = sealing.begin(yoga.tree.state, ["nothing", "d", "d/a", "d/b"])
     assert seal_round.missing == ["nothing", "d/b"]
     assert [(item.ref.op, item.ref.path) for item in seal_round.items] == [("remove", "d/a")]
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     yoga.cycle()
 
 
@@ -195,7 +195,7 @@ def test_an_entry_has_one_seal_at_most_and_later_changes_wait(yoga: Machine) -> 
     yoga.write("a", b"1")
     yoga.seal()
     yoga.write("a", b"2")
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     assert (len(seal_round.items), seal_round.waiting) == (0, ["a"])
     yoga.publish()
     yoga.note()
@@ -269,10 +269,10 @@ def test_the_disk_refuses_and_the_round_is_taken_back(yoga: Machine) -> None:
     yoga.write("a", b"1")
     yoga.mkdir("d")
     before = yoga.walk()
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     handle = yoga.open("a", write=True)
     handle.write(1, b"2")
-    yoga.tree.seal_abort(seal_round)
+    sealing.abort(yoga.tree.state, seal_round)
     yoga.release(handle)
     assert yoga.walk() == before | {"a": b"12"}
     assert yoga.seals() == []
@@ -291,7 +291,7 @@ def test_many_files_are_synced_at_once(yoga: Machine) -> None:
 def test_a_commit_between_begin_and_finish_promises_nothing(yoga: Machine) -> None:
     """The mount dies after freezing: all is dirty again."""
     yoga.write("a", b"1")
-    yoga.tree.seal_begin()
+    sealing.begin(yoga.tree.state)
     yoga.write("b", b"2")
     yoga.restart()
     assert yoga.seals() == []
@@ -305,22 +305,22 @@ def test_a_kill_while_sealing(yoga: Machine, point: str) -> None:
     yoga.mkdir("d")
     yoga.write("d/a", b"bytes")
     yoga.env.arm(point)
-    seal_round = yoga.tree.seal_begin()
+    seal_round = sealing.begin(yoga.tree.state)
     seal_round.sync()
     with pytest.raises(Crash):
-        yoga.tree.seal_finish(seal_round)
+        sealing.finish(yoga.tree.state, seal_round)
     yoga.restart()
     assert len(yoga.seals()) == (2 if point == "tree.after_seal_commit" else 0)
     assert yoga.walk() == {"d": None, "d/a": b"bytes"}
     yoga.check()
     yoga.cycle()
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
 
 
 def test_the_root_is_never_published(yoga: Machine) -> None:
     yoga.tree.setattr(ROOT_ID, mode=0o700, mtime_ns=7)
     assert yoga.seal() == []
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     assert yoga.attr("").mode == 0o700
 
@@ -335,7 +335,7 @@ def test_an_owner_that_only_we_know_stays(yoga: Machine) -> None:
     yoga.write("a", b"2")
     yoga.cycle()
     assert (yoga.attr("a").uid, yoga.attr("a").gid) == (33, 44)
-    assert yoga.tree.state.overlay.owners == {}
+    assert yoga.tree.overlay.owners == {}
 
 
 @pytest.fixture
@@ -349,24 +349,24 @@ def test_no_round_waits_for_a_large_file(yoga: Machine) -> None:
     yoga.write("big", b"x" * 1000)
     yoga.write("small", b"x" * 999)
     yoga.fleet.clock.elapsed += 1
-    found = yoga.tree.seal_due(yoga.env.monotonic())
+    found = sealing.seal_due(yoga.tree.state, yoga.env.monotonic())
     assert (found.ready, [node.id for node in found.large]) == (1, [yoga.ino("big")])
-    ahead = yoga.tree.sync_ahead(found.large[0])
+    ahead = sealing.sync_ahead(found.large[0])
     assert {seal.path for seal in yoga.seal(only_due=True)} == {"small"}
-    found = yoga.tree.seal_due(yoga.env.monotonic())
+    found = sealing.seal_due(yoga.tree.state, yoga.env.monotonic())
     assert (found.ready, found.large, found.next) == (0, [], None)
     yoga.patch("big", 0, b"more")
     ahead()
-    yoga.tree.ahead_done(ahead)
+    sealing.ahead_done(ahead)
     yoga.fleet.clock.elapsed += 1
-    found = yoga.tree.seal_due(yoga.env.monotonic())
+    found = sealing.seal_due(yoga.tree.state, yoga.env.monotonic())
     assert (found.ready, found.large) == (1, [])
     assert {seal.path for seal in yoga.seal(only_due=True)} == {"small", "big"}
     yoga.publish()
     yoga.note()
     yoga.write("big", b"y" * 2000)
     yoga.fleet.clock.elapsed += 5
-    assert len(yoga.tree.seal_due(yoga.env.monotonic()).large) == 1  # once more for the next one
+    assert len(sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).large) == 1  # once more for the next one
     assert {seal.path for seal in yoga.seal(["big"])} == {"big"}  # who asks does not want to wait twice
     yoga.cycle()
 
@@ -378,20 +378,20 @@ def test_a_large_file_that_is_on_the_disk_already(yoga: Machine) -> None:
     yoga.fsync(file)
     yoga.release(file)
     yoga.fleet.clock.elapsed += 1
-    assert yoga.tree.seal_due(yoga.env.monotonic()).ready == 1
-    assert yoga.tree.seal_due(yoga.env.monotonic()).large == []
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).ready == 1
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).large == []
 
 
 @pytest.mark.usefixtures("small_is_large")
 def test_a_large_file_that_is_removed_while_it_is_brought_to_the_disk(yoga: Machine) -> None:
     yoga.write("big", b"x" * 1000)
     yoga.fleet.clock.elapsed += 1
-    (node,) = yoga.tree.seal_due(yoga.env.monotonic()).large
-    ahead = yoga.tree.sync_ahead(node)
+    (node,) = sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).large
+    ahead = sealing.sync_ahead(node)
     yoga.unlink("big")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     ahead()
-    yoga.tree.ahead_done(ahead)
+    sealing.ahead_done(ahead)
     assert yoga.seal(only_due=True) == []
 
 
@@ -401,17 +401,17 @@ def test_a_file_made_shorter_above_a_round_that_is_taken_back(yoga: Machine, is_
     yoga.write("a", b"x" * 100)
     file = yoga.open("a", write=True)
     for size, tail in ((50, b""), (20, b"end")):
-        seal_round = yoga.tree.seal_begin(["a"], include_busy=True)
+        seal_round = sealing.begin(yoga.tree.state, ["a"], include_busy=True)
         yoga.tree.setattr(yoga.ino("a"), size=size)
         if tail:
             file.write(size, tail)
-        yoga.tree.seal_abort(seal_round)
+        sealing.abort(yoga.tree.state, seal_round)
     yoga.release(file)
     assert yoga.read("a") == b"x" * 20 + b"end"
     yoga.seal()
     yoga.publish()
     yoga.tree.state.whole_is_elsewhere = is_elsewhere
-    copy_layers(yoga.tree.copies_ahead())
+    copy_layers(note.copies_ahead(yoga.tree.state))
     yoga.note()
     (whole,) = (yoga.paths.cache_dir / "whole").iterdir()
     assert whole.read_bytes() == b"x" * 20 + b"end"
@@ -426,4 +426,4 @@ def test_a_file_of_which_only_atime_was_set_is_settled(yoga: Machine) -> None:
         yoga.tree.setattr(yoga.ino(name), atime_ns=5)
         yoga.check()
     yoga.cycle()
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []

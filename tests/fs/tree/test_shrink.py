@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from treekit import Fleet, Machine
 
-from fs.tree import shrink
-from fs.tree.tree import OpenFile
+from fs.tree import sealing, shrink
+from fs.tree.files import OpenFile
 
 LARGE = shrink.AT_ONCE + shrink.COPY_MAX
 
@@ -23,7 +23,7 @@ def yoga(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def removed(yoga: Machine) -> list[str | int]:
     """What would be removed by a thread."""
     found: list[str | int] = []
-    yoga.tree.set_remover(found.extend)
+    yoga.tree.overlay.remove = found.extend
     return found
 
 
@@ -45,7 +45,7 @@ def test_an_emptied_file_gets_a_new_work_file(yoga: Machine, removed: list[str |
     yoga.tree.setattr(yoga.ino("a"), size=0)
     assert old.stat().st_size == 10_000
     assert removed == []
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert removed == [str(old)]
     handle.write(0, b"new")
     yoga.release(handle)
@@ -61,7 +61,7 @@ def test_what_is_kept_of_a_little_is_copied(yoga: Machine) -> None:
     assert yoga.tree.take_cut() is None
     yoga.tree.setattr(yoga.ino("a"), size=90)
     assert yoga.read("a") == bytes(range(70)) + bytes(20)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.restart()
     assert yoga.read("a") == bytes(range(70)) + bytes(20)
     yoga.cycle()
@@ -86,9 +86,9 @@ def test_a_file_that_is_cut_by_a_thread_is_not_sealed_meanwhile(yoga: Machine) -
     assert old.stat().st_size == 10_000
     assert yoga.attr("a").size == 5000
     assert yoga.bytes_of(handle) == bytes(range(200)) * 25
-    assert not yoga.tree.seal_begin(None, include_busy=True)
+    assert not sealing.begin(yoga.tree.state, None, include_busy=True)
     yoga.fleet.clock.elapsed += 1
-    assert yoga.tree.seal_due(yoga.env.monotonic()).ready == 0
+    assert sealing.seal_due(yoga.tree.state, yoga.env.monotonic()).ready == 0
     cut()
     yoga.tree.cut_done(cut)
     assert old.stat().st_size == 5000
@@ -135,7 +135,7 @@ def test_a_removed_file_is_closed_and_then_removed_by_a_thread(yoga: Machine, re
     handle.flush()
     path = str(work_path(handle))
     yoga.unlink("a")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     assert removed == []
     yoga.release(handle)
     assert removed == [path]
@@ -147,7 +147,7 @@ def test_a_file_without_a_name_is_closed_by_a_thread(yoga: Machine, removed: lis
     handle.flush()
     yoga.tree.state.inodes.known.clear()
     yoga.unlink("a")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     path = str(work_path(handle))
     assert removed == [path]
     yoga.release(handle)
@@ -162,7 +162,7 @@ def test_a_removed_file_that_is_emptied(yoga: Machine, removed: list[str | int])
     handle.flush()
     first = work_path(handle)
     yoga.unlink("a")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.tree.setattr(handle.node.id, size=0)
     second = work_path(handle)
     assert second != first

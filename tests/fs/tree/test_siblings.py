@@ -32,7 +32,7 @@ def agree(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
     bates.note()
     yoga.note()
     assert yoga.walk() == bates.walk() == expected
-    assert yoga.tree.state.overlay.all_entries() == []
+    assert yoga.tree.overlay.all_entries() == []
     assert len(yoga.db.heads("a")) == 1
 
 
@@ -98,7 +98,7 @@ def test_taking_the_sibling_where_name_is_absent(torn: Machine, bates: Machine) 
 
 def test_settled_and_killed_before_the_seal(torn: Machine, bates: Machine) -> None:
     torn.unlink(SIBLING)
-    torn.tree.commit()
+    torn.tree.overlay.commit()
     torn.restart()
     assert torn.walk() == {"a": b"mine"}
     agree(torn, bates, {"a": b"mine"})
@@ -113,7 +113,7 @@ def test_settled_here_and_there_at_once(torn: Machine, bates: Machine) -> None:
     for machine in (torn, bates):
         machine.learn()
         machine.note()
-        assert machine.tree.state.overlay.all_entries() == []
+        assert machine.tree.overlay.all_entries() == []
     assert {head.id for head in torn.db.heads("a")} == {head.id for head in bates.db.heads("a")}
 
 

@@ -14,7 +14,7 @@ def mknod(machine: Machine, path: str, kind: int = FIFO, rdev: int = 0) -> Attr:
 
 def reported(machine: Machine) -> tuple[list[str], list[str], list[str]]:
     """(dirty, ignored, special) as status has them."""
-    machine.tree.commit()
+    machine.tree.overlay.commit()
     reader = TreeReader(machine.env, machine.paths.tree_db)
     path_of = machine.db.view.path_of
     found = [item.path for item in reader.dirty(path_of)], reader.local_only(path_of), reader.special(path_of)
@@ -156,6 +156,6 @@ def test_they_stay_when_fleet_db_is_lost(yoga: Machine) -> None:
     yoga.mkdir("d")
     yoga.cycle()
     mknod(yoga, "d/s", CHAR, 0x103)
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     yoga.lose_fleet_db()
     assert (yoga.attr("d/s").kind, yoga.attr("d/s").rdev) == (CHAR, 0x103)

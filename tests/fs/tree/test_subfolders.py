@@ -3,6 +3,8 @@
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree import feed
+
 
 @pytest.fixture
 def bates(fleet: Fleet, yoga: Machine) -> Machine:
@@ -52,14 +54,14 @@ def test_folders_from_elsewhere(yoga: Machine, bates: Machine) -> None:
     assert links(yoga, "", "a") == [3, 3]
     bates.cycle()
     yoga.learn()
-    yoga.tree.feed()
+    feed.feed(yoga.tree.state)
     assert links(yoga, "", "a") == [4, 3]
     bates.rmdir("a/theirs")
     bates.rmdir("a")
     yoga.mkdir("a/late")
     bates.cycle()
     yoga.learn()
-    yoga.tree.feed()
+    feed.feed(yoga.tree.state)
     yoga.cycle()
     assert links(yoga, "", "a", "b") == [4, 3, 2]
 

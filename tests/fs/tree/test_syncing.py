@@ -3,15 +3,16 @@
 import pytest
 from treekit import Machine
 
+from fs.tree import sealing, syncing
 from fs.tree.syncing import FILES_MAX, SyncRound
 
 
 def look(machine: Machine) -> SyncRound:
     """One round of the timer."""
-    sync_round = machine.tree.sync_begin()
+    sync_round = syncing.begin(machine.tree.state)
     if sync_round:
         sync_round.data()
-        machine.tree.sync_finish(sync_round)
+        syncing.finish(machine.tree.state, sync_round)
         sync_round.rows()
     return sync_round
 
@@ -46,7 +47,7 @@ def test_after_a_power_cut_what_was_synced_so_is_name(yoga: Machine) -> None:
     assert yoga.walk() == {"a": b"PUBLISHED"}
     yoga.cycle()
     assert yoga.walk() == {"a": b"PUBLISHED"}
-    assert yoga.tree.seal_begin().interrupted == ["a"]  # it was not closed
+    assert sealing.begin(yoga.tree.state).interrupted == ["a"]  # it was not closed
 
 
 def test_what_is_sealed_needs_no_sync(yoga: Machine) -> None:
@@ -60,17 +61,17 @@ def test_what_stays_on_this_machine_is_synced_too(yoga: Machine) -> None:
     yoga.write("a.swp", b"content")
     look(yoga)
     assert names(yoga, look(yoga)) == ["a.swp"]
-    assert yoga.tree.state.overlay.all_nodes()[0].synced
+    assert yoga.tree.overlay.all_nodes()[0].synced
 
 
 def test_what_is_written_meanwhile_is_unsynced_still(yoga: Machine) -> None:
     handle = yoga.create("a")
     handle.write(0, b"content")
     look(yoga)
-    sync_round = yoga.tree.sync_begin()
+    sync_round = syncing.begin(yoga.tree.state)
     sync_round.data()
     handle.write(0, b"CONTENT")
-    yoga.tree.sync_finish(sync_round)
+    syncing.finish(yoga.tree.state, sync_round)
     assert not handle.node.synced
     look(yoga)
     look(yoga)
@@ -78,12 +79,12 @@ def test_what_is_written_meanwhile_is_unsynced_still(yoga: Machine) -> None:
 
 
 def test_names_come_to_the_disk_once(yoga: Machine) -> None:
-    yoga.tree.commit(full=True)
-    assert not yoga.tree.sync_begin()
+    yoga.tree.overlay.commit(full=True)
+    assert not syncing.begin(yoga.tree.state)
     yoga.mkdir("d")
-    yoga.tree.commit()
-    assert yoga.tree.sync_begin()
-    assert not yoga.tree.sync_begin()
+    yoga.tree.overlay.commit()
+    assert syncing.begin(yoga.tree.state)
+    assert not syncing.begin(yoga.tree.state)
 
 
 def test_a_round_is_bounded(yoga: Machine) -> None:
@@ -100,7 +101,7 @@ def test_a_disk_that_refuses_one_file_has_the_others(yoga: Machine, monkeypatch:
     for handle in handles:
         handle.write(0, b"x")
     look(yoga)
-    sync_round = yoga.tree.sync_begin()
+    sync_round = syncing.begin(yoga.tree.state)
     _, first = sync_round.files[0]
 
     def refuse() -> None:
@@ -109,9 +110,9 @@ def test_a_disk_that_refuses_one_file_has_the_others(yoga: Machine, monkeypatch:
     monkeypatch.setattr(first, "data", refuse)
     with pytest.raises(OSError, match="broken"):
         sync_round.data()
-    yoga.tree.sync_finish(sync_round)
+    syncing.finish(yoga.tree.state, sync_round)
     assert [handle.node.synced for handle in handles] == [False, True]
-    assert yoga.tree.sync_begin().wal_path  # nobody has synced the rows
+    assert syncing.begin(yoga.tree.state).wal_path  # nobody has synced the rows
 
 
 def test_removed_files_are_forgotten(yoga: Machine) -> None:

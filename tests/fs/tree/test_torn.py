@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from worldkit import World, WorldMachine
 
+from fs.tree import sealing
+
 OLD = b"old content, closed and not yet sealed. " * 100
 
 
@@ -24,9 +26,9 @@ def yoga(tmp_path: Path) -> Iterator[WorldMachine]:
 def publishes(yoga: WorldMachine) -> bytes | None:
     """What goes out without anybody's doing, after the mount was started again; None: nothing."""
     yoga.crash_mount()
-    seal_round = yoga.tree.seal_begin(None)
+    seal_round = sealing.begin(yoga.tree.state, None)
     seal_round.sync()
-    yoga.tree.seal_finish(seal_round)
+    sealing.finish(yoga.tree.state, seal_round)
     yoga.world.settle()
     heads = yoga.db.heads("a")
     return yoga._content(heads[0].id) if heads else None
@@ -97,7 +99,7 @@ def test_replaced_and_closed(yoga: WorldMachine) -> None:
 def test_appended_without_a_commit(yoga: WorldMachine) -> None:
     """Bytes behind the ranges, which the rows do not know, are no part of a complete file."""
     yoga.open("a", write=True).write(len(OLD), b"appended")
-    path = Path(yoga.tree.state.overlay.all_nodes()[0].files[0].path)
+    path = Path(yoga.tree.overlay.all_nodes()[0].files[0].path)
     assert path.stat().st_size > len(OLD)
     yoga.crash_mount()
     assert path.stat().st_size == len(OLD)

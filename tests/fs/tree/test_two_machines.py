@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from treekit import Fleet, Machine
 
+from fs.tree.files import OpenFile
 from fs.tree.model import DIR
-from fs.tree.tree import OpenFile
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound, ReadOnly, Stale
 from sync.core.paths import is_below
 
@@ -168,10 +168,10 @@ class TwoMachines(RuleBasedStateMachine):
     @rule(m=who)
     def restart(self, m: int) -> None:
         machine = self.machines[m]
-        machine.tree.commit()
+        machine.tree.overlay.commit()
         self.handles = [item for item in self.handles if item[0] is not machine]
         machine.restart()
-        for node in machine.tree.state.overlay.all_nodes():
+        for node in machine.tree.overlay.all_nodes():
             node.interrupted = False
 
     @invariant()
@@ -197,9 +197,9 @@ class TwoMachines(RuleBasedStateMachine):
                 machine.cycle()
         for machine in self.machines:
             machine.check()
-            assert machine.tree.state.overlay.all_entries() == []
-            assert machine.tree.state.overlay.all_nodes() == []
-            assert machine.tree.state.overlay.attach == {}
+            assert machine.tree.overlay.all_entries() == []
+            assert machine.tree.overlay.all_nodes() == []
+            assert machine.tree.overlay.attach == {}
         yoga, bates = self.machines
         every_path = {*yoga.db.all_paths(), *bates.db.all_paths()}
         for path in every_path:

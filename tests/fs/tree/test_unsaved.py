@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 from treekit import Machine
 
+from fs.tree import sealing
 from sync.core.errors import TcfsError
 
 MUCH = 2**70
@@ -12,7 +13,7 @@ MUCH = 2**70
 
 def spoil(machine: Machine, path: str) -> None:
     """What no operation should let through."""
-    node = machine.tree.state.overlay.node(machine.ino(path))
+    node = machine.tree.overlay.node(machine.ino(path))
     assert node is not None
     node.mtime_ns = MUCH
     machine.tree.state.touch_node(node)
@@ -23,7 +24,7 @@ def spoilt(yoga: Machine) -> Machine:
     yoga.mkdir("d")
     yoga.write("d/bad", b"bad")
     yoga.write("d/good", b"good")
-    yoga.tree.commit()
+    yoga.tree.overlay.commit()
     spoil(yoga, "d/bad")
     return yoga
 
@@ -35,42 +36,42 @@ def mend(machine: Machine, path: str) -> None:
 def test_one_bad_row_keeps_no_other_from_being_saved(spoilt: Machine) -> None:
     spoilt.write("d/later", b"later")
     spoilt.unlink("d/good")
-    spoilt.tree.commit()
-    assert "bad" in spoilt.tree.trouble
+    spoilt.tree.overlay.commit()
+    assert "bad" in spoilt.tree.overlay.trouble
     spoilt.restart()
     assert spoilt.listing("d") == ["bad", "later"]
-    assert spoilt.tree.trouble == ""
+    assert spoilt.tree.overlay.trouble == ""
 
 
 def test_it_is_told_until_it_is_mended(spoilt: Machine) -> None:
     for _ in range(2):
-        spoilt.tree.commit()
-        assert "too large" in spoilt.tree.trouble
-        assert spoilt.tree.has_open_group
+        spoilt.tree.overlay.commit()
+        assert "too large" in spoilt.tree.overlay.trouble
+        assert spoilt.tree.overlay.has_changes
     mend(spoilt, "d/bad")
-    spoilt.tree.commit()
-    assert spoilt.tree.trouble == ""
-    assert not spoilt.tree.has_open_group
+    spoilt.tree.overlay.commit()
+    assert spoilt.tree.overlay.trouble == ""
+    assert not spoilt.tree.overlay.has_changes
     spoilt.cycle()
     assert spoilt.seals() == []
-    assert not spoilt.tree.pending
+    assert not len(spoilt.tree.state.pending)
 
 
 def test_everything_else_is_published(spoilt: Machine) -> None:
-    spoilt.tree.commit()
+    spoilt.tree.overlay.commit()
     assert {seal.path for seal in spoilt.seal()} == {"d", "d/good"}
-    assert spoilt.tree.seal_due(spoilt.env.monotonic() + 100).ready == 0
+    assert sealing.seal_due(spoilt.tree.state, spoilt.env.monotonic() + 100).ready == 0
     mend(spoilt, "d/bad")
-    spoilt.tree.commit()
+    spoilt.tree.overlay.commit()
     assert "d/bad" in {seal.path for seal in spoilt.seal()}
 
 
 def test_who_asks_for_it_is_told(spoilt: Machine) -> None:
-    spoilt.tree.commit()
-    assert spoilt.tree.seal_begin(["d/good"]).unsaved == []
+    spoilt.tree.overlay.commit()
+    assert sealing.begin(spoilt.tree.state, ["d/good"]).unsaved == []
     spoilt.cycle()
-    assert spoilt.tree.seal_begin(None).unsaved == ["d/bad"]
-    assert spoilt.tree.seal_begin(["d/bad"]).unsaved == ["d/bad"]
+    assert sealing.begin(spoilt.tree.state, None).unsaved == ["d/bad"]
+    assert sealing.begin(spoilt.tree.state, ["d/bad"]).unsaved == ["d/bad"]
     mend(spoilt, "d/bad")
 
 
@@ -80,7 +81,7 @@ def test_its_old_name_waits_for_it(spoilt: Machine) -> None:
     spoilt.cycle()
     spoilt.rename("d/bad", "d/moved")
     spoil(spoilt, "d/moved")
-    spoilt.tree.commit()
+    spoilt.tree.overlay.commit()
     assert spoilt.seal() == []
     mend(spoilt, "d/moved")
     spoilt.cycle()
@@ -101,8 +102,8 @@ def test_a_close_that_saved_nothing_does_not_return(spoilt: Machine) -> None:
 
 
 def test_rows_stay_in_memory_while_one_cannot_be_saved(spoilt: Machine) -> None:
-    spoilt.tree.state.overlay._keep = 1
-    spoilt.tree.commit()
+    spoilt.tree.overlay._keep = 1
+    spoilt.tree.overlay.commit()
     spoilt.write("d/one", b"1")
     assert spoilt.attr("d/bad").mtime_ns == MUCH
     mend(spoilt, "d/bad")
@@ -115,9 +116,9 @@ def test_any_failure_is_trouble(yoga: Machine, monkeypatch: pytest.MonkeyPatch) 
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(yoga.tree.state.overlay, "_transact", fail)
+        broken.setattr(yoga.tree.overlay, "_transact", fail)
         with pytest.raises(sqlite3.OperationalError):
-            yoga.tree.commit()
-        assert "I/O error" in yoga.tree.trouble
-    yoga.tree.commit()
-    assert yoga.tree.trouble == ""
+            yoga.tree.overlay.commit()
+        assert "I/O error" in yoga.tree.overlay.trouble
+    yoga.tree.overlay.commit()
+    assert yoga.tree.overlay.trouble == ""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree.seen import seen as seen_of
 from sync.core.filestate import FileState
 from sync.core.policy import Policies
 from sync.reports.glance import Glance, glance
@@ -44,7 +45,7 @@ def bates(fleet: Fleet) -> Machine:
 
 
 def seen(machine: Machine, *places: str) -> list[Glance]:
-    machine.tree.commit()
+    machine.tree.overlay.commit()
     state = LocalState(machine.engine_env, machine.paths)
     try:
         return list(glance(state, list(places), unsafe_here(state, None)))
@@ -167,6 +168,6 @@ def test_the_mount_says_the_same(yoga: Machine, bates: Machine) -> None:
     yoga.write(".c.swp", b"x")
     found = states(yoga)
     for path, state in found.items():
-        facts = yoga.tree.seen(yoga.ino(path)).facts
+        facts = seen_of(yoga.tree.state, yoga.ino(path)).facts
         assert facts.is_dirty == (state == FileState.DIRTY)
         assert facts.is_excluded == (state == FileState.EXCLUDED)

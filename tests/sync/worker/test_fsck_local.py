@@ -9,6 +9,7 @@ import pytest
 from fsckkit import Two, damaged, made, paths_of
 from worldkit import World, WorldMachine
 
+from fs.tree import sealing
 from sync.core.journal import segment_key
 from sync.core.manifest import Version
 from sync.machines.lock import FileLock
@@ -214,7 +215,7 @@ def changed(world: World) -> WorldMachine:
     yoga.rename("d", "e")
     yoga.patch("e/child", 10, b"changed")
     yoga.unlink("gone")
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     return yoga
 
 
@@ -224,12 +225,12 @@ def test_an_overlay_that_is_right_at_every_step(world: World) -> None:
     yoga.seal()
     assert look(yoga) == []
     yoga.patch("a", 2000, b"once more, above the layer")
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     assert look(yoga) == []
     yoga.work()
     assert look(yoga) == []
     yoga.note()
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     assert look(yoga) == []
     world.settle()
     assert look(yoga, deep=True) == []
@@ -306,7 +307,7 @@ def break_tree(machine: WorldMachine, sql: str) -> None:
 def test_rows_of_tree_db_that_are_wrong(world: World, sql: str, text: str) -> None:
     yoga = changed(world)
     yoga.seal()
-    yoga.tree.commit(full=True)
+    yoga.tree.overlay.commit(full=True)
     break_tree(yoga, sql)
     with FileLock(yoga.paths.mount_lock) as lock:
         assert lock.try_acquire()  # as a mount does that runs
@@ -317,8 +318,8 @@ def test_rows_of_tree_db_that_are_wrong(world: World, sql: str, text: str) -> No
 def test_what_the_next_start_mends_is_a_warning_while_no_mount_runs(world: World) -> None:
     """The mount was killed while a round of seals was brought to the disk."""
     yoga = changed(world)
-    yoga.tree.seal_begin(None)
-    yoga.tree.commit()
+    sealing.begin(yoga.tree.state, None)
+    yoga.tree.overlay.commit()
     yoga.tree.abandon()
     found = look(yoga)
     assert {finding.severity for finding in found} == {Severity.WARNING}
@@ -331,12 +332,12 @@ def test_a_round_of_seals_under_way_is_waited_for(world: World) -> None:
     yoga = changed(world)
     with FileLock(yoga.paths.mount_lock) as lock:
         assert lock.try_acquire()
-        seal_round = yoga.tree.seal_begin(None)
-        yoga.tree.commit()
+        seal_round = sealing.begin(yoga.tree.state, None)
+        yoga.tree.overlay.commit()
 
         async def settle() -> None:
             seal_round.sync()
-            yoga.tree.seal_finish(seal_round)
+            sealing.finish(yoga.tree.state, seal_round)
 
         assert messages(look(yoga)) != []
         assert world.do(fsck(yoga.context, yoga.paths, settle=settle)) == []
