@@ -1,6 +1,7 @@
 """How far to read ahead of a reader: 1, 2, 4, 8... chunks while it goes straight on, nothing once it jumps. Pure."""
 
-MAX_AHEAD = 16  # chunks, about 16 MiB: window >= bandwidth times latency; 490 MiB/s at 20 ms
+MAX_AHEAD = 32  # chunks, about 32 MiB: window >= bandwidth times latency
+ASK_MIN = 4  # chunks worth a request; by half a window at a time they come in bursts, with pauses between
 FETCH_RUN = 16  # chunks asked for in one request, a manual read of a whole file too
 SLACK = 1024 * 1024  # bytes: kernel readahead makes its requests in parallel, so they may arrive a little out of order
 
@@ -29,8 +30,8 @@ class Readahead:
         self._expected = max(self._expected, offset + size)
         begin = max(last + 1, self._asked)
         end = min(last + 1 + self._window, count)
-        # Ask again only when half the window has been used up: few requests of many chunks instead of many of one.
-        if begin >= end or (self._asked > last + 1 and begin - last - 1 > self._window // 2):
+        is_enough = end - begin >= min(ASK_MIN, self._window // 2)
+        if begin >= end or (self._asked > last + 1 and not is_enough and end < count):
             return range(0)
         self._asked = end
         self._window = min(self._window * 2, MAX_AHEAD)

@@ -13,7 +13,7 @@ from pathlib import Path
 from sync.core.errors import BadConfig, TcfsError
 from sync.daemon.ready import Ready, await_ready, in_words
 from sync.env import NICENESS, Env, RealEnv
-from sync.interpreter import calm_interpreter, few_arenas
+from sync.interpreter import calm_interpreter
 from sync.machines.launch import Handed, MountProcess, start_mount_early
 from sync.ours import foreign_packages
 from sync.state.home import FleetPaths, Home
@@ -77,7 +77,9 @@ def run(
     mount: MountProcess | None = None
     try:
         mount = start_mount_early(paths, environ) if handed is None else Handed(handed)
-        few_arenas()
+        from sync.memory import set_up_malloc
+
+        set_up_malloc()
         from sync.daemon.serve import serve
 
         serve(env, paths, settings, environ, ready, mount, to_stderr=to_stderr)

@@ -16,6 +16,7 @@ from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines.keeper import MountKeeper
 from sync.machines.launch import MountProcess
+from sync.memory import keep_small
 from sync.state.home import FleetPaths
 from sync.state.settings import Settings
 
@@ -77,6 +78,7 @@ async def _work(engine: Engine, environ: Mapping[str, str], ready: Ready, mount:
     keeper.want(engine.config.mountpoint)
     keeping = asyncio.ensure_future(keeper.run())
     stopping = asyncio.ensure_future(engine.stop.wait())
+    keeping_small = asyncio.ensure_future(keep_small(engine.env))
     _log.info("tcfsd %d serves fleet %s", os.getpid(), engine.config.name)
     ready.done()
     try:
@@ -85,9 +87,9 @@ async def _work(engine: Engine, environ: Mapping[str, str], ready: Ready, mount:
             keeping.result()
         await engine.server.answered_all()
     finally:
-        for task in (keeping, stopping):
+        for task in (keeping, stopping, keeping_small):
             task.cancel()
-        await asyncio.gather(keeping, stopping, return_exceptions=True)
+        await asyncio.gather(keeping, stopping, keeping_small, return_exceptions=True)
     _log.info("tcfsd %d stops", os.getpid())
 
 
