@@ -79,6 +79,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
     lines += [f"{data['policy_trouble']}: until then nothing is evicted"] if data["policy_trouble"] else []
     if data["mount_trouble"]:
         lines.append(f"the mount holds changes that it cannot save: {data['mount_trouble']}")
+    lines += [f"changes may be missing from this report: {data['log_trouble']}"] if data["log_trouble"] else []
+    lines += [f"lost from the mount when its redo log was damaged, and kept: {folder}" for folder in data["set_aside"]]
     if data["safe"]:
         lines.append("everything is in the store")
     elif data["unsafe"]:

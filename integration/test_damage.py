@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fleetkit import FUSE, Machine, fleet, poll
 
+from sync.state.tree.redo import RedoLog, log_path
+
 CONTENT = {f"docs/f{n}": os.urandom(3000 + 977 * n) for n in range(12)} | {"big": os.urandom(3 << 20)}
 OBJECTS = ["packs", "journal", "heads", "machines", "fleet.json"]
 
@@ -183,3 +185,42 @@ def test_a_store_that_was_set_back_while_only_its_owner_is_left(tmp_path: Path) 
             bates.fsck()
         finally:
             bates.destroy()
+
+
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+@pytest.mark.logs_trouble
+def test_a_redo_log_that_cannot_be_read_under_a_mount(tmp_path: Path) -> None:
+    """Damaged: it is set aside, and the mount starts. Not to be read: it is said what helps, and that helps."""
+    with fleet(tmp_path, "yoga") as (yoga,):
+        (yoga.mountpoint / "kept").write_text("one")
+        yoga.run("wait")
+        yoga.run("down")
+        tree_db = next(yoga.home.glob("state/*/tree.db"))
+        with contextlib.closing(sqlite3.connect(tree_db)) as db:
+            (stamp,) = db.execute("SELECT value FROM meta WHERE key = 'redo'").fetchone()
+        log = log_path(tree_db)
+        with contextlib.closing(RedoLog(log)) as writer:
+            writer.restart(stamp)
+            for number in range(3):
+                assert writer.append([("meta+", [("next_ino", 100_001 + 2 * number)])])
+        with log.open("r+b") as file:
+            file.seek(30)
+            file.write(b"\xff\xff")
+        assert "damaged" in yoga.run("status").stdout
+        yoga.up()
+        assert (yoga.mountpoint / "kept").read_text() == "one"
+        (folder,) = tree_db.parent.glob("set-aside-*")
+        assert str(folder) in yoga.run("status").stdout
+        assert any(str(folder) in item["message"] for item in yoga.data("doctor", expect=None)["findings"])
+        shutil.rmtree(folder)
+        assert "everything is in the store" in yoga.run("status").stdout
+        yoga.run("down")
+        log.unlink()
+        log.mkdir()
+        failed = yoga.run("up", expect=None)
+        assert failed.returncode != 0 and str(log) in failed.stderr and "move it away" in failed.stderr
+        assert str(log) in yoga.run("status").stdout
+        log.rmdir()
+        poll(lambda: os.path.ismount(yoga.mountpoint), 30, "the mount comes by itself")
+        assert (yoga.mountpoint / "kept").read_text() == "one"
+        yoga.fsck()

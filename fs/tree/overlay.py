@@ -86,7 +86,7 @@ class Overlay:
         self._files_changed = self._marks.files
         self._files_gone = self._marks.files_gone
         try:
-            if self.wal.path and (records := self._writer.open_log(log_path(tree_db))):
+            if self.wal.path and (records := self.room.commit(lambda: self._writer.open_log(log_path(tree_db)))):
                 self.room.commit(lambda: self._writer.replay(records))
             self._load()
         except BaseException:

@@ -6,6 +6,7 @@ sealed after their next close or when asked for. What a power cut may have torn 
 the old one is replaced before anything is served.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from fs.tree.overlay import remove_files
 from fs.tree.state import State
 from fs.tree.unlayer import unlayer
 from fs.work.workfile import WorkFile
+from sync.state.home import FleetPaths
+from sync.state.tree import aside
+
+log = logging.getLogger(__name__)
 
 
-def recover(st: State, work_dir: Path) -> None:
+def recover(st: State, paths: FleetPaths) -> None:
     """Make memory and tree.db fit each other and this boot of the machine; ends with a full commit, or, on a disk where
     that cannot be, with all of it open for the next one.
     """
     overlay = st.overlay
-    _remove_orphans(st, work_dir)
+    _remove_orphans(st, paths)
     is_other_boot = overlay.meta("boot_id") != st.env.boot_id()
     epoch = st.view.epoch
     if overlay.meta("fleet_epoch") not in (None, epoch):
@@ -104,17 +109,21 @@ def _recover_entries(st: State) -> None:
     st.gone.restore()
 
 
-def _remove_orphans(st: State, work_dir: Path) -> None:
+def _remove_orphans(st: State, paths: FleetPaths) -> None:
+    """Work files without a row go; if rows were lost with a redo log that was damaged, to where that was put aside."""
     kept = st.overlay.stored_work_ids()
-    gone: list[str | int] = []
-    for folder in work_dir.iterdir() if work_dir.is_dir() else ():
+    gone: list[Path] = []
+    for folder in paths.work_dir.iterdir() if paths.work_dir.is_dir() else ():
         for path in folder.iterdir() if folder.is_dir() else ():
             try:
                 is_kept = int(path.name, 16) in kept
             except ValueError:
                 continue  # not one of ours
             if not is_kept:
-                gone.append(str(path))
-    if gone:
+                gone.append(path)
+    put_aside = aside.put_files(paths.state_dir, gone)
+    if put_aside is not None:
+        log.error("work files that no row names are in %s: %s", put_aside, aside.HINT)
+    elif gone:
         st.overlay.wal.sync()  # what the mount that was killed committed last may not be on the disk
-        remove_files(gone)
+        remove_files([str(path) for path in gone])

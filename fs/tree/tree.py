@@ -54,7 +54,7 @@ class Tree:
         state = State(env, shown, overlay, paths.cache_dir / "whole", uid=uid, gid=gid, sync_git=sync_git)
         tree = cls(state, paths, owns_view=view is None)
         try:
-            recovery.recover(state, paths.work_dir)
+            recovery.recover(state, paths)
             state.whole_is_elsewhere = whole.is_elsewhere(paths.work_dir, paths.cache_dir / "whole")
             while note.has_answers(state):  # a layer may have been renamed by an answer that was not committed
                 whole.copy_layers(note.copies_ahead(state))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fs.tree.marks import PUT_META, Marks, WrittenFile
 from sync.env import Env
-from sync.state.tree import redo
+from sync.state.tree import aside, redo
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +22,22 @@ class Writer:
         self._marks = marks
         self._stamp = b""  # of the last transaction
         self._redo: redo.RedoLog | None = None
+        self._path = Path()  # of the redo log
 
     def open_log(self, path: Path) -> list[list[redo.Batch]]:
         """Use a redo log; what it holds that was not committed yet, for `replay`. To be called before `transact`.
 
-        Without room for the file nothing is ever logged.
+        Of one that is damaged that is what can be read, and the log is set aside. BadConfig if it cannot be read at
+        all, Unsupported if another program wrote it. Without room for the file nothing is ever logged.
         """
-        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (redo.STAMP_KEY,)).fetchone()
-        records = list(redo.read(path, found[0])) if found is not None else []
+        meta = dict(self._connection.execute("SELECT key, value FROM meta"))
+        stamp = meta.get(redo.STAMP_KEY, b"")
+        records, damage = redo.read_whole(path, stamp)
+        # A power cut may take what nobody has synced, and from the middle of the file, too.
+        if damage and meta.get("boot_id") == self._env.boot_id():
+            kept = aside.put_log(path, stamp)
+            log.error("%s: what was closed last before the mount ended may be missing; it is kept in %s", damage, kept)
+        self._path = path
         try:
             self._redo = redo.RedoLog(path)
         except OSError as error:
@@ -37,10 +45,13 @@ class Writer:
         return records
 
     def replay(self, records: list[list[redo.Batch]]) -> None:
-        """Commit what `open_log` gave."""
+        """Commit what `open_log` gave. Unsupported if that are no rows of ours."""
         with self._transaction() as db:
             for batches in records:
-                self._marks.replay(db, batches)
+                try:
+                    self._marks.replay(db, batches)
+                except (KeyError, TypeError, OverflowError, sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
+                    raise redo.not_ours(self._path, error) from error
             db.execute(PUT_META, (redo.STAMP_KEY, self._env.random_bytes(redo.STAMP_SIZE)))
 
     def log(self) -> bool:

@@ -24,6 +24,8 @@ from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths, Home
 from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
+from sync.state.tree import aside
+from sync.state.tree.reader import TreeReader
 from sync.store.open import open_store, store_folder
 
 ANSWER_S: Final = 5.0  # that the daemon and the store get
@@ -51,6 +53,7 @@ async def examine(env: Env, home: Home, settings: Settings) -> list[Finding]:
     found.append(finding)
     found.append(_mount(paths, engine))
     found.append(_databases(env, paths))
+    found += _redo_log(env, paths)
     found.append(await _guarded("store", "bring its disk or network back", lambda: _store(env, paths)))
     found += [_disk("state", paths.state_dir), _disk("cache", paths.cache_dir)]
     problems: list[dict[str, str]] = engine["problems"] if engine else []
@@ -153,6 +156,20 @@ def _databases(env: Env, paths: FleetPaths) -> Finding:
     if not paths.fleet_db.exists():
         return Finding("databases", False, f"{paths.fleet_db} is not there", "'tcfs up' builds it from the store")
     return Finding("databases", True, f"those in {paths.state_dir} can be read")
+
+
+def _redo_log(env: Env, paths: FleetPaths) -> list[Finding]:
+    """What the mount cannot read of its own last changes, and what it could not and has kept."""
+    try:
+        with contextlib.closing(TreeReader(env, paths.tree_db)) as reader:
+            trouble = reader.pass_over_log()
+    except (TcfsError, sqlite3.Error):
+        trouble = ""  # the databases have a finding of their own
+    found = [Finding("changes", False, trouble, "'tcfs up' takes what can be read of it")] if trouble else []
+    kept = aside.folders(paths.state_dir)
+    return found + [
+        Finding("changes", False, f"{folder} has what was lost with a damaged redo log", aside.HINT) for folder in kept
+    ]
 
 
 def _content(env: Env, paths: FleetPaths, *, with_holes: bool) -> list[Finding]:

@@ -13,6 +13,7 @@ from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
 from sync.state.policies import PolicyFile
+from sync.state.tree import aside
 from sync.state.tree.reader import Dirty, DirtyState, TreeReader
 
 _QUEUED = """
@@ -126,6 +127,8 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
     """The report as data. paths: only these and what is below ('' = all). engine: what a running one says of itself."""
     running = _running(state, engine)
     mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
+    log_trouble = state.tree.pass_over_log()
+    put_aside = [str(folder) for folder in aside.folders(state.paths.state_dir)]
     found = unsafe_here(state, engine)
     chosen = [item for item in found if is_among(item.path, paths)]
     lost = state.db.lost_packs()
@@ -135,8 +138,11 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "store": state.config.store_url,
         "mountpoint": state.config.mountpoint,
         "running": {"engine": running.engine, "mount": running.mount},
-        "safe": not (chosen or mount_trouble or lost),  # what the mount cannot commit, tree.db does not know
+        # What the mount cannot commit, and what it has lost, tree.db does not know.
+        "safe": not (chosen or mount_trouble or lost or log_trouble or put_aside),
         "mount_trouble": mount_trouble,
+        "log_trouble": log_trouble,
+        "set_aside": put_aside,
         "disk_trouble": ballast.shortage(state.paths.ballast),
         **_policies(state.paths),
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],

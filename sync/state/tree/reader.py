@@ -6,23 +6,21 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from sync.core.errors import NotFound, NotYet, Unsupported
+from sync.core.errors import NotFound, NotYet, TcfsError, Unsupported
 from sync.core.manifest import PathVersion, VersionId
-from sync.core.paths import join_path
 from sync.core.ranges import RangeSet
 from sync.env import Env
 from sync.state.migrate import applied_version
-from sync.state.rows import ROOT_ID, SPECIAL
+from sync.state.rows import SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
-from sync.state.tree.redo import STAMP_KEY, Logged, log_path, read_logged
+from sync.state.tree.now import DIRTY, EntryNow, Folders, RowsNow
+from sync.state.tree.redo import NOTHING_LOGGED, STAMP_KEY, Logged, Sealed, log_path, read_logged, read_whole
 
 __all__ = ["Dirty", "DirtyState", "OverlayRow", "Seal", "TreeReader", "layer_path"]
-
-DEPTH_MAX: Final = 4096  # parts of a path; more parents than this are a loop
 
 _identities = msgspec.json.Decoder(list[VersionId])
 _numbers = msgspec.json.Decoder(tuple[int, ...])
@@ -33,17 +31,6 @@ _SEAL_COLUMNS = (
     "ord, seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
     " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
 )
-_DIRTY = """
-SELECT e.parent, e.name, e.node, e.seal_id, e.gen, e.sealed_gen, n.unflushed, n.kind
-FROM entry AS e LEFT JOIN node AS n ON n.id = COALESCE(e.node, e.moved_node)
-WHERE e.dirty = 1 AND e.local_only = 0"""
-
-_BEHIND = "SELECT e.parent, e.name FROM entry AS e JOIN node AS n ON n.id = e.node"
-
-_OVERLAY = """
-SELECT e.parent, e.name, n.id, n.kind, n.base, e.local_only, e.resolved
-FROM entry AS e LEFT JOIN node AS n ON n.id = e.node"""
-_LOST = "SELECT lost_path, seal_id, gen, sealed_gen, unflushed FROM node WHERE lost_path IS NOT NULL"
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -127,6 +114,7 @@ class TreeReader:
         self._lock = threading.RLock()
         self._connection = connection
         self._owned = connection is None
+        self._passes_over_log = False
 
     def close(self) -> None:
         """For good, after whoever reads in another thread; what is asked later finds nothing."""
@@ -134,6 +122,21 @@ class TreeReader:
             if self._owned and self._connection is not None:
                 self._connection.close()
             self._connection, self._owned = None, False
+
+    def pass_over_log(self) -> str:
+        """Why the redo log cannot be read, or not all of it; '' if it can. From then on one that cannot be read at all
+        is passed over: what only that knows to be changed is missing from every answer.
+        """
+        stamp = self._meta(STAMP_KEY)
+        try:
+            self._read_log()
+            damage = read_whole(log_path(self._path), stamp or b"").damage
+        except TcfsError as error:
+            self._passes_over_log = True
+            return str(error)
+        # A commit in between begins the log anew; a power cut may have taken what nobody had synced.
+        is_meant = self._meta(STAMP_KEY) == stamp and self._meta("boot_id") == self._env.boot_id()
+        return damage if is_meant else ""
 
     def seals(self, known: Collection[bytes] = ()) -> list[Seal]:
         """Seals in the order they are to be published, without those whose seal_id is in `known` (answered already)."""
@@ -180,97 +183,72 @@ class TreeReader:
         Of a folder that shown has no more, the path it was last attached at; of one without, nothing but removals is
         left out: a file is listed by its bare name.
         """
-        logged = read_logged(log_path(self._path))
-        with self._snapshot():
-            found = []
-            folders = _Folders(self._all, shown_path)
-            for parent, name, node, seal_id, gen, sealed_gen, unflushed, kind in self._all(_DIRTY):
-                path = folders.below(parent, name)
-                if path is not None or node is not None:
-                    state = _state(seal_id, gen, sealed_gen, unflushed)
-                    is_removed = node is None or kind in SPECIAL
-                    found.append(Dirty(name if path is None else path, state, is_removed, seal_id))
-            found += [
-                Dirty(path, _state(seal_id, gen, sealed_gen, unflushed), False, seal_id)
-                for path, seal_id, gen, sealed_gen, unflushed in self._all(_LOST)
-            ]
-            found = _with_logged(found, self._logged_dirty(logged, folders))
+        found: list[Dirty] = []
+        with self._now() as (rows, logged):
+            folders = Folders(self._all, logged, shown_path)
+            for row in rows.entries(DIRTY, lambda entry: entry.dirty and not entry.local_only):
+                path = folders.below(row.parent, row.name)
+                if path is not None or row.node is not None:
+                    is_removed = row.node is None or row.kind in SPECIAL
+                    seal_id = row.sealed[1]
+                    found.append(Dirty(path or row.name, _state(row.sealed, row.unflushed), is_removed, seal_id))
+            for lost in rows.lost():
+                found.append(Dirty(lost.path, _state(lost.sealed, lost.unflushed), False, lost.sealed[1]))
         return sorted(found, key=lambda item: (item.path, item.state))
 
     def overlay(self) -> list[OverlayRow]:
         """Every name where the mount differs from what fleet.db shows, whiteouts too."""
-        return [
-            OverlayRow(parent, name, node, kind or 0, base, bool(local_only), bool(resolved))
-            for parent, name, node, kind, base, local_only, resolved in self._all(_OVERLAY)
-        ]
+        with self._now() as (rows, _):
+            return [
+                OverlayRow(row.parent, row.name, row.node, *behind, row.local_only, row.resolved)
+                for row in rows.entries()
+                for behind in [(row.kind, row.base) if row.node is not None else (0, None)]
+            ]
 
     def local_only(self, shown_path: Callable[[int], str]) -> list[str]:
         """Paths that stay on this machine because they are ignored. `shown_path` as in dirty."""
-        return self._paths(f"{_BEHIND} WHERE e.local_only = 1 AND n.kind < {min(SPECIAL)}", shown_path)
+        return self._paths(lambda row: row.local_only and row.kind not in SPECIAL, shown_path)
 
     def special(self, shown_path: Callable[[int], str]) -> list[str]:
         """Fifos, sockets and device nodes: they stay on this machine. `shown_path` as in dirty."""
-        return self._paths(f"{_BEHIND} WHERE n.kind >= {min(SPECIAL)}", shown_path)
+        return self._paths(lambda row: row.kind in SPECIAL, shown_path)
 
-    def bases(self) -> list[str]:
+    def bases(self) -> set[str]:
         """Identities of the versions whose bytes changed or sealed files still show: their content must stay here."""
-        query = "SELECT base FROM node WHERE base IS NOT NULL UNION SELECT base FROM seal WHERE base IS NOT NULL"
-        return [row[0] for row in self._all(query)]
+        with self._now() as (rows, _):
+            return rows.bases()
 
     def is_sealed_or_dirty(self) -> bool:
         """True while anything in tree.db is not noted as published."""
         dirty = "SELECT 1 FROM entry WHERE dirty = 1 AND local_only = 0"
         lost = "SELECT 1 FROM node WHERE lost_path IS NOT NULL"
-        logged = read_logged(log_path(self._path))
+        logged = self._read_log()
         with self._snapshot():
             if self._all(f"{dirty} UNION ALL {lost} UNION ALL SELECT 1 FROM seal LIMIT 1"):
                 return True
-            is_logged = any(row.is_dirty for row in logged.entries)
+            is_logged = any(row.dirty and not row.local_only for row in logged.entries.values())
             is_logged = is_logged or any(node.lost_path is not None for node in logged.nodes.values())
             return is_logged and self._meta(STAMP_KEY) == logged.stamp
 
     # ---- inside
 
-    def _logged_dirty(self, logged: Logged, folders: "_Folders") -> list[Dirty]:
-        """What the mount has logged and not committed: it does so within moments, or when it starts again."""
-        if self._meta(STAMP_KEY) != logged.stamp:
-            return []
-        above = {row.node: (row.parent, row.name) for row in logged.entries if row.node is not None}
-        found = []
-        for row in logged.entries:
-            if not row.is_dirty:
-                continue
-            parent, path = row.parent, row.name
-            for _ in range(DEPTH_MAX):
-                if parent not in above:
-                    break
-                parent, path = above[parent][0], join_path(above[parent][1], path)
-            known = folders.below(parent, path)
-            node = logged.nodes.get(row.node) if row.node is not None else None
-            if known is not None or row.node is not None:
-                is_removed = row.node is None or (node is not None and node.kind in SPECIAL)
-                unflushed = node is not None and node.unflushed
-                found.append(self._logged_as(known or row.name, row.sealed, unflushed, is_removed))
-        return found + [
-            self._logged_as(node.lost_path, node.sealed, node.unflushed, False)
-            for node in logged.nodes.values()
-            if node.lost_path is not None
-        ]
-
-    def _logged_as(
-        self, path: str, sealed: tuple[int, bytes | None, int | None], unflushed: bool, is_removed: bool
-    ) -> Dirty:  # fmt: skip
-        """A seal counts from its commit on."""
-        gen, seal_id, sealed_gen = sealed
-        if seal_id is not None and not self._all("SELECT 1 FROM seal WHERE seal_id = ?", seal_id):
-            seal_id = None
-        return Dirty(path, _state(seal_id, gen, sealed_gen, int(unflushed)), is_removed, seal_id)
-
-    def _paths(self, query: str, shown_path: Callable[[int], str]) -> list[str]:
-        with self._snapshot():
-            folders = _Folders(self._all, shown_path)
-            paths = (folders.below(parent, name) for parent, name in self._all(query))
+    def _paths(self, is_meant: Callable[[EntryNow], bool], shown_path: Callable[[int], str]) -> list[str]:
+        with self._now() as (rows, logged):
+            folders = Folders(self._all, logged, shown_path)
+            paths = (folders.below(row.parent, row.name) for row in rows.entries() if row.node and is_meant(row))
             return sorted(path for path in paths if path is not None)
+
+    @contextmanager
+    def _now(self) -> Iterator[tuple[RowsNow, Logged]]:
+        """The rows of one moment, and what of them is only logged."""
+        logged = self._read_log()
+        with self._snapshot():
+            if self._meta(STAMP_KEY) != logged.stamp:
+                logged = NOTHING_LOGGED
+            yield RowsNow(self._all, logged), logged
+
+    def _read_log(self) -> Logged:
+        return NOTHING_LOGGED if self._passes_over_log else read_logged(log_path(self._path))
 
     def _meta(self, key: str) -> Any:
         rows = self._all("SELECT value FROM meta WHERE key = ?", key)
@@ -319,54 +297,10 @@ class TreeReader:
                 connection.execute("COMMIT")
 
 
-class _Folders:
-    """The rel_paths of folders at one moment, each found once. shown_path: ShownView.path_of."""
-
-    def __init__(self, query: Callable[..., list[Any]], shown_path: Callable[[int], str]) -> None:
-        self._query = query
-        self._shown_path = shown_path
-        self._known: dict[int, str | None] = {ROOT_ID: ""}
-
-    def below(self, folder: int, name: str) -> str | None:
-        """The path of a name, or of a path, in a folder; None if a folder above is gone without a trace."""
-        above = self._known[folder] if folder in self._known else self._find(folder)
-        return None if above is None else join_path(above, name)
-
-    def _find(self, folder: int) -> str | None:
-        """What is come upon on the way up is known from then on."""
-        passed: list[tuple[int, str]] = []
-        top = folder
-        while top not in self._known and len(passed) < DEPTH_MAX:
-            above = self._query("SELECT parent, name FROM entry WHERE node = ?", top)
-            if not above:
-                self._known[top] = self._shown(top)
-                break
-            passed.append((top, above[0][1]))
-            top = above[0][0]
-        path = self._known.get(top)
-        for each, name in reversed(passed):
-            path = self._known[each] = None if path is None else join_path(path, name)
-        return self._known[folder]
-
-    def _shown(self, folder: int) -> str | None:
-        try:
-            return self._shown_path(folder)
-        except NotFound:
-            attached = self._query("SELECT path FROM attach WHERE dir_id = ?", folder)
-            return str(attached[0][0]) if attached else None
-
-
-def _with_logged(stored: list[Dirty], logged: list[Dirty]) -> list[Dirty]:
-    """What was logged since counts where tree.db knows no more than what was sealed before."""
-    changed = {item.path for item in logged if item.state is not DirtyState.SEALED}
-    found = [item for item in stored if not (item.state is DirtyState.SEALED and item.path in changed)]
-    known = {item.path for item in found}
-    return found + [item for item in logged if item.path not in known]
-
-
-def _state(seal_id: bytes | None, gen: int, sealed_gen: int | None, unflushed: int | None) -> DirtyState:
+def _state(sealed: Sealed, unflushed: bool) -> DirtyState:
     if unflushed:
         return DirtyState.WRITING
+    gen, seal_id, sealed_gen = sealed
     return DirtyState.SEALED if seal_id is not None and gen == sealed_gen else DirtyState.UNSEALED
 
 

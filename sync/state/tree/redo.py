@@ -6,15 +6,16 @@ Every commit changes the stamp in tree.db (meta `redo`), and with it all records
 only on top of just that state of tree.db after which they were written, a lost one included (power cut).
 """
 
-import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+from sync.core.errors import BadConfig, Unsupported
 
 SIZE: Final = 1 << 20  # bytes, given by the file system at the start: a record never finds the disk full
 STAMP_KEY: Final = "redo"  # of meta
@@ -25,37 +26,54 @@ Batch = tuple[str, list[tuple[Any, ...]]]  # table and what becomes of the rows:
 
 
 _ENTRY_SEAL: Final = slice(8, 11)  # of an entry's row: gen, seal_id, sealed_gen
+_ENTRY_MOVED_NODE: Final = 13
 _NODE_SEAL: Final = slice(14, 17)  # of a node's row, the same
-_NODE_KIND, _NODE_LOST_PATH, _NODE_UNFLUSHED = 1, 17, 19
+_NODE_KIND, _NODE_BASE, _NODE_LOST_PATH, _NODE_UNFLUSHED = 1, 11, 17, 19
+
+Sealed = tuple[int, bytes | None, int | None]  # gen, seal_id, sealed_gen
 
 
 class LoggedEntry(NamedTuple):
-    """A name that was logged. node None: it is absent here. is_dirty: to be published. sealed: gen, seal_id and
-    sealed_gen.
-    """
+    """A name that was logged. node None: it is absent here, and moved_node may have moved away from there."""
 
     parent: int
     name: str
     node: int | None
-    is_dirty: bool
-    sealed: tuple[int, bytes | None, int | None]
+    moved_node: int | None
+    dirty: bool
+    local_only: bool
+    resolved: bool
+    sealed: Sealed
 
 
 class LoggedNode(NamedTuple):
-    """What stands behind names, or behind none: then lost_path says what it is a version of. sealed: as above."""
+    """What stands behind names, or behind none: then lost_path says what it is a version of."""
 
     kind: int
-    sealed: tuple[int, bytes | None, int | None]
+    base: str | None
+    sealed: Sealed
     lost_path: str | None
     unflushed: bool
 
 
 class Logged(NamedTuple):
-    """What the records of a stamp put, each as the last of them says; b'': there is no log."""
+    """What the records of a stamp come to; b'': there is no log."""
 
     stamp: bytes
-    entries: list[LoggedEntry]
+    entries: dict[tuple[int, str], LoggedEntry]
     nodes: dict[int, LoggedNode]
+    entries_gone: Set[tuple[int, str]] = frozenset()
+    nodes_gone: Set[int] = frozenset()
+
+
+NOTHING_LOGGED: Final = Logged(b"", {}, {})
+
+
+class Contents(NamedTuple):
+    """damage: why there may have been more records than these, '' if there were not."""
+
+    records: list[list[Batch]]
+    damage: str
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -114,21 +132,80 @@ class RedoLog:
 def read(path: Path, stamp: bytes) -> Iterator[list[Batch]]:
     """The records that count on top of tree.db with that stamp, in their order, up to the first that is none.
 
-    Nothing if there is no log.
+    Nothing if there is no log. BadConfig if it cannot be read, Unsupported for a record of another program.
     """
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        while len(head := file.read(_HEADER.size)) == _HEADER.size:
-            size, checksum, found = _HEADER.unpack(head)
-            if found != stamp or size > SIZE:
-                return
-            payload = file.read(size)
-            if zlib.crc32(payload, zlib.crc32(stamp)) != checksum:
-                return
-            yield _decoder.decode(payload)
+    try:
+        with path.open("rb") as file:
+            while len(head := file.read(_HEADER.size)) == _HEADER.size:
+                size, checksum, found = _HEADER.unpack(head)
+                if found != stamp or size > SIZE:
+                    return
+                payload = file.read(size)
+                if zlib.crc32(payload, zlib.crc32(stamp)) != checksum:
+                    return
+                yield _decode(path, payload)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_whole(path: Path, stamp: bytes) -> Contents:
+    """The records that count, as above, and whether more of them were written once.
+
+    The last record alone cannot be told from one that a kill has cut off in the middle: nobody was told of that one.
+    """
+    if not any(stamp):
+        return Contents([], "")  # of a tree.db that was just made: no record bears that
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Contents([], "")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    records, offset = [], 0
+    while offset + _HEADER.size <= len(data):
+        size, checksum, found = _HEADER.unpack_from(data, offset)
+        start = offset + _HEADER.size
+        payload = data[start : start + size]
+        if found != stamp or size > SIZE or zlib.crc32(payload, zlib.crc32(stamp)) != checksum:
+            break
+        records.append(_decode(path, payload))
+        offset = start + size
+    is_void = not records and len(data) >= _HEADER.size and _HEADER.unpack_from(data)[2] != stamp
+    if data.find(stamp, offset + _HEADER.size) >= 0:
+        return Contents(records, f"{path} is damaged at byte {offset}")
+    if 0 < len(data) < SIZE and not is_void:
+        return Contents(records, f"{path} ends after {len(data)} of {SIZE} bytes")
+    return Contents(records, "")
+
+
+def unreadable(path: Path, error: OSError) -> BadConfig:
+    hint = (
+        "make it readable for who runs tcfs; or move it away: then what was closed in the last moments before the mount"
+        " ended is lost"
+    )
+    return BadConfig(f"{path} cannot be read: {error.strerror or error}", path=str(path), hint=hint)
+
+
+def not_ours(path: Path, reason: object) -> Unsupported:
+    """Of a log, or of a record in it, that is whole and that this program cannot use."""
+    hint = (
+        "start the mount once with the tcfs that wrote it; or move it away: then what was closed in the last moments"
+        " before the mount ended is lost"
+    )
+    return Unsupported(f"{path} was written by another version of tcfs: {reason}", path=str(path), hint=hint)
+
+
+def _decode(path: Path, payload: bytes) -> list[Batch]:
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise not_ours(path, error) from error
 
 
 def read_logged(path: Path) -> Logged:
-    """The stamp that the log bears, and what its records put.
+    """The stamp that the log bears, and what its records come to. Errors as of `read`.
 
     To be read before tree.db: if that bears another stamp by then it has all of this itself.
     """
@@ -136,29 +213,42 @@ def read_logged(path: Path) -> Logged:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
     except FileNotFoundError:
-        return Logged(b"", [], {})
+        return NOTHING_LOGGED
+    except OSError as error:
+        raise unreadable(path, error) from error
     stamp = _HEADER.unpack(head)[2] if len(head) == _HEADER.size else b""
-    entries: dict[tuple[int, str], LoggedEntry] = {}
-    nodes: dict[int, LoggedNode] = {}
+    entries: dict[tuple[int, str], LoggedEntry | None] = {}  # None: the row is gone
+    nodes: dict[int, LoggedNode | None] = {}
     for batches in read(path, stamp):
-        for name, rows in batches:
-            for row in rows:
+        try:
+            for name, rows in batches:
                 if name == "entry+":
-                    entry = _entry(row)
-                    entries[entry.parent, entry.name] = entry
+                    entries.update(((row[0], row[1]), _entry(row)) for row in rows)
                 elif name == "entry-":
-                    entries.pop((row[0], row[1]), None)
+                    entries.update(dict.fromkeys(((row[0], row[1]) for row in rows), None))
                 elif name == "node+":
-                    nodes[row[0]] = _node(row)
+                    nodes.update((row[0], _node(row)) for row in rows)
                 elif name == "node-":
-                    nodes.pop(row[0], None)
-    return Logged(stamp, list(entries.values()), nodes)
+                    nodes.update(dict.fromkeys((row[0] for row in rows), None))
+        except (IndexError, TypeError) as error:
+            raise not_ours(path, error) from error
+    return Logged(
+        stamp,
+        {key: entry for key, entry in entries.items() if entry is not None},
+        {number: node for number, node in nodes.items() if node is not None},
+        {key for key, entry in entries.items() if entry is None},
+        {number for number, node in nodes.items() if node is None},
+    )
 
 
 def _entry(row: tuple[Any, ...]) -> LoggedEntry:
-    parent, name, node, dirty, local_only = row[:5]
-    return LoggedEntry(parent, name, node, bool(dirty and not local_only), row[_ENTRY_SEAL])
+    parent, name, node, dirty, local_only, resolved = row[:6]
+    sealed = row[_ENTRY_SEAL]
+    return LoggedEntry(
+        parent, name, node, row[_ENTRY_MOVED_NODE], bool(dirty), bool(local_only), bool(resolved), sealed
+    )
 
 
 def _node(row: tuple[Any, ...]) -> LoggedNode:
-    return LoggedNode(row[_NODE_KIND], row[_NODE_SEAL], row[_NODE_LOST_PATH], bool(row[_NODE_UNFLUSHED]))
+    lost_path, unflushed = row[_NODE_LOST_PATH], bool(row[_NODE_UNFLUSHED])
+    return LoggedNode(row[_NODE_KIND], row[_NODE_BASE], row[_NODE_SEAL], lost_path, unflushed)

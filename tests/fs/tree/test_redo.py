@@ -19,7 +19,8 @@ def _logged(yoga: Machine) -> list[str]:
     reader = TreeReader(yoga.engine_env, yoga.paths.tree_db)
     try:
         paths = [item.path for item in reader.dirty(yoga.db.view.path_of)]
-        stored = {row.name for row in reader.overlay()}
+        with closing(sqlite3.connect(yoga.paths.tree_db)) as db:
+            stored = {name for (name,) in db.execute("SELECT name FROM entry")}
         assert reader.is_sealed_or_dirty() == bool(paths)
         return [path for path in paths if path.rsplit("/", 1)[-1] not in stored]
     finally:
@@ -234,3 +235,50 @@ def test_nothing_is_logged_behind_a_commit_of_which_nobody_knows_whether_it_is_t
     yoga.write("g", b"2")
     yoga.restart()
     assert yoga.walk() == {"f": b"1", "g": b"2"}
+
+
+def test_the_base_of_what_is_only_logged_is_needed(fleet: Fleet, yoga: Machine) -> None:
+    """Its content must not leave the cache, for as long as the mount is down."""
+    yoga.write("a", b"one")
+    yoga.cycle()
+    row = yoga.db.view.lookup(1, "a")
+    assert row is not None
+    (version,) = yoga.db.view.seen_of(row)
+    yoga.patch("a", 1, b"N")
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert reader.bases() == {version}
+    yoga.tree.abandon()
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert reader.bases() == {version}
+    yoga.restart()
+
+
+def test_names_that_are_only_logged_are_where_they_stand(yoga: Machine) -> None:
+    yoga.mkdir("old")
+    yoga.write("old/f", b"1")
+    yoga.mkdir("old/sub")
+    yoga.write("old/sub/g", b"1")
+    yoga.write(".f.swp", b"1")
+    yoga.tree.overlay.commit()
+    yoga.rename("old", "new")
+    yoga.write("late", b"1")
+    yoga.write(".late.swp", b"1")
+    yoga.tree.overlay.log()
+    shown_path = yoga.db.view.path_of
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        found = [item.path for item in reader.dirty(shown_path)]
+        assert found == ["late", "new", "new/f", "new/sub", "new/sub/g"]
+        assert reader.local_only(shown_path) == [".f.swp", ".late.swp"]
+        assert sorted(row.name for row in reader.overlay() if row.node is not None) == [
+            ".f.swp", ".late.swp", "f", "g", "late", "new", "sub",
+        ]  # fmt: skip
+
+
+def test_what_was_closed_last_is_not_called_interrupted(yoga: Machine) -> None:
+    """tree.db has it as being written, the log as closed."""
+    file = yoga.create("f")
+    file.write(0, b"1")
+    yoga.tree.overlay.commit()
+    yoga.release(file)
+    with closing(TreeReader(yoga.engine_env, yoga.paths.tree_db)) as reader:
+        assert [(item.path, item.state) for item in reader.dirty(yoga.db.view.path_of)] == [("f", DirtyState.UNSEALED)]
