@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sync.core.errors import NotFound
 from sync.core.paths import join_path
 from sync.state.rows import ROOT_ID
-from sync.state.tree.redo import Logged, LoggedEntry, LoggedNode, Sealed
+from sync.state.tree.redo import NOTHING_LOGGED, Logged, LoggedEntry, LoggedNode, Sealed
 
 DEPTH_MAX: Final = 4096  # parts of a path; more parents than this are a loop
 
@@ -17,30 +17,38 @@ Query = Callable[..., list[Any]]  # SQL and its arguments; all rows
 
 _ENTRIES: Final = """
 SELECT e.parent, e.name, e.node, e.moved_node, e.dirty, e.local_only, e.resolved, e.gen, e.seal_id, e.sealed_gen,
-    n.kind, n.base, n.unflushed
+    COALESCE(n.kind, 0), n.base, COALESCE(n.unflushed, 0)
 FROM entry AS e LEFT JOIN node AS n ON n.id = COALESCE(e.node, e.moved_node)"""
 _NODE: Final = "SELECT kind, base, unflushed FROM node WHERE id = ?"
 _LOST: Final = "SELECT id, lost_path, gen, seal_id, sealed_gen, unflushed FROM node WHERE lost_path IS NOT NULL"
 _BASES: Final = "SELECT base FROM node WHERE base IS NOT NULL UNION SELECT base FROM seal WHERE base IS NOT NULL"
 
 DIRTY: Final = "WHERE e.dirty = 1 AND e.local_only = 0"  # of `entries`
+LOCAL_ONLY: Final = "WHERE e.local_only = 1"
 
 
 class EntryNow(NamedTuple):
-    """A name of the mount's own. node None: it is absent here. kind, base and unflushed: of the node, or of the one
-    that moved away from there; 0, None and False without one.
+    """A name of the mount's own, flags as tree.db has them. node None: it is absent here. kind, base and unflushed: of
+    the node, or of the one that moved away from there; 0, None and 0 without one.
     """
 
     parent: int
     name: str
     node: int | None
-    dirty: bool
-    local_only: bool
-    resolved: bool
-    sealed: Sealed
+    moved_node: int | None
+    dirty: int
+    local_only: int
+    resolved: int
+    gen: int
+    seal_id: bytes | None
+    sealed_gen: int | None
     kind: int
     base: str | None
-    unflushed: bool
+    unflushed: int
+
+    @property
+    def sealed(self) -> Sealed:
+        return self.gen, self.seal_id, self.sealed_gen
 
 
 class LostNow(NamedTuple):
@@ -48,7 +56,7 @@ class LostNow(NamedTuple):
 
     path: str
     sealed: Sealed
-    unflushed: bool
+    unflushed: int
 
 
 class RowsNow:
@@ -63,27 +71,26 @@ class RowsNow:
     ) -> Iterator[EntryNow]:
         """Those that `where` chooses of tree.db, and `is_meant` of the log."""
         log = self._logged
-        for parent, name, node, moved, dirty, local_only, resolved, *rest in self._query(f"{_ENTRIES} {where}"):
-            if (parent, name) in log.entries or (parent, name) in log.entries_gone:
+        rows = map(EntryNow._make, self._query(f"{_ENTRIES} {where}"))
+        if log is NOTHING_LOGGED:
+            yield from rows
+            return
+        for row in rows:
+            if (row.parent, row.name) in log.entries or (row.parent, row.name) in log.entries_gone:
                 continue
-            gen, seal_id, sealed_gen, kind, base, unflushed = rest
-            newer = log.nodes.get(node if node is not None else moved)
-            if newer is not None:
-                kind, base, unflushed = newer.kind, newer.base, newer.unflushed
-            flags = bool(dirty), bool(local_only), bool(resolved)
-            yield EntryNow(parent, name, node, *flags, (gen, seal_id, sealed_gen), kind or 0, base, bool(unflushed))
-        for row in log.entries.values():
-            if is_meant(row):
-                flags, sealed = (row.dirty, row.local_only, row.resolved), self._committed(row.sealed)
-                behind = self._behind(row.node if row.node is not None else row.moved_node)
-                yield EntryNow(row.parent, row.name, row.node, *flags, sealed, *behind)
+            newer = log.nodes.get(row.node if row.node is not None else row.moved_node or 0)
+            yield row if newer is None else row._replace(kind=newer.kind, base=newer.base, unflushed=newer.unflushed)
+        for logged in log.entries.values():
+            if is_meant(logged):
+                behind = self._behind(logged.node if logged.node is not None else logged.moved_node)
+                yield EntryNow(*logged[:7], *self._committed(logged.sealed), *behind)
 
     def lost(self) -> Iterator[LostNow]:
         """Nodes without a name that are to be published."""
         log = self._logged
         for number, path, gen, seal_id, sealed_gen, unflushed in self._query(_LOST):
             if number not in log.nodes and number not in log.nodes_gone:
-                yield LostNow(path, (gen, seal_id, sealed_gen), bool(unflushed))
+                yield LostNow(path, (gen, seal_id, sealed_gen), unflushed)
         for node in log.nodes.values():
             if node.lost_path is not None:
                 yield LostNow(node.lost_path, self._committed(node.sealed), node.unflushed)
@@ -93,13 +100,13 @@ class RowsNow:
         found = {row[0] for row in self._query(_BASES)}
         return found | {node.base for node in self._logged.nodes.values() if node.base is not None}
 
-    def _behind(self, number: int | None) -> tuple[int, str | None, bool]:
+    def _behind(self, number: int | None) -> tuple[int, str | None, int]:
         """kind, base and unflushed of a node."""
         node: LoggedNode | None = self._logged.nodes.get(number) if number is not None else None
         if node is not None:
             return node.kind, node.base, node.unflushed
         rows = self._query(_NODE, number) if number is not None and number not in self._logged.nodes_gone else []
-        return (rows[0][0], rows[0][1], bool(rows[0][2])) if rows else (0, None, False)
+        return rows[0] if rows else (0, None, 0)
 
     def _committed(self, sealed: Sealed) -> Sealed:
         """A seal counts from its commit on."""

@@ -17,7 +17,7 @@ from sync.env import Env
 from sync.state.migrate import applied_version
 from sync.state.rows import SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
-from sync.state.tree.now import DIRTY, EntryNow, Folders, RowsNow
+from sync.state.tree.now import DIRTY, LOCAL_ONLY, EntryNow, Folders, RowsNow
 from sync.state.tree.redo import NOTHING_LOGGED, STAMP_KEY, Logged, Sealed, log_path, read_logged, read_whole
 
 __all__ = ["Dirty", "DirtyState", "OverlayRow", "Seal", "TreeReader", "layer_path"]
@@ -190,8 +190,7 @@ class TreeReader:
                 path = folders.below(row.parent, row.name)
                 if path is not None or row.node is not None:
                     is_removed = row.node is None or row.kind in SPECIAL
-                    seal_id = row.sealed[1]
-                    found.append(Dirty(path or row.name, _state(row.sealed, row.unflushed), is_removed, seal_id))
+                    found.append(Dirty(path or row.name, _state(row.sealed, row.unflushed), is_removed, row.seal_id))
             for lost in rows.lost():
                 found.append(Dirty(lost.path, _state(lost.sealed, lost.unflushed), False, lost.sealed[1]))
         return sorted(found, key=lambda item: (item.path, item.state))
@@ -200,18 +199,18 @@ class TreeReader:
         """Every name where the mount differs from what fleet.db shows, whiteouts too."""
         with self._now() as (rows, _):
             return [
-                OverlayRow(row.parent, row.name, row.node, *behind, row.local_only, row.resolved)
+                OverlayRow(row.parent, row.name, row.node, *behind, bool(row.local_only), bool(row.resolved))
                 for row in rows.entries()
                 for behind in [(row.kind, row.base) if row.node is not None else (0, None)]
             ]
 
     def local_only(self, shown_path: Callable[[int], str]) -> list[str]:
         """Paths that stay on this machine because they are ignored. `shown_path` as in dirty."""
-        return self._paths(lambda row: row.local_only and row.kind not in SPECIAL, shown_path)
+        return self._paths(LOCAL_ONLY, lambda row: bool(row.local_only) and row.kind not in SPECIAL, shown_path)
 
     def special(self, shown_path: Callable[[int], str]) -> list[str]:
         """Fifos, sockets and device nodes: they stay on this machine. `shown_path` as in dirty."""
-        return self._paths(lambda row: row.kind in SPECIAL, shown_path)
+        return self._paths(f"WHERE n.kind >= {min(SPECIAL)}", lambda row: row.kind in SPECIAL, shown_path)
 
     def bases(self) -> set[str]:
         """Identities of the versions whose bytes changed or sealed files still show: their content must stay here."""
@@ -232,10 +231,13 @@ class TreeReader:
 
     # ---- inside
 
-    def _paths(self, is_meant: Callable[[EntryNow], bool], shown_path: Callable[[int], str]) -> list[str]:
+    def _paths(
+        self, where: str, is_meant: Callable[[EntryNow], bool], shown_path: Callable[[int], str]
+    ) -> list[str]:  # fmt: skip
+        """Of what `where` chooses of tree.db, and of what is logged, those that are meant."""
         with self._now() as (rows, logged):
             folders = Folders(self._all, logged, shown_path)
-            paths = (folders.below(row.parent, row.name) for row in rows.entries() if row.node and is_meant(row))
+            paths = (folders.below(row.parent, row.name) for row in rows.entries(where) if row.node and is_meant(row))
             return sorted(path for path in paths if path is not None)
 
     @contextmanager
@@ -297,7 +299,7 @@ class TreeReader:
                 connection.execute("COMMIT")
 
 
-def _state(sealed: Sealed, unflushed: bool) -> DirtyState:
+def _state(sealed: Sealed, unflushed: int) -> DirtyState:
     if unflushed:
         return DirtyState.WRITING
     gen, seal_id, sealed_gen = sealed
