@@ -1,6 +1,6 @@
 """Small helpers around reading chunks."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import cast
 
@@ -31,6 +31,8 @@ def reading(reader: ChunkReader, ids: Sequence[ChunkId]) -> "aclosing[Pairs]":
     return aclosing(cast(Pairs, reader.read(ids)))
 
 
-def reading_ranges(reader: ChunkReader, ids: Sequence[ChunkId], keep: Keep) -> "aclosing[Ranges]":
-    """As reading, with all that one request has brought at a time; keep as of ChunkReader.read_ranges."""
-    return aclosing(cast(Ranges, reader.read_ranges(ids, keep)))
+def reading_ranges(
+    reader: ChunkReader, ids: Sequence[ChunkId], keep: Keep, first: Collection[ChunkId]
+) -> "aclosing[Ranges]":
+    """As reading, with all that one request has brought at a time; keep and first as of ChunkReader.read_ranges."""
+    return aclosing(cast(Ranges, reader.read_ranges(ids, keep, first)))

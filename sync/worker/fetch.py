@@ -3,16 +3,15 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import IntEnum
-from functools import partial
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from cachetools import LRUCache
 
-from sync.cas.cache import ChunkCache, Kept
+from sync.cas.cache import ChunkCache
 from sync.cas.reader import ChunkReader
 from sync.core.codec import chunk_id
 from sync.core.errors import BadFormat, Integrity, Unsupported
@@ -20,14 +19,14 @@ from sync.core.filekey import FileKey
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
 from sync.worker.chunks import reading, reading_ranges
 from sync.worker.context import Context
+from sync.worker.landing import Landing
 
 PROGRESS_EVERY: Final = 1.0  # seconds
 NEIGHBOUR_MAX: Final = 256 << 10  # bytes; larger chunks do not come along unasked
 NEIGHBOUR_SPAN: Final = 4 << 20  # bytes of packs that a read of a small file may bring
 NEIGHBOURS_MAX: Final = 1000  # chunks in such a span: each is a file of the cache
+SPANS_KEPT: Final = 4  # readers that go straight on, or packs that one of them goes through by turns
 SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads one such span after the other
-KEPT_AT_ONCE: Final = 64  # chunks written to the cache by one trip to a thread: the trip costs as much as two of them
-KEPT_BYTES: Final = 1 << 20  # ... and bytes
 BACKGROUND_LOADS: Final = 2
 LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 
@@ -43,6 +42,13 @@ class Priority(IntEnum):
 
     READ = 0
     BACKGROUND = 1
+
+
+class _Span(NamedTuple):
+    """Neighbours that were brought, and how many bytes of packs they were to be."""
+
+    chunks: frozenset[ChunkId]
+    size: int
 
 
 class _Load:
@@ -65,8 +71,7 @@ class Fetcher:
         self._loads: set[asyncio.Task[None]] = set()
         self._queued: dict[ChunkId, _Load] = {}  # those in flight whose load waits for its turn
         self._background = asyncio.Semaphore(BACKGROUND_LOADS)
-        self._last_span: frozenset[ChunkId] = frozenset()  # what the last neighbours were
-        self._span = NEIGHBOUR_SPAN
+        self._spans: list[_Span] = []  # what the last neighbours were, newest first
         self._lists: LRUCache[str, tuple[list[ChunkId], list[int]]] = LRUCache(
             LISTS_KEPT, lambda found: min(1 + len(found[0]), LISTS_KEPT)
         )
@@ -265,32 +270,15 @@ class Fetcher:
                 self._background.release()
 
     async def _read_into_cache(self, flights: Mapping[ChunkId, _Flight], claimed: Sequence[ChunkId]) -> None:
+        # Where neighbours come along, what somebody waits for lies somewhere among them.
         first = frozenset(claimed) if len(flights) > len(claimed) else frozenset()
-        landed: dict[ChunkId, FileKey | bytes] = {}
-        async with reading_ranges(self.reader, list(flights), partial(self._keep_large, landed)) as ranges:
-            async for found in ranges:
-                for chunk in [chunk for chunk, _ in found if chunk in landed]:
-                    self._settle(chunk, flights[chunk], landed.pop(chunk))
-                found = [pair for pair in found if pair[1]]
-                if first:  # what somebody waits for lies somewhere among its neighbours
-                    found.sort(key=lambda pair: pair[0] not in first)
-                for batch in _batches(found):
-                    kept = await self._context.env.run_io(self._cache.put_checked, batch)
-                    for chunk, data in batch:
-                        self._settle(chunk, flights[chunk], _landed(kept, chunk, data))
+        landing = Landing(self._cache, first, lambda chunk, landed: self._settle(chunk, flights[chunk], landed))
+        async with reading_ranges(self.reader, list(flights), landing.keep, first) as ranges:
+            async for _ in ranges:
+                landing.tell()
         for chunk, flight in flights.items():
             if not flight.done():
                 flight.set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))
-
-    def _keep_large(self, landed: dict[ChunkId, FileKey | bytes], chunk: ChunkId, data: bytes) -> bytes:
-        """Write a large chunk in the thread that has just decoded it; small ones wait until somebody's turn has come.
-
-        landed then has what its flight shall hold. Returns what is still to be written.
-        """
-        if len(data) <= NEIGHBOUR_MAX:
-            return data
-        landed[chunk] = _landed(self._cache.put_checked([(chunk, data)]), chunk, data)
-        return b""
 
     def _settle(self, chunk: ChunkId, flight: _Flight, result: FileKey | bytes | None) -> None:
         """It has landed. The rest of its load may take long, and the cache may have lost it by then: who asks for it
@@ -304,20 +292,19 @@ class Fetcher:
     def _neighbours(self, claimed: Sequence[ChunkId]) -> list[ChunkId]:
         """Small chunks that lie behind these, in the same pack and the next ones: few requests bring them all.
 
-        Who comes from where the last ones were is reading straight on: more and more is brought ahead of him then.
+        Who comes from where earlier ones were is reading straight on: more and more is brought ahead of him then.
         """
         found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX, NEIGHBOURS_MAX)
-        if self._last_span.isdisjoint(found):
-            self._span = NEIGHBOUR_SPAN
-        else:
-            self._span = min(2 * self._span, SPAN_MAX)
-            count = NEIGHBOURS_MAX * self._span // NEIGHBOUR_SPAN
-            further = self._context.db.neighbours(claimed, self._span, NEIGHBOUR_MAX, count)
+        size, brought = NEIGHBOUR_SPAN, found
+        before = next((span for span in self._spans if not span.chunks.isdisjoint(found)), None)
+        if before is not None:
+            self._spans = [span for span in self._spans if span is not before]
+            size = min(2 * before.size, SPAN_MAX)
+            count = NEIGHBOURS_MAX * size // NEIGHBOUR_SPAN
+            brought = self._context.db.neighbours(claimed, size, NEIGHBOUR_MAX, count)
             near = {*found, *claimed}
-            self._start(self._go_ahead([chunk for chunk in further if chunk not in near]))
-            self._last_span = frozenset(further)
-            return self._missing(found)
-        self._last_span = frozenset(found)
+            self._start(self._go_ahead([chunk for chunk in brought if chunk not in near]))
+        self._spans = [_Span(frozenset(brought), size), *self._spans[: SPANS_KEPT - 1]]
         return self._missing(found)
 
     def _missing(self, chunks: Iterable[ChunkId]) -> list[ChunkId]:
@@ -328,24 +315,6 @@ class Fetcher:
         missing = await self._context.env.run_io(self._missing, chunks)
         if wanted := [chunk for chunk in missing if chunk not in self._flights]:
             self._take_off(wanted, [], Priority.BACKGROUND)
-
-
-def _landed(kept: Kept, chunk: ChunkId, data: bytes) -> FileKey | bytes:
-    return data if chunk in kept.refused else kept.written.get(chunk, b"")
-
-
-def _batches(found: Iterable[tuple[ChunkId, bytes]]) -> Iterator[list[tuple[ChunkId, bytes]]]:
-    """In order, of KEPT_AT_ONCE chunks or KEPT_BYTES; the first chunk, which somebody waits for, by itself."""
-    batch: list[tuple[ChunkId, bytes]] = []
-    size, limit = 0, 1
-    for chunk, data in found:
-        batch.append((chunk, data))
-        size += len(data)
-        if len(batch) >= limit or size >= KEPT_BYTES:
-            yield batch
-            batch, size, limit = [], 0, KEPT_AT_ONCE
-    if batch:
-        yield batch
 
 
 def _check_page(page: ChunkId, data: bytes) -> None:

@@ -243,11 +243,15 @@ class Publication:
             note_damaged(context.db, place.key, Integrity(f"{place.key} has {found.size} bytes, not {size}"))
 
     async def ingest_layers(self, batch: Batch) -> Batch:
-        """The batch with the content of each layer in its place."""
+        """The batch with the content of each layer in its place.
+
+        The chunks go into the packs folder by folder, in the order of the names, whatever the order of the changes:
+        a program that goes through a tree reading then finds what it wants next in the range that was fetched last.
+        """
         if not isinstance(batch, Sequence):
             return batch
         layers: dict[object, LayerSource] = {}  # each once, however many names the file has
-        for change in batch:
+        for change in sorted(batch, key=lambda change: change.path.replace("/", "\0")):
             if isinstance(change.source, LayerSource):
                 layers.setdefault(_name_of(change.source), change.source)
         contents = dict(zip(layers, await self._publisher.layers.layers(list(layers.values()), self), strict=True))

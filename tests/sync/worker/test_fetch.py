@@ -9,7 +9,8 @@ import pytest
 from workerkit import Fleet, Machine, run
 
 from sync.cas.cache import Kept
-from sync.core.codec import Buffer
+from sync.cas.reader import DECODED_AT_ONCE
+from sync.core.codec import Buffer, ChunkCodec
 from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
 from sync.core.filekey import FileKey
 from sync.core.manifest import ChunkId, VersionId
@@ -328,5 +329,57 @@ def test_who_reads_one_span_after_the_other_waits_more_and_more_rarely(
         await bates.fetcher.fetch(version(bates, "d/f100"), [0])
         await bates.env.sleep(0.1)
         assert sum(bates.cache.has(ids[0]) for ids in lists) <= 2 * 25
+
+    run(go(), fleet.clock)
+
+
+def test_who_reads_two_packs_by_turns_goes_straight_on_in_both(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "NEIGHBOUR_SPAN", 20_000)
+    monkeypatch.setattr(fetch_module, "SPAN_MAX", 160_000)
+
+    async def go() -> None:
+        count = 300
+        yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+        for half in "yx":  # the packs are made in another order than they are read in, so neither lies behind the other
+            for number in range(count):
+                yoga.write(f"{half}/f{number:03}", random.Random(half + str(number)).randbytes(1000))
+            await yoga.push(half)
+        await bates.learner.poll()
+        waited = 0
+        for number in range(count):
+            for half in "xy":
+                (chunk,) = (await bates.fetcher.chunk_list(version(bates, f"{half}/f{number:03}")))[0]
+                if not bates.cache.has(chunk):
+                    waited += 1
+                    await bates.fetcher.fetch(version(bates, f"{half}/f{number:03}"), [0])
+                    await bates.env.sleep(0.1)
+        assert waited <= 2 * 7 < 2 * count * 1000 // 20_000
+
+    run(go(), fleet.clock)
+
+
+def test_who_waits_for_a_small_chunk_does_not_wait_for_its_neighbours(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[ChunkId] = []
+    decode = ChunkCodec.decode
+
+    def counted(self: ChunkCodec, chunk: ChunkId, encoded: Buffer, flags: int, raw_length: int) -> bytes:
+        decoded.append(chunk)
+        return decode(self, chunk, encoded, flags, raw_length)
+
+    monkeypatch.setattr(ChunkCodec, "decode", counted)
+
+    async def go() -> None:
+        count = 1000
+        _, bates = await two(fleet, {f"f{n:03}": random.Random(n).randbytes(1000) for n in range(count)})
+        asked = version(bates, "d/f100")
+        decoded.clear()
+        await bates.fetcher.fetch(asked, [0])
+        assert decoded[:1] == (await bates.fetcher.chunk_list(asked))[0]
+        assert len(decoded) <= 8 * DECODED_AT_ONCE  # the asker, too, takes some turns of the loop
+        await bates.env.sleep(1)
+        assert len(decoded) > 12 * DECODED_AT_ONCE
+        assert bates.cache.usage().chunks == len(decoded)
 
     run(go(), fleet.clock)

@@ -50,6 +50,26 @@ def test_a_new_file_takes_over_its_node(fleet: Fleet, yoga: Machine, mount: Moun
     run(go(), fleet.clock)
 
 
+def test_chunks_lie_folder_by_folder_whatever_the_order_of_the_changes(
+    fleet: Fleet, yoga: Machine, mount: Mount
+) -> None:
+    """As a program that walks the tree reads them: names in order, what is in a folder before what stands behind it."""
+    paths = ["b/z", "a.c", "a/b/c", "b/a", "a/c", "a/b.c"]
+
+    async def go() -> None:
+        with mount.round():
+            for number, path in enumerate(paths):
+                mount.put_file(path, path.encode() * 30, node=11 + 2 * number)
+        await yoga.sealer.run_once()
+        offsets = {}
+        for path in paths:
+            (chunk,) = (await yoga.fetcher.chunk_list(head(yoga, path)))[0]
+            offsets[path] = yoga.db.locate([chunk])[chunk][0].offset
+        assert sorted(paths, key=offsets.__getitem__) == ["a/b/c", "a/b.c", "a/c", "a.c", "b/a", "b/z"]
+
+    run(go(), fleet.clock)
+
+
 def test_a_change_in_a_large_file(fleet: Fleet, yoga: Machine, mount: Mount) -> None:
     """Only what is around the change is read and packed; the result is what cutting from byte 0 gives."""
     import random
