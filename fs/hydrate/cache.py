@@ -25,6 +25,9 @@ OPEN_MAX = 64  # descriptors kept open
 USED_MAX = 4096  # uses kept for the next report
 CHECK_AT_ONCE = 256 * 1024  # bytes; what is larger is read and hashed in a thread: 1 ms a MiB, or a slow disk
 
+# Its times belong to the engine; a fifo that somebody has put there must not keep the mount.
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME
+
 log = logging.getLogger(__name__)
 
 
@@ -155,7 +158,7 @@ class CachedContent:
             self._open[path] = file
             return file
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = os.open(path, _OPEN)
         except OSError:
             return None  # not there, or not readable: either way it must be fetched
         info = os.fstat(fd)

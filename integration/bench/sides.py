@@ -138,6 +138,11 @@ def passthrough() -> Path | None:
     return Path(place) if place and Path(place).is_file() else None
 
 
+def _entries(root: Path) -> int:
+    """How many files and folders lie below."""
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(root))
+
+
 class Tcfs(Side):
     """yoga writes; bates, which has everything but the content, reads cold."""
 
@@ -160,8 +165,8 @@ class Tcfs(Side):
 
     def cold(self) -> Path:
         self.bates.up()
-        names = sorted(os.listdir(self.root))
-        poll(lambda: sorted(os.listdir(self.bates.mountpoint)) == names, READY_S, "the same names on bates")
+        count = _entries(self.root)
+        poll(lambda: _entries(self.bates.mountpoint) == count, READY_S, "the same tree on bates")
         self.bates.run("down", expect=None)
         shutil.rmtree(self.bates.home / "cache", ignore_errors=True)
         drop_page_cache()

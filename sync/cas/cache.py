@@ -3,8 +3,10 @@
     <root>/chunks/<first 2 hex>/<chunk_id, 64 hex>     the plain bytes of a chunk
     <root>/whole/<content_id, 64 hex>                  all bytes of a content
 
-The folder itself is the index: a file's mtime says when it was last used, and nothing else is kept. The mount reads
-these files by their paths and moves complete layers into whole/; it compares sizes before it trusts one.
+The folder itself is the index: a file was last used at its atime, or its mtime if that is later, and nothing else is
+kept; both are ours alone, who reads leaves them (O_NOATIME). The mtime stays that of the writing: who has looked into
+the file knows by it that it is still the same. The mount reads these files by their paths and moves complete layers
+into whole/; it compares sizes before it trusts one.
 """
 
 import os
@@ -119,7 +121,8 @@ class ChunkCache:
         """The chunk's bytes, checked against its name. None if it is not here; a file that is wrong is removed."""
         path = self.path(chunk)
         try:
-            data = path.read_bytes()
+            with open(path, "rb", opener=_open_quietly) as file:
+                data = file.read()
         except OSError:
             return None
         if chunk_id(self._keys, data) == chunk:
@@ -185,7 +188,7 @@ class ChunkCache:
         for each in ids:
             for path in (self.path(ChunkId(each)), self.whole_path(each.hex())):
                 try:
-                    os.utime(path, ns=(now, now))
+                    os.utime(path, ns=(now, min(path.stat().st_mtime_ns, now)))  # later: the clock was set back
                     break
                 except OSError:
                     continue  # the other kind, or gone: the next reader asks for it
@@ -375,7 +378,7 @@ def _files(folders: Iterable[Path]) -> Iterator[_File]:
                 found = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            yield _File(found.st_mtime_ns, found.st_size, entry.path)
+            yield _File(max(found.st_atime_ns, found.st_mtime_ns), found.st_size, entry.path)
 
 
 def _count(folders: Iterable[Path]) -> tuple[int, int]:
@@ -389,6 +392,10 @@ def _count(folders: Iterable[Path]) -> tuple[int, int]:
 
 def _create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _open_quietly(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOATIME", 0))
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:

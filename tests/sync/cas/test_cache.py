@@ -12,6 +12,7 @@ import pytest
 import sync.cas.cache as cache_module
 from sync.cas.cache import DEFAULT_QUOTA, ChunkCache, default_quota
 from sync.core.codec import chunk_id
+from sync.core.filekey import FileKey
 from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
 from sync.env import FakeEnv
@@ -138,6 +139,27 @@ def test_the_least_recently_used_goes_first(env: FakeEnv, tmp_path: Path) -> Non
     assert [number for number, name in enumerate(names) if not cache.has(name)] == [1, 2, 3]
     assert cache.has_whole(whole)
     assert cache.usage().used <= 16 * PAGE
+
+
+def test_what_was_used_is_still_the_same_file(env: FakeEnv, tmp_path: Path) -> None:
+    """Who has compared its bytes with its name need not do so again."""
+    cache = cache_at(env, tmp_path)
+    name = fill(cache, b"x")
+    before = FileKey.of(cache.path(name).stat())
+    later(env, 100)
+    cache.used([name])
+    assert FileKey.of(cache.path(name).stat()) == before
+    assert cache.path(name).stat().st_atime_ns == env.now_ns()
+
+
+def test_a_time_of_writing_that_is_still_to_come_is_put_right(env: FakeEnv, tmp_path: Path) -> None:
+    """Else it would count as the last use for as long as the clock was ahead."""
+    cache = cache_at(env, tmp_path)
+    name = fill(cache, b"x")
+    env.wall_offset = -3600.0
+    cache.used([name])
+    found = cache.path(name).stat()
+    assert (found.st_atime_ns, found.st_mtime_ns) == (env.now_ns(), env.now_ns())
 
 
 def test_what_is_recent_or_protected_stays_and_then_the_cache_takes_no_more(env: FakeEnv, tmp_path: Path) -> None:
