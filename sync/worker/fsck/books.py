@@ -16,6 +16,7 @@ from sync.core.manifest import Manifest, decode_record, version_id
 from sync.state.check import check as check_fleet_db
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
+from sync.state.moments import ShortMoments
 from sync.worker.fsck.check import UNREADABLE, Check
 from sync.worker.fsck.findings import HINT_REBUILD
 
@@ -40,8 +41,8 @@ async def check_books(check: Check, paths: FleetPaths) -> None:
 
 
 def _check_database(check: Check, paths: FleetPaths) -> None:
-    """One moment of fleet.db, on a connection of its own: the engine goes on writing. Its WAL grows until this ends, so
-    what needs no moment, whether the file is sound, is looked at before.
+    """On a connection of its own: the engine goes on writing. Its WAL grows while a moment lasts, so none does for long
+    but those of single statements.
     """
     connection = check.context.env.connect(paths.fleet_db, readonly=True)
     connection.set_progress_handler(lambda: check.is_over, STEPS)  # tcfsd cannot end before its threads
@@ -52,9 +53,9 @@ def _check_database(check: Check, paths: FleetPaths) -> None:
             check.findings.error(FLEET_DB, f"{FLEET_DB} is damaged: {sentence}", hint=HINT_REBUILD)
         if damage:
             return
-        connection.execute("BEGIN")
-        for sentence in _broken_rules(db):
-            check.findings.error(FLEET_DB, f"{FLEET_DB}: {sentence}", hint=HINT_REBUILD)
+        with ShortMoments(check.context.env, connection, db).follow() as moments:
+            for sentence in _broken_rules(db, moments):
+                check.findings.error(FLEET_DB, f"{FLEET_DB}: {sentence}", hint=HINT_REBUILD)
         for path, seq in db.query(_UNCARRIED):
             message = f"version {seq} of ours is neither queued nor in a segment of the journal"
             check.findings.error(FLEET_DB, message, path=path, hint="write the file anew")
@@ -63,9 +64,9 @@ def _check_database(check: Check, paths: FleetPaths) -> None:
         db.close()
 
 
-def _broken_rules(db: FleetDb) -> list[str]:
+def _broken_rules(db: FleetDb, moments: ShortMoments) -> list[str]:
     try:
-        return check_fleet_db(db)
+        return check_fleet_db(db, moments)
     except (NotFound, BadFormat) as error:  # rows that name what is not there: no tree can be made of them
         return [error.message]
 

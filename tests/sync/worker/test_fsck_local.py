@@ -13,6 +13,8 @@ from fs.tree import sealing
 from sync.core.journal import segment_key
 from sync.core.manifest import Version
 from sync.machines.lock import FileLock
+from sync.state import check as check_module
+from sync.state import moments as moments_module
 from sync.state.tree.reader import layer_path
 from sync.worker.fsck import Finding, Severity, Tally, fsck
 from sync.worker.fsck import books as books_module
@@ -36,6 +38,24 @@ def execute(two: Two, sql: str, *arguments: object) -> None:
         connection.execute(sql, arguments)
     finally:
         connection.close()
+
+
+def test_what_is_written_meanwhile_need_not_stay_in_the_log(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of fleet.db can be emptied only up to where the oldest reader began."""
+    monkeypatch.setattr(moments_module, "MOMENT_S", 0.0)
+    emptied: list[int] = []
+    show = check_module._TreeCheck._show
+
+    def meanwhile(self: check_module._TreeCheck, path: str) -> object:
+        execute(two, "INSERT OR REPLACE INTO meta VALUES ('x', ?)", len(emptied))
+        connection = two.bates.env.connect(two.bates.folder / "fleet.db")
+        emptied.append(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[2])
+        connection.close()
+        return show(self, path)
+
+    monkeypatch.setattr(check_module._TreeCheck, "_show", meanwhile)
+    assert messages(two.fsck()) == []
+    assert len(set(emptied)) > 3
 
 
 @pytest.mark.parametrize(
