@@ -5,23 +5,32 @@ changed under one name only is a file by itself again. One of them has the numbe
 always leads to a row.
 """
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 from sync.state.folders import Folders
 from sync.state.rows import ShownRow
 
 
 def settle_links(folders: Folders) -> None:
-    """Behind a derivation: count the names of each file that has several, and give them one number."""
+    """Behind a derivation: count the names of each file that has several, and give them one number.
+
+    First every file whose names stayed takes its number back, and only then is any number given: it is never that of a
+    row that still moves to another one.
+    """
     table = folders.table
     if not (table.links_changed or folders.alone):
         return
     placed = {place.node_id for place in folders.origin.places.values() if place.node_id is not None}
+    kept: dict[str, None] = {}  # link_ids of the files that have a number by names that stayed
     for link_id in list(table.links_changed):
-        groups: dict[tuple[object, ...], list[ShownRow]] = {}
         for row in table.linked(link_id):
-            groups.setdefault((row.value, row.mode, row.mtime_ns, row.xattrs), []).append(row)
-        for rows in groups.values():
+            number = _stayed(folders, row)
+            if number is not None:
+                kept[link_id] = None
+                _take_back(folders, row, number, placed)
+    for link_id in {**kept, **table.links_changed}:
+        for rows in _groups(table.linked(link_id)):
             _settle(folders, rows, placed)
     table.links_changed.clear()
     for row_id, number in folders.alone.items():
@@ -29,6 +38,14 @@ def settle_links(folders: Folders) -> None:
         if alone is not None and alone.link_id is None and table.by_id(number) is None:
             _renumber(folders, alone, number)
     folders.alone.clear()
+
+
+def _groups(rows: Iterable[ShownRow]) -> Collection[list[ShownRow]]:
+    """Those that are one file, of the rows of one link_id."""
+    groups: dict[tuple[object, ...], list[ShownRow]] = {}
+    for row in rows:
+        groups.setdefault((row.value, row.mode, row.mtime_ns, row.xattrs), []).append(row)
+    return groups.values()
 
 
 def _settle(folders: Folders, rows: list[ShownRow], placed: Collection[int]) -> None:
@@ -48,14 +65,13 @@ def _settle(folders: Folders, rows: list[ShownRow], placed: Collection[int]) -> 
 
 
 def _number(folders: Folders, rows: Sequence[ShownRow], placed: Collection[int]) -> int:
-    """The one they have had, else that of the node they were published from, else the least.
+    """The one that most of them have had, else that of the node they were published from, else the least.
 
     A folder that is renamed here brings each row below it as if that was a node: this changes no file's number.
     """
     ids = [row.id for row in rows]
-    had = sorted({number for row in rows for number in _had(folders, row)})
-    for number in had:
-        _take_back(folders, rows[0], number, placed)
+    stayed = Counter(number for row in rows if (number := _stayed(folders, row)) is not None)
+    had = sorted(stayed or {row.link for row in rows if row.link is not None}, key=lambda n: (-stayed[n], n))
     kept = [*(number for number in had if number in ids), *(number for number in ids if number in placed)]
     free = [number for number in had if folders.table.by_id(number) is None]
     return (kept or free or ids)[0]
@@ -71,12 +87,14 @@ def _take_back(folders: Folders, row: ShownRow, number: int, placed: Collection[
         folders.evict(number)
 
 
-def _had(folders: Folders, row: ShownRow) -> tuple[int, ...]:
-    """The number of the file that the row was a name of, in this transaction or before."""
+def _stayed(folders: Folders, row: ShownRow) -> int | None:
+    """The number of the file that the row was a name of before this transaction, the only one even; None if it was
+    none of this one.
+    """
     was = folders.table.before(row.parent, row.name)
-    is_same = was is not None and (was.id, was.link_id) == (row.id, row.link_id)
-    numbers = (row.link, was.link if was is not None and is_same else None)
-    return tuple(number for number in numbers if number is not None)
+    if was is None or was.id != row.id:
+        return row.link if was is None or was.link_id == row.link_id else None
+    return was.number if was.link_id == row.link_id else None
 
 
 def _renumber(folders: Folders, row: ShownRow, number: int) -> ShownRow:

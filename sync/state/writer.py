@@ -99,7 +99,9 @@ class Transaction(Books):
 
     def derive(self) -> None:
         """Bring shown up to date with what was inserted so far; FleetDb.view shows that from now on."""
+        places = self._origin.places
         self._derive()
+        self._origin.places = self._without_name(places)
 
     def move_dir(self, dir_id: int, old_path: str, new_path: str) -> None:
         """A shown directory was renamed here: its row and all below it keep their numbers.
@@ -108,8 +110,18 @@ class Transaction(Books):
         """
         self.versions.flush()
         if self.versions.changed:
-            self._derive()  # what moves may have been inserted just now
+            self.derive()  # what moves may have been inserted just now
         self._moved.update(move_dir(self._open_folders(), dir_id, old_path, new_path))
+
+    def _without_name(self, places: dict[str, NodePlace]) -> dict[str, NodePlace]:
+        """Those that no name has led to so far: what is in their way may go before the transaction ends."""
+        by_id = self._open_folders().table.by_id
+        waiting: dict[str, NodePlace] = {}
+        for identity, place in places.items():
+            row = by_id(place.node_id) if place.node_id is not None else None
+            if place.node_id is not None and (row is None or row.sibling):
+                waiting[identity] = place
+        return waiting
 
     def set_tcfsignore(self, text: str, version: str) -> None:
         """The text of the fleet's .tcfsignore, and the identity that it is of ('': there is none).

@@ -48,6 +48,24 @@ def test_names_that_come_and_go_are_stamped_as_everything_else(yoga: Machine, mo
     assert yoga.attr("a").ctime_ns == yoga.attr("d").mtime_ns == coarse
 
 
+def test_two_files_give_each_other_a_name(yoga: Machine, bates: Machine) -> None:
+    """As `mv a t; mv b a; mv t b`: what was a name of the one is a name of the other, in one step."""
+    for path in ("a", "b"):
+        yoga.write(path, path.encode())
+        yoga.link(path, f"{path}2")
+        yoga.link(path, f"{path}3")
+    go_round(yoga, bates)
+    numbers = [yoga.ino("a"), yoga.ino("b")]
+    yoga.rename("a", "t")
+    yoga.rename("b", "a")
+    yoga.rename("t", "b")
+    go_round(yoga, bates)
+    assert [yoga.ino("b"), yoga.ino("a")] == numbers
+    for machine in (yoga, bates):
+        assert machine.walk() == {"a": b"b", "a2": b"a", "a3": b"a", "b": b"a", "b2": b"b", "b3": b"b"}
+        assert same(machine, "a", "b2", "b3") and same(machine, "b", "a2", "a3")
+
+
 @pytest.mark.parametrize("names", [("a", "n/b/a"), ("n/b/a", "a"), ("n/a", "n/b/a"), ("n/b/a", "n/a")])
 @pytest.mark.parametrize("opened", [0, 1])
 @pytest.mark.parametrize("is_first", [True, False])

@@ -4,9 +4,13 @@ import sqlite3
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from made_versions import MTIME_NS, Journal, put
 
 from sync.core.manifest import Kind, Version
+from sync.env import FakeEnv
+from sync.state.check import check
 from sync.state.fleet import FleetDb
 from sync.state.migrate import _migrations, _statements
 from sync.state.rows import NodePlace, ShownRow
@@ -61,6 +65,26 @@ def test_a_write_under_all_names_keeps_the_number(db: FleetDb, bates: Journal) -
     assert numbers(db, "a", "b") == [(number, 2)] * 2
 
 
+@given(st.lists(st.lists(st.sampled_from("LMN"), min_size=6, max_size=6), min_size=2, max_size=5))
+@example([["L", "M", "L"], ["M", "L", "L"]])
+@settings(max_examples=60, deadline=None)
+def test_names_that_go_from_file_to_file(steps: list[list[str]]) -> None:
+    """Any names become those of any other file, many in one step: a number leads to a row of its own file only."""
+    db = FleetDb.create(FakeEnv(), ":memory:", "fleet", YOGA, "yoga")
+    bates = Journal("bates")
+    last: dict[str, Version] = {}
+    for link_ids in steps:
+        lines = []
+        for path, link_id in zip("abcdef", link_ids, strict=False):
+            was = last.get(path)
+            if was is None or was.manifest.link_id != link_id:
+                lines.append(bates.write(path, link_id, seen=[was] if was is not None else [], link_id=link_id))
+        put(db, *lines)
+        last |= {version.path: version for _, version in lines}
+        assert check(db) == []
+    db.close()
+
+
 @pytest.mark.parametrize("gone", ["a", "b"])
 @pytest.mark.parametrize("others", [1, 2])
 @pytest.mark.parametrize("is_renewed", [True, False])
@@ -104,6 +128,18 @@ def test_a_node_brings_its_number(db: FleetDb) -> None:
         txn.insert_version(*yoga.write("a", "one", seen=[lines[0][1]]), NodePlace(1001, ctime_ns=6))
         txn.insert_version(*yoga.remove("b", seen=[lines[1][1]]))
     assert numbers(db, "a") == [(1001, 1)]
+
+
+def test_a_file_that_has_had_one_name_for_a_while_keeps_its_number(db: FleetDb) -> None:
+    yoga = Journal("yoga")
+    a, b = (yoga.write(path, "one", link_id="L") for path in "ab")
+    with db.transaction() as txn:
+        txn.insert_version(*a, NodePlace(1001, ctime_ns=5))
+        txn.insert_version(*b, NodePlace(None, ctime_ns=5))
+    put(db, yoga.remove("b", seen=[b[1]]))
+    with db.transaction() as txn:  # as `ln a c`: of a there is nothing to be published, and so no node
+        txn.insert_version(*yoga.write("c", "one", link_id="L"), NodePlace(None, ctime_ns=6))
+    assert numbers(db, "a", "c") == [(1001, 2)] * 2
 
 
 def test_folders_and_siblings_have_one_name(db: FleetDb, bates: Journal) -> None:

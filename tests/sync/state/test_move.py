@@ -49,6 +49,21 @@ def test_numbers_and_ctimes_stay(db: FleetDb, env: FakeEnv, yoga: Journal) -> No
         assert path == "d" or (after.mtime_ns, after.ctime_ns) == (row.mtime_ns, row.ctime_ns)
 
 
+def test_a_file_that_takes_a_folders_name_beside_a_rename_keeps_its_number(db: FleetDb, yoga: Journal) -> None:
+    """The rename is derived before the removal is there that lets the file have its name."""
+    below, other = yoga.write("e/x", "below"), yoga.mkdir("d")
+    put(db, below, other)
+    dir_id = row_at(db, "d").id
+    with db.transaction() as txn:
+        txn.insert_version(*yoga.write("e", "instead"), NodePlace(1001, ctime_ns=5))
+        txn.move_dir(dir_id, "d", "n")
+        txn.insert_version(*yoga.mkdir("n"), NodePlace(dir_id, ctime_ns=5))
+        txn.insert_version(*yoga.remove("d", seen=[other[1]]), NodePlace(None, ctime_ns=5))
+        txn.insert_version(*yoga.remove("e/x", seen=[below[1]]), NodePlace(None, ctime_ns=5))
+    assert names(db) == ["e", "n/"]
+    assert (row_at(db, "e").id, row_at(db, "e").ctime_ns, row_at(db, "n").id) == (1001, 5, dir_id)
+
+
 def test_the_feed_names_both_places(db: FleetDb, yoga: Journal) -> None:
     file = yoga.write("d/f", "text")
     put(db, file)
