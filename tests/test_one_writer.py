@@ -129,6 +129,15 @@ class OneWriter:
             self.say(f"ln {old} {new}")
             self.shell.link(old, new)
 
+    def do_change_attributes(self) -> None:
+        """Of all names of a file at once: they are one as long as these agree."""
+        path = self.existing(folder=False)
+        if path is not None:
+            self.serial += 1
+            mode, mtime_ns = self.rnd.choice([(0o600 + self.serial % 64, None), (None, 10**18 + self.serial)])
+            self.say(f"chmod {path}" if mode else f"touch {path}")
+            self.machine.tree.setattr(self.machine.ino(path), mode=mode, mtime_ns=mtime_ns)
+
     def do_swap_in(self) -> None:
         """A folder takes the name of another, which goes before or after."""
         old, new = self.existing(folder=True), self.existing(folder=True)
@@ -284,7 +293,7 @@ class OneWriter:
         weights = {
             "write": 10, "mkdir": 5, "remove": 3, "remove_tree": 2, "rename": 7, "swap_in": 3, "rebuild": 4,
             "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3,
-            "change_places": 1,
+            "change_attributes": 3, "change_places": 1,
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):
