@@ -5,6 +5,7 @@ weed and juicefs are for measuring only; scripts/bench --peers installs them bes
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -183,7 +184,7 @@ class Juicefs(Side):
         self.root, self.cache = self.base / "juicefs", self.base / "juicecache"
         self.root.mkdir()
         self.meta = f"sqlite3://{self.base}/juice.db"
-        quietly("juicefs", "format", "--storage", "file", "--bucket", f"{self.base}/juicestore/", self.meta, "bench")
+        quietly("juicefs", "format", *self._storage(), self.meta, "bench")
         self._mount()
         return self
 
@@ -197,6 +198,9 @@ class Juicefs(Side):
         self._mount()
         return self.root
 
+    def _storage(self) -> list[str]:
+        return ["--storage", "file", "--bucket", f"{self.base}/juicestore/"]
+
     def _mount(self) -> None:
         quietly("juicefs", "mount", "-d", "--no-usage-report", "--cache-dir", self.cache, self.meta, self.root)
         poll(lambda: os.path.ismount(self.root), READY_S, "juicefs's mount")
@@ -206,32 +210,74 @@ class Juicefs(Side):
         poll(lambda: not os.path.ismount(self.root), READY_S, "juicefs's end")
 
 
-class Weed(Side):
-    """SeaweedFS: a server on the loopback, and its mount."""
+class SeaweedServer:
+    """SeaweedFS on the loopback. filer: its address as `weed mount` wants it; s3: the URL of the bucket's server."""
 
-    name = "weed"
+    KEY, SECRET = "bench", "bench-secret"
 
-    def __enter__(self) -> "Weed":
-        self.root, self.cache, data = self.base / "weed", self.base / "weedcache", self.base / "weeddata"
-        for folder in (self.root, self.cache, data):
-            folder.mkdir(exist_ok=True)
-        ports = [free_port() for _ in range(6)]
-        self.filer = f"127.0.0.1:{ports[4]}.{ports[5]}"
-        self.server = start(
+    def __init__(self, data: Path) -> None:
+        data.mkdir()
+        ports = [free_port() for _ in range(8)]
+        self.filer, self.s3 = f"127.0.0.1:{ports[4]}.{ports[5]}", f"http://127.0.0.1:{ports[6]}"
+        who = {"accessKey": self.KEY, "secretKey": self.SECRET}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        users = data / "s3.json"
+        users.write_text(json.dumps({"identities": [{"name": "bench", "credentials": [who], "actions": actions}]}))
+        self._process = start(
             *("weed", "-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *("-master.telemetry=false", f"-master.port={ports[0]}", f"-master.port.grpc={ports[1]}"),
             *("-master.volumeSizeLimitMB=64", "-master.volumePreallocate=false", "-master.electionTimeout=1s"),
             *("-master.heartbeatInterval=100ms", f"-volume.port={ports[2]}", f"-volume.port.grpc={ports[3]}"),
             *("-volume.max=200", "-volume.minFreeSpace=1", "-volume.preStopSeconds=0", "-filer"),
             *(f"-filer.port={ports[4]}", f"-filer.port.grpc={ports[5]}", f"-filer.localSocket={data}/filer.sock"),
+            *("-s3", f"-s3.port={ports[6]}", f"-s3.port.grpc={ports[7]}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            f"-s3.config={users}",
         )
-        poll(lambda: answers(ports[4]) and answers(ports[5]), READY_S, "the filer")
+        try:
+            poll(lambda: all(answers(port) for port in ports[4:7]), READY_S, "the filer and its S3 server")
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        end(self._process)
+
+
+class JuicefsS3(Juicefs):
+    """Metadata in SQLite, objects in SeaweedFS, on the same host."""
+
+    name = "juicefs, S3"
+
+    def __enter__(self) -> "JuicefsS3":
+        self.server = SeaweedServer(self.base / "juiceweed")
+        super().__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.server.end()
+
+    def _storage(self) -> list[str]:
+        keys = ["--access-key", self.server.KEY, "--secret-key", self.server.SECRET]
+        return ["--storage", "s3", "--bucket", f"{self.server.s3}/bench", *keys]
+
+
+class Weed(Side):
+    """SeaweedFS on the loopback, and its own mount."""
+
+    name = "weed"
+
+    def __enter__(self) -> "Weed":
+        self.root, self.cache = self.base / "weed", self.base / "weedcache"
+        for folder in (self.root, self.cache):
+            folder.mkdir(exist_ok=True)
+        self.server = SeaweedServer(self.base / "weeddata")
         self._mount()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._unmount()
-        end(self.server)
+        self.server.end()
 
     def cold(self) -> Path:
         self._unmount()
@@ -243,7 +289,12 @@ class Weed(Side):
 
     def _mount(self) -> None:
         self.mount = start(
-            "weed", "mount", f"-filer={self.filer}", f"-dir={self.root}", f"-cacheDir={self.cache}", "-filer.path=/"
+            "weed",
+            "mount",
+            f"-filer={self.server.filer}",
+            f"-dir={self.root}",
+            f"-cacheDir={self.cache}",
+            "-filer.path=/",
         )
         poll(lambda: os.path.ismount(self.root), READY_S, "weed's mount")
 
@@ -257,7 +308,10 @@ def sides(base: Path, *, peers: bool) -> Iterator[Side]:
     found: list[type[Side]] = [Ext4]
     found += [Bindfs] if shutil.which("bindfs") else []
     found += [Passthrough] if passthrough() is not None else []
-    found += [side for side in (Juicefs, Weed) if peers and shutil.which(side.name)]
+    if peers:
+        found += [Juicefs] if shutil.which("juicefs") else []
+        found += [Weed] if shutil.which("weed") else []
+        found += [JuicefsS3] if shutil.which("juicefs") and shutil.which("weed") else []
     for side in [*found, Tcfs]:
         base.mkdir()
         try:
