@@ -25,8 +25,8 @@ OPEN_MAX = 64  # descriptors kept open
 USED_MAX = 4096  # uses kept for the next report
 CHECK_AT_ONCE = 256 * 1024  # bytes; what is larger is read and hashed in a thread: 1 ms a MiB, or a slow disk
 
-# Its times belong to the engine; a fifo that somebody has put there must not keep the mount.
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME
+# A fifo that somebody has put there must not keep the mount.
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class CachedContent:
             self._open[path] = file
             return file
         try:
-            fd = os.open(path, _OPEN)
+            fd = _open_quietly(path)
         except OSError:
             return None  # not there, or not readable: either way it must be fetched
         info = os.fstat(fd)
@@ -209,6 +209,14 @@ class CachedContent:
         self._used.move_to_end(chunk_id)
         if len(self._used) > USED_MAX:
             self._used.popitem(last=False)
+
+
+def _open_quietly(path: str) -> int:
+    """The times of a file belong to the engine, where the system says that it is ours."""
+    try:
+        return os.open(path, _OPEN | os.O_NOATIME)
+    except PermissionError:  # a share, or a folder of another machine, whose files seem to be somebody else's
+        return os.open(path, _OPEN)
 
 
 _exists = os.path.exists

@@ -8,6 +8,7 @@ the old one is replaced before anything is served.
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 from fs.tree import reattach, torn
@@ -27,7 +28,8 @@ def recover(st: State, paths: FleetPaths) -> None:
     that cannot be, with all of it open for the next one.
     """
     overlay = st.overlay
-    _remove_orphans(st, paths)
+    part = aside.unfinished(paths.state_dir)
+    _remove_orphans(st, paths, part)
     is_other_boot = overlay.meta("boot_id") != st.env.boot_id()
     epoch = st.view.epoch
     if overlay.meta("fleet_epoch") not in (None, epoch):
@@ -37,7 +39,9 @@ def recover(st: State, paths: FleetPaths) -> None:
         overlay.set_meta("taken_upto", 0)
         overlay.set_meta("feed_cursor", st.view.feed_last())
     for node in overlay.all_nodes():
-        _recover_node(st, node, is_other_boot)
+        _recover_node(st, node, is_other_boot, part)
+    for folder in aside.finish(paths.state_dir):
+        log.error("what no row of tree.db leads to is in %s: %s", folder, aside.HINT)
     _recover_entries(st)
     used = {file.id for node in overlay.all_nodes() for file in node.files}
     used |= {ref.layer for ref in overlay.seals.values() if ref.layer is not None}
@@ -47,12 +51,13 @@ def recover(st: State, paths: FleetPaths) -> None:
     overlay.try_commit(full=True)
 
 
-def _recover_node(st: State, node: Node, is_other_boot: bool) -> None:
+def _recover_node(st: State, node: Node, is_other_boot: bool, part: Path | None) -> None:
+    """part: where to put what rows may be missing of, with a redo log that was damaged; None: it was not."""
     if node.seal_id is not None and node.seal_id not in st.overlay.seals:
         node.seal_id = node.sealed_gen = None
         st.overlay.put_node(node)
     for file in node.files:
-        _recover_file(st, node, file)
+        _recover_file(st, node, file, part)
     unlayer(st, node)
     if is_other_boot and not node.synced and not torn.set_apart(st, node):
         node.unflushed = True  # what was written may not have reached the disk: never to be published by itself
@@ -65,9 +70,10 @@ def _recover_node(st: State, node: Node, is_other_boot: bool) -> None:
         st.pending[node.id] = st.env.monotonic()
 
 
-def _recover_file(st: State, node: Node, file: WorkFile) -> None:
+def _recover_file(st: State, node: Node, file: WorkFile, part: Path | None) -> None:
     """A file that is missing or shorter than its ranges reads as zeros there; a layer that was noted is just gone. What
-    was written behind the ranges never counted: it goes, so that a complete file is nothing but its content.
+    was written behind the ranges never counted, unless rows may be missing: it goes, so that a complete file is nothing
+    but its content.
     """
     try:
         size = Path(file.path).stat().st_size
@@ -79,6 +85,8 @@ def _recover_file(st: State, node: Node, file: WorkFile) -> None:
         size = 0
     if size == file.spans.end or (node.seal_id is not None and file is node.layer):
         return
+    if part is not None and size > file.spans.end:
+        st.overlay.room.commit(partial(aside.put_tail, part, Path(file.path), file.spans.end))
     os.truncate(file.path, file.spans.end)
     if size < file.spans.end:
         node.unflushed = True
@@ -109,8 +117,8 @@ def _recover_entries(st: State) -> None:
     st.gone.restore()
 
 
-def _remove_orphans(st: State, paths: FleetPaths) -> None:
-    """Work files without a row go; if rows were lost with a redo log that was damaged, to where that was put aside."""
+def _remove_orphans(st: State, paths: FleetPaths, part: Path | None) -> None:
+    """Work files without a row go, to where the redo log was put if rows were lost with that."""
     kept = st.overlay.stored_work_ids()
     gone: list[Path] = []
     for folder in paths.work_dir.iterdir() if paths.work_dir.is_dir() else ():
@@ -121,9 +129,8 @@ def _remove_orphans(st: State, paths: FleetPaths) -> None:
                 continue  # not one of ours
             if not is_kept:
                 gone.append(path)
-    put_aside = aside.put_files(paths.state_dir, gone)
-    if put_aside is not None:
-        log.error("work files that no row names are in %s: %s", put_aside, aside.HINT)
+    if part is not None:
+        aside.put_files(part, gone)
     elif gone:
         st.overlay.wal.sync()  # what the mount that was killed committed last may not be on the disk
         remove_files([str(path) for path in gone])

@@ -38,10 +38,12 @@ class Writeback:
         if end - begin >= RUN_BYTES:
             fd, before, until = self._due.pop(file.id, (-1, 0, 0))  # not there: never, or the thread has it
             if fd < 0:
-                fd = os.dup(file.fd())
+                with suppress(OSError):  # no descriptor is left: the write itself went well
+                    fd = os.dup(file.fd())
             elif until == begin:
                 begin = before  # the disk is slower than the program: one request, and one descriptor, a file
-            self._due[file.id] = (fd, begin, end)
+            if fd >= 0:
+                self._due[file.id] = (fd, begin, end)
             begin = end
         file.run_start, file.run_end = begin, end
 

@@ -395,7 +395,10 @@ def _create(path: str) -> int:
 
 
 def _open_quietly(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:  # a share, or a folder of another machine, whose files seem to be somebody else's
+        return os.open(path, flags)
 
 
 def _write_all(descriptor: int, view: memoryview) -> None:

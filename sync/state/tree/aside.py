@@ -1,9 +1,11 @@
 """What is set aside when the redo log of tree.db is damaged: for a person to look at, as no program can put it right.
 
-A folder `set-aside-<8 hex>` of the state folder holds the log as it was found, and the work files that no row names any
-more: the content of what was closed last. Until the mount has put them there it is called `set-aside-<8 hex>.part`.
+A folder `set-aside-<8 hex>` of the state folder holds the log as it was found, and under their numbers the work files
+that no row names any more, and of those that one names what is longer than it says: the content of what was closed
+last, each byte at its place. Until the mount has put it all there it is called `set-aside-<8 hex>.part`.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,17 +34,31 @@ def put_log(log: Path, stamp: bytes) -> Path:
     return folder
 
 
-def put_files(state_dir: Path, files: Iterable[Path]) -> Path | None:
-    """Move work files to where a log was put just now, but for empty ones, which go. None if there is no such log."""
-    parts = [folder for folder in folders(state_dir) if folder.name.endswith(PART)]
-    if not parts:
-        return None
-    part = parts[-1]
+def unfinished(state_dir: Path) -> Path | None:
+    """The folder of a log that was put just now, or before a kill, which is to have files yet."""
+    return next((folder for folder in reversed(folders(state_dir)) if folder.name.endswith(PART)), None)
+
+
+def put_files(part: Path, files: Iterable[Path]) -> None:
+    """Move work files there, but for empty ones, which go. part: what `unfinished` gave."""
     for file in files:
         if file.stat().st_size:
             file.rename(part / file.name)
         else:
             file.unlink()
-    for each in parts:
-        each.rename(each.with_name(each.name.removesuffix(PART)))
-    return part.with_name(part.name.removesuffix(PART))
+
+
+def put_tail(part: Path, file: Path, start: int) -> None:
+    """Copy bytes from `start` on, to the same place of a file there. On the disk when it returns: they will go."""
+    with file.open("rb") as source, (part / file.name).open("wb") as target:
+        source.seek(start)
+        target.seek(start)
+        shutil.copyfileobj(source, target)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def finish(state_dir: Path) -> list[Path]:
+    """All is there. The folders that somebody is to look into."""
+    parts = [folder for folder in folders(state_dir) if folder.name.endswith(PART)]
+    return [part.rename(part.with_name(part.name.removesuffix(PART))) for part in parts]

@@ -130,7 +130,9 @@ class TreeReader:
         stamp = self._meta(STAMP_KEY)
         try:
             self._read_log()
-            damage = read_whole(log_path(self._path), stamp or b"").damage
+            damage = self._damage(stamp or b"")
+            if damage and damage != self._damage(stamp or b""):
+                damage = ""  # a mount was writing it in that moment
         except TcfsError as error:
             self._passes_over_log = True
             return str(error)
@@ -248,6 +250,9 @@ class TreeReader:
             if self._meta(STAMP_KEY) != logged.stamp:
                 logged = NOTHING_LOGGED
             yield RowsNow(self._all, logged), logged
+
+    def _damage(self, stamp: bytes) -> str:
+        return read_whole(log_path(self._path), stamp).damage
 
     def _read_log(self) -> Logged:
         return NOTHING_LOGGED if self._passes_over_log else read_logged(log_path(self._path))

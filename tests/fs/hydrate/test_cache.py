@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -44,6 +45,22 @@ def test_reads_parts_of_a_chunk(content: CachedContent, tmp_path: Path) -> None:
     assert content.read(chunk, 0, 10, 10) == b"0123456789"
     assert content.take_used() == [chunk]
     assert content.take_used() == []
+
+
+def test_files_that_seem_to_be_somebody_elses_are_read(
+    content: CachedContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a share, or in a folder that another machine lends, O_NOATIME is refused: it is for a file's owner."""
+    original = os.open
+
+    def strict(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_NOATIME:
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        return original(path, flags, mode)
+
+    name = put(tmp_path, b"content")
+    monkeypatch.setattr(os, "open", strict)
+    assert content.read(name, 0, 7, 7) == b"content"
 
 
 def test_an_absent_chunk_is_none(content: CachedContent) -> None:

@@ -104,6 +104,28 @@ def test_killed_while_it_is_set_aside(yoga: Machine, record: int) -> None:
     }
 
 
+@pytest.mark.logs_trouble
+@pytest.mark.parametrize("point", ["", "tree.before_commit"])
+def test_what_was_appended_to_a_file_whose_row_is_older_is_kept(yoga: Machine, point: str) -> None:
+    yoga.write("f", b"first ")
+    yoga.tree.overlay.commit()
+    yoga.write("other", b"1")
+    yoga.patch("f", 6, b"and more")
+    yoga.write("third", b"3")
+    yoga.tree.abandon()
+    _payload(_log(yoga), _places(_log(yoga)))
+    if point:
+        env = FakeEnv(7, yoga.fleet.clock)
+        env.arm(point)
+        with pytest.raises(Crash):
+            Tree.load(env, yoga.paths, uid=1000, gid=1000)
+    yoga.restart()
+    assert yoga.walk() == {"f": b"first ", "other": b"1"}
+    (folder,) = aside.folders(yoga.paths.state_dir)
+    found = {path.read_bytes() for path in folder.iterdir() if path.name != _log(yoga).name}
+    assert found == {bytes(6) + b"and more", b"3"}
+
+
 def test_a_record_that_a_kill_has_cut_off_is_no_damage(yoga: Machine) -> None:
     """Nobody was told that it is there."""
     for name in ("first", "second"):

@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_the_kernel_takes_it(file: WorkFile) -> None:
     assert writeback.is_due
     writeback.start()
     assert not writeback.is_due
+
+
+def test_a_write_goes_well_where_no_descriptor_is_left(file: WorkFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    disk = Disk()
+    writeback = Writeback(disk.sync_range)
+    monkeypatch.setattr(os, "dup", refuse)
+    writeback.wrote(file, 0, RUN_BYTES)
+    assert not writeback.is_due
+    monkeypatch.undo()
+    writeback.wrote(file, RUN_BYTES, 2 * RUN_BYTES)
+    writeback.start()
+    assert disk.started == [(RUN_BYTES, 2 * RUN_BYTES)]
 
 
 @given(

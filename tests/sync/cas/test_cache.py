@@ -152,6 +152,23 @@ def test_what_was_used_is_still_the_same_file(env: FakeEnv, tmp_path: Path) -> N
     assert cache.path(name).stat().st_atime_ns == env.now_ns()
 
 
+def test_a_file_that_seems_to_be_somebody_elses_is_read(
+    env: FakeEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a share, or in a folder that another machine lends, O_NOATIME is refused: it is for a file's owner."""
+    original = os.open
+
+    def strict(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_NOATIME:
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        return original(path, flags, mode)
+
+    cache = cache_at(env, tmp_path)
+    name = fill(cache, b"x")
+    monkeypatch.setattr(os, "open", strict)
+    assert cache.get(name) == b"x"
+
+
 def test_a_time_of_writing_that_is_still_to_come_is_put_right(env: FakeEnv, tmp_path: Path) -> None:
     """Else it would count as the last use for as long as the clock was ahead."""
     cache = cache_at(env, tmp_path)

@@ -13,7 +13,8 @@ from sync.reports.state import LocalState
 from sync.reports.status import status
 from sync.state.home import FleetConfig, Home
 from sync.state.settings import Settings
-from sync.state.tree.redo import log_path
+from sync.state.tree import reader as reader_module
+from sync.state.tree.redo import Contents, log_path, read_whole
 
 
 @pytest.fixture
@@ -99,3 +100,12 @@ def test_a_log_that_is_being_written_is_not_called_damaged(yoga: Machine, monkey
     monkeypatch.setattr(Path, "read_bytes", meanwhile)
     with closing(LocalState(yoga.engine_env, yoga.paths)) as state:
         assert state.tree.pass_over_log() == ""
+
+
+def test_a_mount_that_was_writing_in_that_moment_is_no_damage(yoga: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records come page by page to who reads meanwhile: one may be half there, and the next one whole."""
+    seen = [Contents([], "damaged at byte 4000")]
+    monkeypatch.setattr(reader_module, "read_whole", lambda *of: seen.pop() if seen else read_whole(*of))
+    yoga.write("a", b"one")
+    assert said(yoga)["log_trouble"] == ""
+    assert not seen
