@@ -9,8 +9,9 @@ from sync.env import Env
 ARENAS: Final = 2  # glibc's own is 8 a core
 MAPPED_FROM: Final = 32 << 20  # bytes; the most that glibc takes for this
 KEPT_FREE: Final = 128 << 20  # bytes at the end of an arena; more of them go back at once
-GIVE_BACK_S: Final = 10.0
+GIVE_BACK_S: Final = 10.0  # between two looks at how much there is
 GROWN: Final = 16 << 20  # bytes since the last time that are worth giving back
+LOOKS_MAX: Final = 12  # after so many it is done anyhow: what was in use the last time may be free by now
 _M_TRIM_THRESHOLD: Final = -1  # this and the next from malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
@@ -33,12 +34,13 @@ def set_up_malloc() -> None:
 
 async def keep_small(env: Env) -> None:
     """Now and then give back what is free: what set_up_malloc keeps, and the gaps between the rest."""
-    glibc, settled = _glibc(), 0
+    glibc, settled, looks = _glibc(), 0, 0
     while glibc is not None:
         await env.sleep(GIVE_BACK_S)
-        if resident() > settled + GROWN:
+        looks += 1
+        if resident() > settled + GROWN or looks == LOOKS_MAX:
             await env.run_io(glibc.malloc_trim, 0)
-            settled = resident()
+            settled, looks = resident(), 0
 
 
 def resident() -> int:

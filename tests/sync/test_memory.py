@@ -78,3 +78,33 @@ def test_memory_for_chunks_is_used_again_and_given_back_at_rest() -> None:
     faults, after_work, at_rest = map(int, done.stdout.split())
     assert faults < 10_000  # of 4 KiB each: 82,000 where all of it comes anew
     assert at_rest < after_work - (12 << 20)
+
+
+BUSY = """
+import asyncio
+from sync.env import FakeEnv
+from sync.memory import GIVE_BACK_S, LOOKS_MAX, keep_small, resident, set_up_malloc
+set_up_malloc()
+async def work():
+    env = FakeEnv()
+    task = asyncio.ensure_future(keep_small(env))
+    chunks, rows = [], []
+    for _ in range(100):
+        chunks.append(b"x" * (1 << 20))
+        rows.append(b"y" * 5000)
+    await env.advance(2 * GIVE_BACK_S)
+    busy = resident()
+    chunks.clear()
+    for _ in range(LOOKS_MAX + 1):
+        await env.advance(GIVE_BACK_S)
+    print(busy, resident())
+    task.cancel()
+asyncio.run(work())
+"""
+
+
+@needs_glibc
+def test_what_was_in_use_when_memory_was_given_back_is_given_back_later() -> None:
+    done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, check=True, timeout=60)
+    busy, at_rest = map(int, done.stdout.split())
+    assert at_rest < busy - (80 << 20)
