@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
@@ -121,7 +121,7 @@ class ChunkCache:
         """The chunk's bytes, checked against its name. None if it is not here; a file that is wrong is removed."""
         path = self.path(chunk)
         try:
-            with open(path, "rb", opener=_open_quietly) as file:
+            with open_quietly(path) as file:
                 data = file.read()
         except OSError:
             return None
@@ -365,6 +365,11 @@ def default_quota(folder: Path) -> int:
     return min(DEFAULT_QUOTA, disk.f_blocks * disk.f_frsize // 10)
 
 
+def open_quietly(path: Path) -> BinaryIO:
+    """A file of a cache, to be read without that counting as a use of it. OSError."""
+    return open(path, "rb", opener=_without_atime)
+
+
 def _files(folders: Iterable[Path]) -> Iterator[_File]:
     """What lies in the folders, leftovers of killed writers too; what vanishes meanwhile is skipped."""
     for folder in folders:
@@ -394,7 +399,7 @@ def _create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def _open_quietly(path: str, flags: int) -> int:
+def _without_atime(path: str, flags: int) -> int:
     try:
         return os.open(path, flags | getattr(os, "O_NOATIME", 0))
     except PermissionError:  # a share, or a folder of another machine, whose files seem to be somebody else's

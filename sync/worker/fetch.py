@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 from cachetools import LRUCache
 
-from sync.cas.cache import ChunkCache
+from sync.cas.cache import ChunkCache, open_quietly
 from sync.cas.reader import ChunkReader
 from sync.core.codec import chunk_id
 from sync.core.errors import BadFormat, Integrity, Unsupported
@@ -158,7 +158,7 @@ class Fetcher:
 
     def _from_whole(self, content_id: str, places: Sequence[tuple[int, int, int, ChunkId]]) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
-        with contextlib.suppress(FileNotFoundError), self._cache.whole_path(content_id).open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), open_quietly(self._cache.whole_path(content_id)) as file:
             for index, start, size, chunk in places:
                 data = os.pread(file.fileno(), size, start)
                 if chunk_id(self._context.keys, data) == chunk:

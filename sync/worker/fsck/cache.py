@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from sync.cas.cache import open_quietly
 from sync.core.codec import CHUNK_RAW_MAX, chunk_id
 from sync.core.manifest import ChunkId
 from sync.worker.fsck.check import Check
@@ -46,7 +47,7 @@ class Wholes:
     def _read(self, path: Path, ids: Sequence[ChunkId], sizes: Sequence[int]) -> None:
         tally = self._check.tally
         try:
-            with path.open("rb") as file:
+            with open_quietly(path) as file:
                 for expected, size in zip(ids, sizes, strict=True):
                     data = file.read(size)
                     tally.cache_bytes += len(data)
@@ -84,7 +85,10 @@ def _check_some(check: Check, files: Iterator[Path]) -> bool:
 def _check_chunk(check: Check, path: Path) -> None:
     try:
         size = path.stat().st_size
-        data = path.read_bytes() if 0 < size <= CHUNK_RAW_MAX else b""
+        data = b""
+        if 0 < size <= CHUNK_RAW_MAX:
+            with open_quietly(path) as file:
+                data = file.read()
     except FileNotFoundError:
         return  # evicted meanwhile
     except OSError as error:

@@ -1,6 +1,7 @@
 """fsck of fleet.db, the overlay and the cache: what is wrong on this machine is named, and where it matters."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +180,23 @@ def test_damaged_chunks_of_the_cache_are_warnings(two: Two) -> None:
     assert two.fsck(tally=tally) == []
     assert tally.cache_verified == tally.cache_files == len(files)
     assert tally.cache_bytes == sum(path.stat().st_size for path in files)
+
+
+def test_what_fsck_reads_was_not_used_by_that(two: Two) -> None:
+    """Else nothing could be evicted behind it, and then everything in any order."""
+    head: Version = two.bates.db.heads("large")[0]
+    whole = two.bates.cache.whole_path(head.manifest.content_id)
+    whole.parent.mkdir(parents=True)
+    whole.write_bytes(two.do(two.bates.content("large")))
+    files = [path for path in (two.bates.folder / "cache").rglob("*") if path.is_file()]
+    for path in files:
+        os.utime(path, ns=(1, 1))
+    tally = Tally()
+    assert two.fsck(deep=True, tally=tally) == []
+    assert tally.cache_verified == len(files)
+    assert {path.stat().st_atime_ns for path in files} == {1}
+    two.do(two.bates.content("large"))
+    assert whole.stat().st_atime_ns == 1  # the engine tells what it uses
 
 
 def test_a_large_cache_is_read_in_part_and_that_is_said(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
