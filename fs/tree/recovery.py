@@ -11,7 +11,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from fs.tree import reattach, torn
+from fs.tree import reattach, release, torn
 from fs.tree.model import FILE, Node
 from fs.tree.overlay import remove_files
 from fs.tree.state import State
@@ -113,7 +113,7 @@ def _recover_entries(st: State) -> None:
             st.pending[entry.key] = now
     for node in st.overlay.all_nodes():
         if node.id != 1 and st.overlay.entry_of(node) is None and node.lost_path is None:
-            st.release_node(node)
+            release.release_node(st, node)
     st.gone.restore()
 
 

@@ -7,7 +7,7 @@ shown has it elsewhere.
 
 import errno
 
-from fs.tree import links, siblings
+from fs.tree import linking, links, release, siblings
 from fs.tree.depth import check_depth
 from fs.tree.gone import Places, folder_seals, is_at_or_below, path_behind
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Node
@@ -52,7 +52,7 @@ def rename(st: State, parent: int, name: str, new_parent: int, new_name: str, *,
     if kind != DIR and links.are_one(source, target_found):
         return
     if kind != DIR:
-        links.check_place(st, source, new_parent, new_name)
+        linking.check_place(st, source, new_parent, new_name)
     _check_target(st, source, kind, target_found, new_parent, new_name)
     if kind == DIR:
         _check_dir(st, ino, source, target, new_parent, new_name)
@@ -111,7 +111,7 @@ def _check_dir(
     becomes_local = st.is_local_name(new_parent, new_name, True)
     if becomes_local and not was_local:
         raise OSError(errno.EXDEV, "what is shared cannot move to a local-only name")
-    if was_local and not becomes_local and links.has_names_outside(st, ino):
+    if was_local and not becomes_local and linking.has_names_outside(st, ino):
         raise OSError(errno.EXDEV, "of a file that has several names all stay on this machine, or none")
     with st.view.snapshot():
         must_wait = isinstance(target, Entry) and _leads_back(st, target, ino)
@@ -355,7 +355,7 @@ def _remember_left(st: State, left: Entry, node: Node) -> None:
 
 def _forget_left(st: State, node: Node) -> None:
     for key in st.left_by.pop(node.id, set()):
-        st.free_whiteout(key, node.id)
+        release.free_whiteout(st, key, node.id)
 
 
 def _wake_short(st: State, dir_id: int) -> None:

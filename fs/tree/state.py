@@ -390,50 +390,6 @@ class State:
         noted_at = self.noted_at.get(key)
         return noted_at is not None and self.env.monotonic() - noted_at < RECENT_SECONDS
 
-    # ---- nodes that lose their name
-
-    def release_node(self, node: Node) -> None:
-        """No name leads to the node any more, by the user's will: what is open stays readable, nothing is published."""
-        node.set_keys(())
-        node.nameless = node.unlinked = True
-        node.lost_path = None
-        self.overlay.set_local_xattrs(node.id, None)
-        self.unshown.discard(node.id)
-        self.pending.pop(node.id, None)
-        for key in self.left_by.pop(node.id, set()):
-            self.free_whiteout(key, node.id)
-        ref = self.overlay.seals.get(node.seal_id) if node.seal_id is not None else None
-        if ref is not None:
-            ref.node = None
-        if node.handles:
-            for file in node.files:
-                if file.stored:
-                    file.fd()
-        # Who has just looked the name up may open it yet: what the kernel has not forgotten can still be had.
-        is_known = node.kind != DIR and node.id in self.inodes.known
-        for file in node.files:
-            if ref is None or ref.layer != file.id:
-                self.overlay.drop_file(file.id, remove=not is_known)
-        if not node.handles:
-            node.close_files()
-        self.overlay.drop_node(node, keep=is_known)
-
-    def forget_node(self, node: Node) -> None:
-        """Neither the kernel nor a handle knows a removed file any more."""
-        held = {ref.layer for ref in self.overlay.seals.values()} if node.layer is not None else set()
-        for file in node.files:
-            if file.id not in held:
-                self.overlay.remove_file(file)
-        del self.overlay.nodes[node.id]
-
-    def free_whiteout(self, key: Key, node_id: int) -> None:
-        entry = self.overlay.entry(*key)
-        if entry is not None and entry.moved_node == node_id:
-            entry.moved_node = None
-            self.overlay.put_entry(entry)
-            if entry.dirty and entry.seal_id is None:
-                self.pending[key] = self.env.monotonic()
-
     def row_behind(self, node: Node) -> ShownRow | None:
         """The shown row that a clean open node stands for, if NAME shows it still (and no row of ours hides it)."""
         row_id = self.inodes.row_id(node.id)

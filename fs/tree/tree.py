@@ -8,7 +8,7 @@ What goes on beside the requests works on the parts, which take `state`: sealing
 import os
 from typing import Any
 
-from fs.tree import access, attrs, exchange, files, links, names, note, recovery, rename, whole
+from fs.tree import access, attrs, exchange, files, linking, names, note, recovery, release, rename, whole
 from fs.tree.files import OpenFile
 from fs.tree.model import ROOT_ID, Attr, Cut
 from fs.tree.overlay import KEEP, Overlay
@@ -95,7 +95,7 @@ class Tree:
                 return
             st.inodes.drop(ino)
             if node is not None and node.unlinked and not node.stored:
-                st.forget_node(node)
+                release.forget_node(st, node)
 
     def is_known(self, ino: int) -> bool:
         """True while the kernel has not forgotten the inode."""
@@ -115,7 +115,7 @@ class Tree:
         """Another name for a file. PermissionError for a directory, NotFound if it has no name any more, OSError EXDEV
         for a name that is not shared as the others are; else as create. Counts as one lookup.
         """
-        return links.link(self.state, ino, parent, name)
+        return linking.link(self.state, ino, parent, name)
 
     def unlink(self, parent: int, name: str) -> None:
         """NotFound; IsADirectoryError."""
