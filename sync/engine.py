@@ -15,7 +15,6 @@ import msgspec
 from sync.cas.cache import ChunkCache, default_quota
 from sync.core.errors import NotYet, TcfsError
 from sync.core.keys import Keys
-from sync.core.manifest import Kind
 from sync.core.policy import Policies
 from sync.core.sealed import SigningKey
 from sync.env import Env
@@ -40,6 +39,7 @@ from sync.store.meter import Meter
 from sync.store.open import open_store, store_folder
 from sync.verbs import Progress, find_verb
 from sync.worker.attempts import Attempts
+from sync.worker.cache_keeper import CacheKeeper
 from sync.worker.chunks import chunk_reader
 from sync.worker.context import Context, ProblemKind
 from sync.worker.fetch import Fetcher, Priority
@@ -59,9 +59,8 @@ if TYPE_CHECKING:
     from sync.worker.push import Push
 
 T = TypeVar("T")
-TICK_S: Final = 1.0  # between two looks at the cache, and at what is pinned
+TICK_S: Final = 1.0  # between two looks at what is pinned, and at .tcfsignore
 PACKS: Final = "packs"  # the area of the store that holds content
-USED_MAX: Final = 100_000  # uses of chunks remembered between two ticks
 POLICY_S: Final = 2.0  # that the mount gets to take note of a policy
 TOLD_AT_ONCE: Final = 1000  # contents of one frame to the mount
 REFUSALS_MAX: Final = 200  # programs remembered that were refused content
@@ -151,7 +150,7 @@ class Engine:
         self.keeper: MountKeeper | None = None  # of a daemon
         self.stop = asyncio.Event()  # a daemon ends when it is set
         quota = settings.cache_quota or default_quota(paths.cache_dir)
-        self.cache = ChunkCache(env, paths.cache_dir, quota, context.keys, self._needed_content)
+        self.cache = ChunkCache(env, paths.cache_dir, quota, context.keys, lambda: self.cache_keeper.needed())
         self.reader = chunk_reader(context)
         self.fetcher = Fetcher(context, self.cache, self.reader)
         self.policies = PolicyFile(paths.policies_toml)
@@ -176,9 +175,17 @@ class Engine:
             pruner=self.pruner,
             restore=self._restore,
         )
+        self.cache_keeper = CacheKeeper(
+            context,
+            paths,
+            self.cache,
+            self.pins,
+            self.tree,
+            self._attempts,
+            lambda: self.server.hint(frames.ContentMoved([], dropped=True)),
+        )
         self.server = Server(env, paths.socket_path, self)
         self._events = events
-        self._used: list[bytes] = []
         self._refusals: dict[tuple[str, str], frames.Refused] = {}
         self.damaged_in_mount = 0  # cache files that the mount has found wrong
         self._told = (0, 0)
@@ -203,7 +210,7 @@ class Engine:
                 self._store_loops.publish_loop,
                 self._store_loops.pack_loop,
                 self._store_loops.drain_loop,
-                self._cache_loop,
+                self.cache_keeper.loop,
                 self._pin_loop,
                 self._ignore_loop,
                 self._attempts.end_if_damaged,
@@ -229,18 +236,6 @@ class Engine:
         done = await restore(self.publisher, self.fetcher, files, verify=True)
         self.log.warning("the store was set back: %d files were put again, %d are lost", done.files, done.lost)
 
-    async def _cache_loop(self) -> None:
-        evictions = 0
-        while True:
-            used, self._used = self._used, []
-            if used:
-                await self.env.run_io(self.cache.used, used)
-            await self._attempts.attempt("cache", self._keep_quota)
-            if self.cache.evictions != evictions:
-                evictions = self.cache.evictions
-                self.server.hint(frames.ContentMoved([], dropped=True))
-            await self.env.sleep(TICK_S)
-
     async def _pin_loop(self) -> None:
         """What is pinned comes by itself. A short verb is over before the first look."""
         while True:
@@ -257,20 +252,6 @@ class Engine:
         while True:
             await self._attempts.attempt("ignore", self.ignore_file.follow)
             await self.env.sleep(TICK_S)
-
-    async def _keep_quota(self) -> None:
-        await self.env.run_io(self.cache.recount_whole)
-        await self.env.run_io(self.cache.evict, self._missing_room())
-
-    def _missing_room(self) -> int:
-        """Bytes that the cache should give back to the disk of the state folder, if both are on one."""
-        if ballast.keep(self.paths.ballast):
-            return 0
-        try:
-            is_one_disk = self.paths.cache_dir.stat().st_dev == self.paths.state_dir.stat().st_dev
-        except FileNotFoundError:  # the cache may be deleted at any time
-            return 0
-        return ballast.SIZE + ballast.SPARE if is_one_disk else 0
 
     def _attempted(self) -> None:
         self._take_over_machine_id()
@@ -402,7 +383,7 @@ class Engine:
         self.folders.ask(folder)
 
     def used(self, message: frames.Used) -> None:
-        self._used.extend(message.chunks[: max(0, USED_MAX - len(self._used))])
+        self.cache_keeper.used(message.chunks)
         self.damaged_in_mount = message.damaged
 
     def refused(self, message: frames.Refused) -> None:
@@ -418,17 +399,3 @@ class Engine:
 
     def mount_went(self, link: Link) -> None:
         self.log.info("mount process %d is gone", link.peer.pid)
-
-    # ---- inside
-
-    def _needed_content(self) -> frozenset[str]:
-        """Chunks and contents that are pinned, or that changed files still show: never evicted."""
-        needed = set(self.pins.protected())
-        view = self.context.db.view
-        for base in self.tree.bases():
-            with contextlib.suppress(TcfsError):  # a version not known (any more) needs nothing
-                manifest = view.manifest(base)
-                if manifest.kind is Kind.FILE:
-                    needed.add(manifest.content_id)
-                    needed.update(chunk.hex() for chunk in view.chunk_list(base)[0])
-        return frozenset(needed)

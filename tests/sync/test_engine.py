@@ -236,10 +236,10 @@ def test_the_content_below_changed_files_is_not_evicted(yoga):
         await engine.fetcher.fetch(version, [0])
         tree = Tree(yoga)
         tree.dirty("f")
-        assert engine._needed_content() == frozenset()
+        assert engine.cache_keeper.needed() == frozenset()
         tree.connection.execute("UPDATE node SET base = ?", (version,))
         chunk = view.chunk_list(version)[0][0]
-        assert engine._needed_content() == {chunk.hex(), view.manifest(version).content_id}
+        assert engine.cache_keeper.needed() == {chunk.hex(), view.manifest(version).content_id}
         tree.close()
 
     yoga.run(scenario)
