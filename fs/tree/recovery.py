@@ -72,8 +72,8 @@ def _recover_node(st: State, node: Node, is_other_boot: bool, part: Path | None)
 
 def _recover_file(st: State, node: Node, file: WorkFile, part: Path | None) -> None:
     """A file that is missing or shorter than its ranges reads as zeros there; a layer that was noted is just gone. What
-    was written behind the ranges never counted, unless rows may be missing: it goes, so that a complete file is nothing
-    but its content.
+    was written behind the ranges never counted: it goes, so that a complete file is nothing but its content. If rows
+    may be missing, whatever lies outside of the ranges is kept beside.
     """
     try:
         size = Path(file.path).stat().st_size
@@ -83,10 +83,12 @@ def _recover_file(st: State, node: Node, file: WorkFile, part: Path | None) -> N
         Path(file.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         size = 0
-    if size == file.spans.end or (node.seal_id is not None and file is node.layer):
+    if node.seal_id is not None and file is node.layer:
         return
-    if part is not None and size > file.spans.end:
-        st.overlay.room.commit(partial(aside.put_tail, part, Path(file.path), file.spans.end))
+    if part is not None and size:
+        st.overlay.room.commit(partial(aside.put_rest, part, Path(file.path), file.spans))
+    if size == file.spans.end:
+        return
     os.truncate(file.path, file.spans.end)
     if size < file.spans.end:
         node.unflushed = True

@@ -13,6 +13,7 @@ from treekit import Machine
 
 from fs.tree.tree import Tree
 from sync.core.errors import BadConfig, TcfsError, Unsupported
+from sync.core.ranges import RangeSet
 from sync.env import Crash, FakeEnv
 from sync.state.tree import aside
 from sync.state.tree.reader import TreeReader
@@ -106,12 +107,18 @@ def test_killed_while_it_is_set_aside(yoga: Machine, record: int) -> None:
 
 @pytest.mark.logs_trouble
 @pytest.mark.parametrize("point", ["", "tree.before_commit"])
-def test_what_was_appended_to_a_file_whose_row_is_older_is_kept(yoga: Machine, point: str) -> None:
-    yoga.write("f", b"first ")
+def test_what_rows_that_are_older_do_not_know_of_a_file_is_kept(yoga: Machine, point: str) -> None:
+    """What was appended would be cut off, what was written in between is hidden by the version below."""
+    far = 5 << 40  # most of the file is a hole
+    yoga.write("longer", b"first ")
+    yoga.write("published", b"p" * 100)
+    yoga.cycle()
+    yoga.patch("longer", 0, b"F")
+    yoga.patch("published", 90, b"known")
     yoga.tree.overlay.commit()
     yoga.write("other", b"1")
-    yoga.patch("f", 6, b"and more")
-    yoga.write("third", b"3")
+    yoga.patch("longer", far, b"and more")
+    yoga.patch("published", 10, b"unknown")
     yoga.tree.abandon()
     _payload(_log(yoga), _places(_log(yoga)))
     if point:
@@ -120,10 +127,28 @@ def test_what_was_appended_to_a_file_whose_row_is_older_is_kept(yoga: Machine, p
         with pytest.raises(Crash):
             Tree.load(env, yoga.paths, uid=1000, gid=1000)
     yoga.restart()
-    assert yoga.walk() == {"f": b"first ", "other": b"1"}
+    assert yoga.walk() == {"longer": b"First ", "published": b"p" * 90 + b"known" + b"p" * 5, "other": b"1"}
     (folder,) = aside.folders(yoga.paths.state_dir)
-    found = {path.read_bytes() for path in folder.iterdir() if path.name != _log(yoga).name}
-    assert found == {bytes(6) + b"and more", b"3"}
+    files = (path for path in folder.iterdir() if path.name != _log(yoga).name)
+    kept = sorted(files, key=lambda path: path.stat().st_size)
+    assert kept[0].read_bytes().strip(b"\0") == b"unknown"
+    assert kept[0].read_bytes().index(b"unknown") == 10
+    assert kept[1].stat().st_size == far + 8
+    assert kept[1].stat().st_blocks * 512 < 1 << 20
+    with kept[1].open("rb") as file:
+        file.seek(far)
+        assert file.read() == b"and more"
+
+
+def test_what_was_kept_before_a_kill_stays(tmp_path: Path) -> None:
+    """It may have been cut off from the file since."""
+    part, file = tmp_path / "part", tmp_path / "0001"
+    part.mkdir()
+    file.write_bytes(b"unknown, known, tail")
+    for _ in range(2):
+        aside.put_rest(part, file, RangeSet([(9, 14)]))
+        assert (part / "0001").read_bytes() == b"unknown, " + bytes(5) + b", tail"
+        os.truncate(file, 14)
 
 
 def test_a_record_that_a_kill_has_cut_off_is_no_damage(yoga: Machine) -> None:
