@@ -273,9 +273,12 @@ class Fetcher:
         # Where neighbours come along, what somebody waits for lies somewhere among them.
         first = frozenset(claimed) if len(flights) > len(claimed) else frozenset()
         landing = Landing(self._cache, first, lambda chunk, landed: self._settle(chunk, flights[chunk], landed))
-        async with reading_ranges(self.reader, list(flights), landing.keep, first) as ranges:
-            async for _ in ranges:
-                landing.tell()
+        try:
+            async with reading_ranges(self.reader, list(flights), landing.keep, first) as ranges:
+                async for _ in ranges:
+                    landing.tell()
+        finally:
+            landing.tell()  # what other requests had brought when one failed
         for chunk, flight in flights.items():
             if not flight.done():
                 flight.set_exception(Integrity(f"chunk {chunk.hex()} was not delivered"))

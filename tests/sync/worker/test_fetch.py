@@ -383,3 +383,32 @@ def test_who_waits_for_a_small_chunk_does_not_wait_for_its_neighbours(
         assert bates.cache.usage().chunks == len(decoded)
 
     run(go(), fleet.clock)
+
+
+def test_what_has_landed_is_told_though_another_request_failed(fleet: Fleet) -> None:
+    async def go() -> None:
+        yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+        body = random.Random(3).randbytes(60_000)
+        yoga.write("d/first", body)
+        await yoga.push("d")
+        packs = {key for key in fleet.memory.objects if key.startswith("packs/")}
+        yoga.write("d/f", body + random.Random(4).randbytes(60_000))
+        await yoga.push("d")
+        await bates.learner.poll()
+        get = fleet.memory.get
+
+        async def away(key: str, start: int = 0, length: int | None = None) -> bytes:
+            if key in packs:
+                await bates.env.sleep(1)
+                raise StoreAway("away")
+            return await get(key, start, length)
+
+        fleet.memory.get = away  # type: ignore[method-assign]
+        identity = version(bates, "d/f")
+        count = len((await bates.fetcher.chunk_list(identity))[0])
+        both = [bates.fetcher.fetch(identity, range(count)), bates.fetcher.fetch(identity, [count - 1])]
+        failed, found = await asyncio.gather(*both, return_exceptions=True)
+        assert isinstance(failed, StoreAway)
+        assert found == {}
+
+    run(go(), fleet.clock)
