@@ -81,6 +81,8 @@ class Fetcher:
         for task in self._loads:
             task.cancel()
         await asyncio.gather(*self._loads, return_exceptions=True)
+        for flight in self._flights.values():  # of loads that had not even begun, and could settle nothing
+            flight.cancel()
 
     async def fetch(
         self,

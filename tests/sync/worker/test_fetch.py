@@ -412,3 +412,17 @@ def test_what_has_landed_is_told_though_another_request_failed(fleet: Fleet) -> 
         assert found == {}
 
     run(go(), fleet.clock)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_nobody_waits_for_what_was_stopped_before_it_began(fleet: Fleet, turns: int) -> None:
+    async def go() -> None:
+        _, bates = await two(fleet, {"f": b"hello"})
+        asking = asyncio.ensure_future(bates.fetcher.fetch(version(bates, "d/f"), [0]))
+        for _ in range(turns):  # of the loop: the load is made in one of them, and begins in the next one
+            await asyncio.sleep(0)
+        await bates.fetcher.aclose()
+        async with asyncio.timeout(5):
+            await asyncio.gather(asking, return_exceptions=True)
+
+    run(go(), fleet.clock)
