@@ -116,11 +116,23 @@ def _inotify_lines() -> Iterator[bytes]:
                         yield from (line for line in info if line.startswith(b"inotify "))
 
 
+def _lines() -> Iterator[bytes]:
+    """Until the mount has gone, which may have been killed in the middle of a line."""
+    for line in sys.stdin.buffer:
+        if not line.endswith(b"\n"):
+            return
+        yield line
+
+
 def main() -> None:
     os.chdir("/")
     os.umask(0)
-    helper = Helper(*json.loads(sys.stdin.buffer.readline()))
-    for line in sys.stdin.buffer:
+    lines = _lines()
+    first = next(lines, None)
+    if first is None:
+        return
+    helper = Helper(*json.loads(first))
+    for line in lines:
         request = json.loads(line)
         answer = [request[0], helper.poke(*request[1:])] if request else helper.watches()
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")

@@ -111,3 +111,9 @@ def test_each_call_is_the_one_that_watchers_hear(root: Path) -> None:
     assert helper.ask([10, "remove", "d", "l", "", "", 3, 0]) == [10, errno.ENOENT]
     assert sorted(os.listdir(root)) == ["d", "moved"] and os.listdir(root / "d") == ["a"]
     helper.close()
+
+
+@pytest.mark.parametrize("said", [b"", b'["/", "1:2"', b'["/", "1:2", 0]\n[1, "cre'])
+def test_a_mount_that_is_killed_while_it_speaks(said: bytes) -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", str(HELPER)], input=said, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
