@@ -25,6 +25,7 @@ from fs.ops import open as open_ops
 from fs.ops.volume import Volume
 from fs.tree.model import BLOCK_DEVICE, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Attr
 from sync.core.errors import NotFound, Stale, TcfsError
+from sync.core.paths import PART_MAX
 
 FOREVER_S = 10.0 * 365 * 86_400  # every change is told to the kernel, so it may believe what it knows
 BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
@@ -141,6 +142,13 @@ class Adapter(pyfuse3.Operations):
     def _entry(self, attr: Attr) -> EntryAttributes:
         return _entry(attr, self._valid_s)
 
+    def _replayed_entry(self, name: bytes, attr: Attr) -> EntryAttributes:
+        """A name that only the helper knows is one for a moment."""
+        entry = self._entry(attr)
+        if len(name) > PART_MAX:
+            entry.entry_timeout, entry.attr_timeout = 0.0, FOREVER_S
+        return entry
+
     def _file_info(self, handle: int) -> FileInfo:
         return FileInfo(fh=handle, keep_cache=self._keeps)  # a number stands for one content: so do the kernel's pages
 
@@ -150,11 +158,15 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         if ctx.pid == self._replay.pid:
-            return self._entry(replay.lookup(self._volume, parent_inode, name))
+            return self._replayed_entry(name, replay.lookup(self._volume, parent_inode, name))
         attr = lookup.lookup(self._volume, parent_inode, name)
         if self._volume.retries and attr is not None:
             named.looked_up(self._volume, ctx.pid, attr)
-        return self._absent if attr is None else self._entry(attr)
+        if attr is None:
+            if self._replay.removes and replay.is_to_go(self._volume, parent_inode, name):
+                raise FUSEError(errno.ENOENT)  # that is not remembered
+            return self._absent
+        return self._entry(attr)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         try:
@@ -316,9 +328,9 @@ class Adapter(pyfuse3.Operations):
         second = _SECOND.get(operation)
         if second is not None and isinstance(error, Stale):
             if operation == "getattr" and args[-1].pid == self._replay.pid:
-                moving = replay.attr_of_moving(self._volume, args[0])
-                if moving is not None:
-                    return self._entry(moving)
+                gone = replay.attr_of_gone(self._volume, args[0])
+                if gone is not None:
+                    return self._entry(gone)
             row = named.row_for(self._volume, args[-1].pid, args[0], is_last=operation != "getattr")
             if row is not None:
                 try:

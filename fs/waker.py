@@ -12,20 +12,22 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from fs.ops.volume import Volume
-from fs.replay.plan import Poke, ends_of_watches, left_old, made_again, pokes
-from fs.replay.waiting import NOBODY
+from fs.replay.plan import Poke, ends_of_watches, inside_first, left_old, made_again, pokes
+from fs.replay.waiting import NOBODY, unnamed
 from fs.tree.changes import Change, What
-from fs.tree.model import Invalidation
+from fs.tree.model import Invalidation, Key
 
 HELPER: Final = Path(__file__).parent / "replay" / "helper.py"
-ANSWER_S: Final = 1.0  # without a sign of life from the helper
+ANSWER_S: Final = 1.0  # without a sign of life from the helper, though it had the processor when it wanted it
+ANSWER_MAX_S: Final = 10.0  # without a sign of life, whyever
+LOOK_S: Final = 0.1  # between two looks at one that is waited for
 START_S: Final = 5.0  # the first one: Python has to start
 AGAIN_S: Final = 1.0  # before another helper is started; doubled each time
 AGAIN_MAX_S: Final = 64.0
@@ -37,6 +39,7 @@ LINE_MAX: Final = 1 << 20  # bytes
 
 log = logging.getLogger(__name__)
 
+Left = Mapping[int, Key]  # inodes that are gone though the kernel has them, and where they were
 Tell = Callable[[Sequence[Invalidation]], None]
 TellNow = Callable[[list[Invalidation]], Awaitable[None]]
 
@@ -52,16 +55,16 @@ class Waker:
         self._device = f"{int(major) << 20 | int(minor):x}"
         self._tell = tell
         self._tell_now = tell_now
-        self._queue: deque[tuple[list[Change], Sequence[Invalidation]]] = deque()
+        self._queue: deque[tuple[list[Change], Left, Sequence[Invalidation]]] = deque()
         self._queued = trio.Event()
         self._helper: _Helper | None = None
         self._not_before = 0.0
         self._pause_s = AGAIN_S
         self._scan_at = 0.0
 
-    def add(self, changes: list[Change], items: Sequence[Invalidation]) -> None:
-        """Have changes replayed for those who watch; the items are told afterwards."""
-        self._queue.append((changes, items))
+    def add(self, changes: list[Change], left: Left, items: Sequence[Invalidation]) -> None:
+        """Have changes replayed for those who watch; the items are told afterwards. left: what may be gone."""
+        self._queue.append((changes, left, items))
         self._queued.set()
 
     async def run(self) -> None:
@@ -71,23 +74,25 @@ class Waker:
                     await self._queued.wait()
                     self._queued = trio.Event()
                     changes: list[Change] = []
+                    left: dict[int, Key] = {}
                     items: dict[Invalidation, None] = {}
                     while self._queue:
-                        more, others = self._queue.popleft()
+                        more, gone, others = self._queue.popleft()
                         changes += more
+                        left |= gone
                         items |= dict.fromkeys(others)
                     try:
-                        await self._replay(changes, items)
+                        await self._replay(changes, left, items)
                     finally:
                         self._volume.replay.end()
                         self._tell(list(items))
         finally:
             while self._queue:
-                self._tell(self._queue.popleft()[1])
+                self._tell(self._queue.popleft()[2])
             if self._helper is not None:
                 self._helper.kill()
 
-    async def _replay(self, changes: list[Change], items: dict[Invalidation, None]) -> None:
+    async def _replay(self, changes: list[Change], left: Left, items: dict[Invalidation, None]) -> None:
         """Takes out of `items` what it has told."""
         helper = await self._living()
         if helper is None:
@@ -103,8 +108,8 @@ class Waker:
                 watches = await self._watches(helper)
             if not watches:
                 return
-            found = [poke for change in changes for poke in pokes(change, watches) if not self._is_busy(change)]
-            self._release(items, _unconcerned(items, found))
+            found = inside_first([poke for change in changes for poke in self._pokes(change, watches)])
+            self._release(items, _unconcerned(items, found, left))
             for start in range(0, len(found), SLICE):
                 todo = found[start : start + SLICE]
                 await self._poke_all(helper, todo)
@@ -114,7 +119,8 @@ class Waker:
                 self._tell(left_old(told))
                 if again := made_again(told, watches):
                     await self._poke_all(helper, again)
-                self._release(items, _unconcerned(items, found[start + SLICE :]))
+                self._release(items, _unconcerned(items, found[start + SLICE :], left))
+            await self._end_watches(helper, left)
             self._pause_s = AGAIN_S
         except Exception as error:  # the mount goes on whatever it is
             is_bug = not isinstance(error, _Lost | trio.TooSlowError)
@@ -127,6 +133,19 @@ class Waker:
             del items[item]
         self._tell(told)
 
+    def _pokes(self, change: Change, watches: dict[int, int]) -> list[Poke]:
+        return [] if self._is_busy(change) else [self._reachable(poke) for poke in pokes(change, watches)]
+
+    def _reachable(self, poke: Poke) -> Poke:
+        """A folder that is gone is found by its number: by its names programs may have heard that it is gone."""
+        is_left = self._volume.tree.is_left
+        origin = poke.change.origin
+        if origin is not None and is_left(origin.parent):
+            return poke._replace(folder=unnamed(origin.parent))
+        if origin is None and is_left(poke.change.parent):
+            return poke._replace(folder=unnamed(poke.change.parent))
+        return poke
+
     def _is_busy(self, change: Change) -> bool:
         """A call for this change could have to wait for a request that waits for something."""
         numbers = {change.ino, change.parent, change.origin.parent if change.origin is not None else 0}
@@ -137,9 +156,8 @@ class Waker:
         if now < self._scan_at:
             await trio.sleep_until(self._scan_at)
         began = trio.current_time()
-        with trio.fail_after(START_S if helper.is_new else ANSWER_S):
-            await helper.ask([])
-            answer = await helper.answer()
+        await helper.ask([])
+        answer = await helper.answer(START_S if helper.is_new else ANSWER_S)
         if not isinstance(answer, dict):
             raise _Lost("it says something else")
         helper.is_new = False
@@ -149,15 +167,36 @@ class Waker:
 
     async def _poke_all(self, helper: "_Helper", todo: list[Poke]) -> None:
         """Once more what somebody has come before with: what is to be made the kernel knows by then, or what is to be
-        removed it knows to be gone.
+        removed it knows to be gone, or it cannot have a folder at two places.
         """
         for _ in range(TRIES):
             self._volume.replay.begin(todo)
             numbers = await helper.poke(todo)
-            todo = [poke for poke, number in zip(todo, numbers, strict=True) if number == _EARLY.get(poke.what)]
+            todo = [
+                poke
+                for poke, number in zip(todo, numbers, strict=True)
+                if number in (_EARLY.get(poke.what), errno.ESTALE)
+            ]
             if not todo:
                 return
             await self._tell_now([Invalidation(*_place(poke), 0, "entry") for poke in todo])
+
+    async def _end_watches(self, helper: "_Helper", left: Left) -> None:
+        """Who watches what is gone hears of that, whatever the kernel had at its names when it was told of them. Looked
+        for once more: till then the kernel let programs set watches on what it had there.
+        """
+        tree = self._volume.tree
+        if not any(tree.is_left(ino) for ino in left):
+            return
+        await self._tell_now([])
+        watches = await self._watches(helper)
+        todo = [ino for ino in left if ino in watches and tree.is_left(ino)]
+        for _ in range(TRIES):
+            if not todo:
+                return
+            self._volume.replay.begin_ends(todo)
+            numbers = await helper.end(todo)
+            todo = [ino for ino, number in zip(todo, numbers, strict=True) if number in (errno.EAGAIN, errno.ESTALE)]
 
     async def _living(self) -> "_Helper | None":
         if self._helper is not None or trio.current_time() < self._not_before:
@@ -173,7 +212,7 @@ class Waker:
         helper = self._helper = _Helper(process)
         self._nursery.start_soon(self._bury, helper)
         try:
-            with trio.fail_after(START_S):
+            with trio.fail_after(ANSWER_MAX_S):
                 await helper.ask([str(self._mountpoint), self._device, os.getpid()])
         except (_Lost, trio.TooSlowError):
             self._give_up(helper)
@@ -208,9 +247,20 @@ def _place(poke: Poke) -> tuple[int, str]:
     return change.key
 
 
-def _unconcerned(items: dict[Invalidation, None], waiting: list[Poke]) -> list[Invalidation]:
-    """The items that are not about a place of these."""
+def _folders_left(folder: int, left: Left) -> set[Key]:
+    """Where the folder was, if it may be gone, and all that it was in and that may be gone."""
+    keys: set[Key] = set()
+    while (key := left.get(folder)) is not None and key not in keys:
+        keys.add(key)
+        folder = key[0]
+    return keys
+
+
+def _unconcerned(items: dict[Invalidation, None], waiting: list[Poke], left: Left) -> list[Invalidation]:
+    """The items that are not about a place of these, nor about a folder that is gone and that such a place is in."""
     keys = {key for poke in waiting for key in (poke.change.key, _place(poke))}
+    for folder in {folder for folder, _ in keys}:
+        keys |= _folders_left(folder, left)
     inodes = {poke.change.ino for poke in waiting if poke.change.ino}
     return [item for item in items if (item.parent, item.name) not in keys and item.ino not in inodes]
 
@@ -232,24 +282,49 @@ class _Helper:
         await self._write(json.dumps(request).encode() + b"\n")
 
     async def poke(self, todo: list[Poke]) -> list[int]:
-        """The errno of each; trio.TooSlowError when none comes for ANSWER_S."""
-        lines = [
-            json.dumps([n, poke.what, poke.folder, poke.name, poke.to_folder, poke.to_name, *_kind_and_mode(poke)])
-            for n, poke in enumerate(todo)
-        ]
+        """The errno of each; trio.TooSlowError as answer."""
+        return await self._do(
+            [
+                [poke.what, poke.folder, poke.name, poke.to_folder, poke.to_name, poke.change.kind, poke.change.mode]
+                for poke in todo
+            ]
+        )
+
+    async def end(self, todo: list[int]) -> list[int]:
+        """Look at the inodes of that many numbers for the last time; as poke."""
+        return await self._do([["end", "", unnamed(ino), "", "", 0, 0] for ino in todo])
+
+    async def _do(self, todo: list[list[Any]]) -> list[int]:
+        lines = [json.dumps([n, *request]) for n, request in enumerate(todo)]
         found: list[int] = []
-        with trio.fail_after(ANSWER_S) as scope:
-            await self._write(("\n".join(lines) + "\n").encode())
-            while len(found) < len(todo):
-                answer = await self.answer()
-                if not isinstance(answer, list) or answer[:1] != [len(found)]:
-                    raise _Lost("it answers something else")
-                found.append(int(answer[1]))
-                scope.deadline = trio.current_time() + ANSWER_S
+        await self._write(("\n".join(lines) + "\n").encode())
+        while len(found) < len(todo):
+            answer = await self.answer()
+            if not isinstance(answer, list) or answer[:1] != [len(found)]:
+                raise _Lost("it answers something else")
+            found.append(int(answer[1]))
         return found
 
-    async def answer(self) -> Any:
-        """The next line that the helper says."""
+    async def answer(self, patience_s: float = ANSWER_S) -> Any:
+        """The next line that the helper says; trio.TooSlowError if it hangs for so long. Where there is much else to be
+        done it, or we, may not run for seconds: that is no time in which it hangs.
+        """
+        hangs_s, latest = 0.0, trio.current_time() + ANSWER_MAX_S
+        while True:
+            with trio.move_on_after(LOOK_S):
+                return await self._line()
+            hangs_s += 0 if self._wants_processor() else LOOK_S
+            if hangs_s >= patience_s or trio.current_time() >= latest:
+                raise trio.TooSlowError
+
+    def _wants_processor(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:
+            return False  # it has ended
+        return stat.rpartition(")")[2].split()[0] == "R"
+
+    async def _line(self) -> Any:
         assert self.process.stdout is not None
         while b"\n" not in self._buffer:
             try:
@@ -268,7 +343,8 @@ class _Helper:
     async def _write(self, data: bytes) -> None:
         assert self.process.stdin is not None
         try:
-            await self.process.stdin.send_all(data)
+            with trio.fail_after(ANSWER_MAX_S):
+                await self.process.stdin.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise _Lost("it has ended") from error
 
@@ -279,7 +355,3 @@ class _Helper:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 await stream.aclose()
-
-
-def _kind_and_mode(poke: Poke) -> tuple[int, int]:
-    return poke.change.kind, poke.change.mode

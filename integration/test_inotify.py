@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -148,14 +149,79 @@ def test_a_whole_folder_is_moved_with_one_pair(machines: list[Machine]) -> None:
         ("MOVED_TO", "moved", "d"),
         ("CREATE", "moved", "d"),
     ]
-    # The looks above ask for these names at the very moment that the kernel is told, which may keep DELETE_SELF away.
-    ends = {(event.what, event.watch) for event in watcher.events if event.what in ("MOVE_SELF", "DELETE_SELF")}
-    assert {("MOVE_SELF", "tree")} <= ends <= {("DELETE_SELF", "sub"), ("DELETE_SELF", "tree"), ("MOVE_SELF", "tree")}
+    watcher.wait(lambda events: sum(event.what in ("MOVE_SELF", "DELETE_SELF") for event in events) >= 3)
+    ends = [(event.what, event.watch) for event in watcher.events if event.what in ("MOVE_SELF", "DELETE_SELF")]
+    assert sorted(ends) == [("DELETE_SELF", "sub"), ("DELETE_SELF", "tree"), ("MOVE_SELF", "tree")]
     watcher.clear()
     watcher.add(here / "d/moved/sub")
     (there / "d/moved/sub/g").write_text("x")
     watcher.wait_for("CREATE", "g")
     assert watcher.brief() == [("CREATE", "g")]
+    watcher.close()
+
+
+@contextlib.contextmanager
+def looking(*paths: Path) -> Iterator[None]:
+    """Meanwhile somebody looks at all of these without a pause, as a program does that has been woken."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for path in paths:
+                path.exists()
+                with contextlib.suppress(OSError):
+                    os.listdir(path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("is_looked_at", [False, True])
+def test_a_watched_tree_is_removed(machines: list[Machine], is_looked_at: bool) -> None:
+    """Each thing in it is heard of before the end of what it was in, whoever watches around it."""
+    yoga, bates = machines
+    there, here = bates.mountpoint, yoga.mountpoint
+    for tree, *around in (("t1",), ("t2", here)):
+        (there / tree / "sub").mkdir(parents=True)
+        for n in range(5):
+            (there / tree / f"sub/f{n}").write_text("x")
+        bates.run("wait")
+        poll(lambda: len(list((here / tree / "sub").glob("f*"))) == 5, 10, "the tree")  # noqa: B023
+        be_told(yoga, bates)
+        watcher = Watcher(here / tree, here / tree / "sub", *around)
+        deleted = sorted(["sub", *(f"f{n}" for n in range(5)), *([tree] if around else [])])
+        looks = [here / tree, here / tree / "sub", here / tree / "sub/f1"] if is_looked_at else []
+        with looking(*looks):
+            shutil.rmtree(there / tree)
+            expected = len(deleted) + 2
+            watcher.wait(lambda events: sum(event.what.startswith("DELETE") for event in events) >= expected)  # noqa: B023
+        told = [(event.what, event.name, event.watch) for event in watcher.events]
+        assert sorted(name for what, name, _ in told if what == "DELETE") == deleted
+        for end, of in (("sub", "sub"), (tree, tree)):
+            last = max(n for n, (what, _, watch) in enumerate(told) if (what, watch) == ("DELETE", of))
+            assert last < told.index(("DELETE_SELF", "", end))
+        watcher.close()
+
+
+@pytest.mark.parametrize("is_looked_at", [False, True])
+def test_a_watched_tree_is_moved_and_removed_at_once(machines: list[Machine], is_looked_at: bool) -> None:
+    yoga, bates = machines
+    there, here = bates.mountpoint, yoga.mountpoint
+    (there / "tree/sub").mkdir(parents=True)
+    (there / "tree/sub/f").write_text("x")
+    bates.run("wait")
+    poll(lambda: (here / "tree/sub/f").exists(), 10, "the tree")
+    be_told(yoga, bates)
+    watcher = Watcher(here / "tree", here / "tree/sub", here / "tree/sub/f")
+    with looking(*([here / "tree", here / "tree/sub/f", here / "d/moved/sub"] if is_looked_at else [])):
+        (there / "tree").rename(there / "d/moved")
+        shutil.rmtree(there / "d/moved")
+        watcher.wait(lambda events: sum(event.what == "DELETE_SELF" for event in events) == 3)
     watcher.close()
 
 
@@ -175,6 +241,22 @@ def test_a_watched_file_is_moved(machines: list[Machine]) -> None:
     (there / "unseen/new").write_text("two")
     watcher.wait_for("MODIFY", "")
     watcher.close()
+
+
+def test_a_watched_file_is_open_and_looked_at(machines: list[Machine]) -> None:
+    """Who reads what another machine writes on and on must hear of it, and not when it closes the file."""
+    yoga, bates = machines
+    file = yoga.mountpoint / "d/old"
+    for content in ("two", "three"):
+        before = file.read_text()
+        with file.open() as opened, looking(file):
+            watcher = Watcher(file)
+            (bates.mountpoint / "d/old").write_text(content)
+            watcher.wait_for("DELETE_SELF", "")
+            assert opened.read() == before
+            assert (os.fstat(opened.fileno()).st_nlink, os.fstat(opened.fileno()).st_size) == (0, len(before))
+            watcher.close()
+        assert file.read_text() == content
 
 
 def test_those_who_wait_for_the_end_of_writing(machines: list[Machine]) -> None:

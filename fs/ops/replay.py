@@ -7,12 +7,15 @@ lives, also when nobody waits for it any more.
 import os
 
 from fs.ops.volume import OpenHandle, Volume, name_of
-from fs.replay.waiting import refused
-from fs.tree import names
+from fs.replay.waiting import number_of_unnamed, refused
+from fs.tree import left, names
 from fs.tree.changes import Change
 from fs.tree.files import OpenFile
 from fs.tree.model import FILE, Attr, Node
 from sync.core.errors import NotFound
+from sync.core.paths import PART_MAX
+
+FOLDER_LINKS = 2  # of a folder that is gone: the kernel must not take it for one without a name yet
 
 
 class _Silent(OpenFile):
@@ -33,6 +36,8 @@ def lookup(volume: Volume, parent: int, name: bytes) -> Attr:
     """As lookup, but what is to come is not there yet, and what has gone or changed still is as it was: who watches the
     inode itself hears of it only if that is what the kernel finds. NotFound: do not remember that.
     """
+    if len(name) > PART_MAX:
+        return _unnamed(volume, number_of_unnamed(name))
     key = (parent, name_of(name))
     gone = volume.replay.is_gone(key)
     if gone is not None:
@@ -43,18 +48,41 @@ def lookup(volume: Volume, parent: int, name: bytes) -> Attr:
     return _known_again(volume, volume.replay.old_at(key)) or volume.tree.lookup(*key)
 
 
+def _unnamed(volume: Volume, ino: int) -> Attr:
+    """What is left of something that is gone, found by its number. With the last look at it, when the kernel is told
+    that it has no name any more, those who watch it hear that; before that what was in a folder can be removed there.
+    """
+    attr = None
+    if left.is_left(volume.tree.state, ino):
+        if volume.replay.take_end(ino):
+            attr = left.attr_of(volume.tree.state, ino, 0)
+        elif volume.replay.is_at_work:
+            attr = left.attr_of(volume.tree.state, ino, FOLDER_LINKS)
+    attr = _known_again(volume, attr)
+    if attr is None:
+        raise NotFound("nothing that is left")
+    return attr
+
+
 def _known_again(volume: Volume, old: Attr | None) -> Attr | None:
     """What the kernel was told of an inode, if it has not forgotten that."""
     return old if old is not None and volume.tree.state.inodes.count_again(old.ino) else None
 
 
-def attr_of_moving(volume: Volume, ino: int) -> Attr | None:
+def is_to_go(volume: Volume, parent: int, name: bytes) -> bool:
+    """True if the helper is to take away what stood there: did the kernel remember that it is gone, it could not."""
+    return volume.replay.is_gone((parent, name_of(name))) is not None
+
+
+def attr_of_gone(volume: Volume, ino: int) -> Attr | None:
     """Of a folder that is to be moved and that has another number by now: the kernel asks whether that may be, and were
-    it told that the folder is gone it would move one that it has just been told of instead. None of any other.
+    it told that the folder is gone it would move one that it has just been told of instead. And of one that is gone, as
+    what was in it is to go first. None of any other.
     """
     change = volume.replay.moving(ino)
     if change is None:
-        return None
+        is_way = volume.replay.is_at_work and left.is_left(volume.tree.state, ino)
+        return left.attr_of(volume.tree.state, ino, FOLDER_LINKS) if is_way else None
     old = change.origin.old if change.origin is not None else None
     return old or _some_attr(volume, change)._replace(ino=ino)
 

@@ -6,6 +6,8 @@ Started as a script, without anything but the standard library. Reads a line of 
     []              -> {inode number: mask} of all that is watched on that device by inotify
     [id, what, folder, name, to_folder, to_name, kind, mode] -> [id, errno, 0 if it worked]
 
+`end` takes the last look at what is left without a name; EAGAIN if the kernel does not believe that it has none.
+
 It ends with its input. Nothing that it does can change anything: the mount knows it by its pid, and answers. So it must
 never act on any other file system, nor on a mount that came after ours: a folder is held by a descriptor, its device
 is compared, and after that it is made sure that our mount still lives.
@@ -71,6 +73,8 @@ class Helper:
                 _check(self._libc.futimens(fd, self._mtime_only))
             finally:
                 os.close(fd)
+        elif what == "end":
+            _end(name, place)
         else:
             _check(self._libc.utimensat(place, os.fsencode(name), self._mtime_only, AT_SYMLINK_NOFOLLOW))
 
@@ -93,6 +97,18 @@ class Helper:
                 ino = int(fields[b"ino"], 16)
                 found[ino] = found.get(ino, 0) | int(fields[b"mask"], 16)
         return found
+
+
+def _end(name: str, place: int) -> None:
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+    try:
+        has_name = os.fstat(fd).st_nlink > 0
+    finally:
+        os.close(fd)
+    with contextlib.suppress(FileNotFoundError):  # the kernel asks once more, hears that it is gone, and lets go of it
+        os.stat(name, dir_fd=place, follow_symlinks=False)
+    if has_name:
+        raise OSError(errno.EAGAIN, "not believed")
 
 
 def _check(result: int) -> None:

@@ -12,11 +12,12 @@ kernel's business (inotify(7), fsnotify); the table was measured:
     move      rename                                  MOVED_FROM, MOVED_TO, MOVE_SELF
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fs.tree.changes import Change, What
 from fs.tree.model import DIR, FILE, SYMLINK, Invalidation
+from sync.core.paths import split_path
 
 IN_MODIFY: Final = 0x2
 IN_ATTRIB: Final = 0x4
@@ -66,6 +67,24 @@ def _calls(change: Change, above: int, itself: int) -> list[str]:
         case What.ATTRIBUTES if change.kind != SYMLINK:
             return ["chmod"] if (above | itself) & IN_ATTRIB else []
     return []
+
+
+def inside_first(found: Sequence[Poke]) -> list[Poke]:
+    """In the same order, but a folder is removed behind the last thing that happens in it: then the kernel lets nobody
+    in any more.
+    """
+    last: dict[str, int] = {}
+    for n, poke in enumerate(found):
+        above = poke.change.folder
+        while above and last.get(above) != n:
+            last[above] = n
+            above = split_path(above)[0]
+    places = []
+    for n, poke in enumerate(found):
+        path = poke.change.path
+        at = max(n, last.get(path, n)) if poke.what == "remove" else n
+        places.append((at, at != n, -len(path), n))
+    return [found[n] for *_, n in sorted(places)]
 
 
 def ends_of_watches(changes: list[Change], watches: Watches) -> list[Invalidation]:

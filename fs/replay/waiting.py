@@ -8,6 +8,7 @@ from fs.tree.changes import Change
 from fs.tree.model import Attr, Key
 
 NOBODY = -1
+UNNAMED_LENGTH = 300  # bytes: more than any name may have
 
 
 class Replay:
@@ -15,16 +16,20 @@ class Replay:
 
     def __init__(self) -> None:
         self.pid = NOBODY
+        self.removes = False  # whether it is to take something away
         self._created: dict[Key, Change] = {}
         self._removed: dict[Key, Change] = {}
         self._moved: dict[Key, Change] = {}  # by where it stood
         self._old: dict[int, Attr] = {}
         self._old_at: dict[Key, Attr] = {}
         self._touches = False
+        self.is_at_work = False  # whether it is to do something that others have done
+        self._ends: set[int] = set()
 
     def begin(self, pokes: Iterable[Poke]) -> None:
         """From now on these are waited for, and no others."""
         self.end()
+        self.is_at_work = True
         for poke in pokes:
             change = poke.change
             match poke.what:
@@ -38,12 +43,25 @@ class Replay:
                     self._touches = True
                     if change.old is not None:
                         self._old[change.ino] = self._old_at[change.key] = change.old
+        self.removes = bool(self._removed or self._moved)
 
     def end(self) -> None:
         """Nothing is waited for any more."""
-        for waiting in (self._created, self._removed, self._moved, self._old, self._old_at):
+        for waiting in (self._created, self._removed, self._moved, self._old, self._old_at, self._ends):
             waiting.clear()
-        self._touches = False
+        self._touches = self.removes = self.is_at_work = False
+
+    def begin_ends(self, inodes: Iterable[int]) -> None:
+        """From now on the helper is to take the last look at these, each once, and nothing else is waited for."""
+        self.end()
+        self._ends |= set(inodes)
+
+    def take_end(self, ino: int) -> bool:
+        """True if the last look at this is waited for; it is not any more."""
+        if ino not in self._ends:
+            return False
+        self._ends.remove(ino)
+        return True
 
     def is_gone(self, key: Key) -> Change | None:
         """What stood at a name, as long as the helper is to take it away."""
@@ -80,6 +98,17 @@ class Replay:
         if not self._touches:
             raise refused()
         return self._old.get(ino)
+
+
+def unnamed(ino: int) -> str:
+    """The name, in the root, by which the helper finds what stands for nothing any more."""
+    return str(ino).rjust(UNNAMED_LENGTH, "-")
+
+
+def number_of_unnamed(name: bytes) -> int:
+    """The number that `unnamed` was made of; 0 if it was none."""
+    digits = name.lstrip(b"-")
+    return int(digits) if len(name) == UNNAMED_LENGTH and digits.isdigit() else 0
 
 
 def refused() -> PermissionError:

@@ -13,9 +13,9 @@ from fs.tasks.running import Complaints, Signal, give_way
 from fs.tasks.saving import Saver
 from fs.tasks.sealing import Sealer
 from fs.tasks.telling import Teller
-from fs.tree import feed, note
+from fs.tree import feed, left, note
 from fs.tree.changes import Change
-from fs.tree.model import Invalidation
+from fs.tree.model import Invalidation, Key
 from fs.tree.whole import copy_layers
 from sync.core.errors import TcfsError
 from sync.ipc import frames
@@ -26,12 +26,12 @@ TICK_S: Final = 0.02  # between two looks at whether the mount is still busy
 INODES_AT_ONCE: Final = 20_000  # looked at between two chances for requests
 NOTES_AT_ONCE: Final = 200  # answers noted between two chances for requests
 
-Watched = Callable[[list[Change], Sequence[Invalidation]], None]
+Watched = Callable[[list[Change], dict[int, Key], Sequence[Invalidation]], None]
 
 
 class Follower:
-    """watched: who is told of changes made elsewhere, with what the kernel has to forget because of them; it sees to it
-    that the kernel is told.
+    """watched: who is told of changes made elsewhere, with the inodes that are left by them, and what the kernel has to
+    forget because of them; it sees to it that the kernel is told.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Follower:
         self._complaints = complaints
         self._looking = Signal()
         self._contents: dict[int, str] = {}  # content tokens -> what the kernel has to forget of their files
-        self.watched: Watched = lambda changes, items: teller.tell(items)
+        self.watched: Watched = lambda changes, gone, items: teller.tell(items)
 
     def look_soon(self) -> None:
         """The feed, or the answers to seals, have moved."""
@@ -95,9 +95,9 @@ class Follower:
                 await self._sealer.answers_noted()
             while feed.has_more(self._st):
                 items = feed.feed(self._st)
-                changes = feed.take_changes(self._st)
+                changes, gone = feed.take_changes(self._st), left.take(self._st)
                 self._volume.recent.forget()
-                self.watched(changes, items) if changes else self._teller.tell(items)
+                self.watched(changes, gone, items) if changes or gone else self._teller.tell(items)
                 self._sealer.look()  # a new .tcfsignore may have kept back less
                 await trio.lowlevel.checkpoint()
             await self._tell_contents()

@@ -4,7 +4,7 @@ The feed says where to look, never what is there; that is read from shown in thi
 on when it is read: an inode that has moved on answers ESTALE until the kernel has looked again.
 """
 
-from fs.tree import keepers, links, siblings
+from fs.tree import keepers, left, links, siblings
 from fs.tree.changes import Change, Places, add_ends, changes, take_moving
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
@@ -35,7 +35,7 @@ def feed(st: State, limit: int = ITEMS_MAX) -> list[Invalidation]:
         _settle_times(st, item)
         _settle_owner(st, item)
         st.subfolders.forget(item.parent)
-        if item.parent and _is_known(st, item.parent):
+        if item.parent and (_is_known(st, item.parent) or _has_kept(st, item.id)):
             _look(st, item, found, watchable)
             places[(item.parent, item.name)] = None
     for parent in {parent for parent, _ in places}:
@@ -48,6 +48,7 @@ def feed(st: State, limit: int = ITEMS_MAX) -> list[Invalidation]:
     else:
         found |= dict.fromkeys(add_ends(st, watchable, lambda folder: _is_known(st, folder)))
     st.changes += changes(st, watchable)
+    left.keep_in_mind(st, watchable)
     siblings.drop_settled(st)
     found |= dict.fromkeys(keepers.drop_settled(st))
     st.overlay.set_meta("feed_cursor", items[-1].n)
@@ -93,8 +94,13 @@ def _settle_owner(st: State, item: FeedItem) -> None:
 
 
 def _is_known(st: State, folder: int) -> bool:
-    """True if the kernel may have heard of a name in the folder. It forgets a folder after all that is in it."""
-    return folder == ROOT_ID or st.inodes.number(folder) in st.inodes.known or folder in st.inodes.known
+    """True if the kernel may have heard of a name in the folder. It forgets a folder after the names that are in it."""
+    return folder == ROOT_ID or _has_kept(st, folder)
+
+
+def _has_kept(st: State, row_id: int) -> bool:
+    """True if the kernel has the inode. Short of memory it drops names, and folders, around one that is watched."""
+    return st.inodes.number(row_id) in st.inodes.known or row_id in st.inodes.known
 
 
 def _look(st: State, item: FeedItem, found: dict[Invalidation, None], watchable: Places) -> None:
@@ -104,8 +110,7 @@ def _look(st: State, item: FeedItem, found: dict[Invalidation, None], watchable:
     row = st.view.lookup(item.parent, item.name)
     watchable.add(item, row)
     if row is None:
-        is_known = item.id in st.inodes.known or st.inodes.number(item.id) in st.inodes.known
-        if is_known and st.view.row(item.id) is None:  # else it has other names, or another one
+        if _has_kept(st, item.id) and st.view.row(item.id) is None:  # else it has other names, or another one
             found.setdefault(Invalidation(item.parent, item.name, st.inodes.number(item.id), "gone"))
         else:
             found.setdefault(Invalidation(item.parent, item.name, 0, "entry"))

@@ -15,6 +15,7 @@ class Known:
     it was last told.
     """
 
+    kind: int
     count: int
     told: int
     size: int
@@ -31,16 +32,17 @@ class Inodes:
         self.noted: set[tuple[int, Key]] = (
             set()
         )  # what was made here, and where, until the feed is read that tells of it
+        self.left: dict[int, Key] = {}  # what may be nothing any more though the kernel has it, and where it was
         self._row_of: dict[int, int] = {}  # a number of ours -> the shown row it stands for
         self._number_of: dict[int, int] = {}  # shown row -> the number that stands for it now
 
-    def remember(self, ino: int, told: int, size: int, mtime_ns: int, nlink: int = 1) -> None:
+    def remember(self, ino: int, kind: int, told: int, size: int, mtime_ns: int, nlink: int = 1) -> None:
         """The kernel is told of an inode by a lookup, or an operation that counts as one."""
         known = self.known.get(ino)
         if self.removed:
             self.removed.pop(ino, None)  # the number stands for something again
         if known is None:
-            self.known[ino] = Known(1, told, size, mtime_ns, nlink)
+            self.known[ino] = Known(kind, 1, told, size, mtime_ns, nlink)
         else:
             known.count += 1
             known.told, known.size, known.mtime_ns, known.nlink = told, size, mtime_ns, nlink

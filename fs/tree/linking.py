@@ -46,7 +46,7 @@ def link(st: State, ino: int, parent: int, name: str) -> Attr:
     links.decide_place(st, node)
     st.touch_node(node)
     st.touch_dir(parent, now_ns)
-    st.inodes.remember(node.id, 0, node.size, node.mtime_ns, len(node.keys))
+    st.inodes.remember(node.id, node.kind, 0, node.size, node.mtime_ns, len(node.keys))
     return st.node_attr(node)
 
 

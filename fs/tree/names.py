@@ -15,7 +15,7 @@ PAGE = 400  # shown rows read at once
 def lookup(st: State, parent: int, name: str) -> Attr:
     """What stands at a name, told to the kernel (counts as one lookup). NotFound."""
     attr = find(st, parent, name)
-    st.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns, attr.nlink)
+    st.inodes.remember(attr.ino, attr.kind, attr.told, attr.size, attr.mtime_ns, attr.nlink)
     return attr
 
 
@@ -200,7 +200,7 @@ def create(
     st.put_entry(entry)
     st.touch(entry)
     st.touch_dir(parent, now_ns)
-    st.inodes.remember(node.id, 0, size, now_ns)
+    st.inodes.remember(node.id, kind, 0, size, now_ns)
     return st.node_attr(node)
 
 

@@ -156,6 +156,8 @@ class State:
                 known.told == row.value and (node is not None or not links.has_lost_names(self, row, known))
             ):
                 return ino
+        if ino in self.inodes.known:
+            self.inodes.left[ino] = (row.parent, row.name)
         ino = self.overlay.new_ino()
         self.inodes.renumber(number, ino)
         return ino

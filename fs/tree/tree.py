@@ -85,7 +85,7 @@ class Tree:
 
     def remember(self, attr: Attr) -> None:
         """The kernel took an inode from a listing: that counts as one lookup."""
-        self.state.inodes.remember(attr.ino, attr.told, attr.size, attr.mtime_ns, attr.nlink)
+        self.state.inodes.remember(attr.ino, attr.kind, attr.told, attr.size, attr.mtime_ns, attr.nlink)
 
     def forget(self, ino: int, count: int) -> None:
         st = self.state

@@ -84,6 +84,7 @@ def test_nothing_is_done_elsewhere(root: Path) -> None:
             [2, "move", "d", "a", "d", "b", 1, 0],
             [3, "chmod", "d", "a", "", "", 1, 0],
             [4, "rewrite", "d", "a", "", "", 1, 0],
+            [5, "end", "d", "a", "", "", 0, 0],
         ):
             assert helper.ask(request) == [request[0], errno.ENOTCONN]
         helper.close()
@@ -109,6 +110,8 @@ def test_each_call_is_the_one_that_watchers_hear(root: Path) -> None:
     assert helper.ask([8, "remove", "d", "g", "", "", 2, 0]) == [8, 0]
     assert helper.ask([9, "remove", "d", "l", "", "", 3, 0]) == [9, 0]
     assert helper.ask([10, "remove", "d", "l", "", "", 3, 0]) == [10, errno.ENOENT]
+    assert helper.ask([11, "end", "d", "l", "", "", 0, 0]) == [11, errno.ENOENT]
+    assert helper.ask([12, "end", "d", "a", "", "", 0, 0]) == [12, errno.EAGAIN]  # the kernel believes that it is there
     assert sorted(os.listdir(root)) == ["d", "moved"] and os.listdir(root / "d") == ["a"]
     helper.close()
 

@@ -9,7 +9,9 @@ from fs.replay.plan import (
     IN_MOVE_SELF,
     IN_MOVED_FROM,
     IN_MOVED_TO,
+    Poke,
     ends_of_watches,
+    inside_first,
     left_old,
     made_again,
     pokes,
@@ -101,3 +103,17 @@ def test_a_watch_of_what_was_moved_ends_where_it_is_now() -> None:
     for kind in (FILE, DIR):  # names of one file keep its number
         assert ends_of_watches([moved(kind, is_another=False)], every) == []
         assert made_again([moved(kind, is_another=False)], every) == []
+
+
+def test_a_folder_is_removed_behind_all_that_happens_in_it() -> None:
+    def poke(what: str, path: str) -> Poke:
+        folder, _, name = path.rpartition("/")
+        return Poke(Change(What.REMOVED, FILE, FOLDER, folder, name, 0o644), what, folder, name)
+
+    found = ["a/b/c/1", "a/b/c", "a/b", "a2", "a", "a/b/c/2", "x", "x/late", "a/b/c/3", "z"]
+    ordered = inside_first([poke("remove", path) for path in found])
+    assert [each.change.path for each in ordered] == [
+        "a/b/c/1", "a2", "a/b/c/2", "x/late", "x", "a/b/c/3", "a/b/c", "a/b", "a", "z",
+    ]  # fmt: skip
+    created = [poke("create", path) for path in ("a", "a/1")]
+    assert inside_first(created) == created

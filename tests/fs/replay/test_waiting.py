@@ -3,7 +3,7 @@
 import pytest
 
 from fs.replay.plan import Poke
-from fs.replay.waiting import Replay
+from fs.replay.waiting import Replay, number_of_unnamed, unnamed
 from fs.tree.changes import Change, What
 from fs.tree.model import DIR, FILE, Attr
 
@@ -31,6 +31,7 @@ def test_what_is_waited_for(replay: Replay) -> None:
     assert replay.is_to_come((1, "new")) and replay.is_to_come((1, "to"))
     assert replay.is_gone((1, "gone")) is REMOVED and replay.is_gone((2, "from")) is MOVED
     assert not replay.is_to_come((1, "changed")) and replay.is_gone((1, "changed")) is None
+    assert replay.removes
     replay.create((1, "new"), FILE)
     replay.remove((1, "gone"))
     replay.move((2, "from"), (1, "to"))
@@ -38,6 +39,8 @@ def test_what_is_waited_for(replay: Replay) -> None:
     assert replay.touch(8) is None
     assert not replay.is_to_come((1, "new")) and not replay.is_to_come((1, "to"))
     assert replay.is_gone((1, "gone")) is None
+    replay.end()
+    assert not replay.removes
 
 
 def test_a_folder_that_is_to_be_moved_is_still_there() -> None:
@@ -81,3 +84,22 @@ def test_nothing_at_all_afterwards(replay: Replay) -> None:
     for late in (lambda: replay.create((1, "new"), FILE), lambda: replay.remove((1, "gone")), lambda: replay.touch(7)):
         with pytest.raises(PermissionError):
             late()
+
+
+def test_the_last_look_is_one_and_behind_all_others() -> None:
+    replay = Replay()
+    replay.begin([poke("remove", REMOVED)])
+    assert replay.is_at_work and not replay.take_end(7)
+    replay.begin_ends([7])
+    assert not replay.is_at_work and replay.is_gone((1, "gone")) is None
+    assert replay.take_end(7) and not replay.take_end(7) and not replay.take_end(8)
+    replay.begin_ends([7])
+    replay.end()
+    assert not replay.take_end(7)
+
+
+def test_what_is_gone_is_found_by_a_name_that_nothing_can_have() -> None:
+    assert number_of_unnamed(unnamed(4711).encode()) == 4711
+    assert len(unnamed(1)) == len(unnamed(1 << 63)) > 255
+    for other in (b"-" * 300, b"x" * 300, b"4711", b"-" * 299 + b"\xb2", b"-" * 297 + b"1-1"):
+        assert number_of_unnamed(other) == 0
