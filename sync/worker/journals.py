@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sync.core.errors import BadFormat, Integrity, NotAuthorised, TcfsError
+from sync.core.errors import BadFormat, Integrity, NotAuthorised, ObjectMissing, TcfsError
 from sync.core.journal import (
     JournalHead,
     MachineInfo,
@@ -26,6 +26,7 @@ from sync.worker.threads import run_to_end
 
 BATCH_PATIENCE: Final = 60.0  # seconds that a batch behind a hole waits before its creations are applied
 WAITING_RECORDS: Final = 20_000  # read but not applied, before the next segment is asked for
+FIRST_HEAD_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds: a head is put behind the segment that it names
 
 _UNREADABLE = (Integrity, BadFormat, NotAuthorised)
 
@@ -36,7 +37,8 @@ class _Journal:
 
     newest_first: the greatest first seq asked for so far. expected: the first seq of the segment behind that one; None
     if that cannot be known, as the one before is broken. last_hash: of the segment before `expected`, if it is known.
-    strange: segments that do not follow the one that is stored before them: (first of that one, their key).
+    strange: segments that do not follow the one that is stored before them: (first of that one, their key). has_waited:
+    for the head of a machine that has put its first segment.
     """
 
     machine_id: str
@@ -45,6 +47,7 @@ class _Journal:
     expected: int | None
     last_hash: bytes | None
     head_bytes: bytes = b""
+    has_waited: bool = False
     waiting: list[ReadSegment] = field(default_factory=list)
     strange: list[tuple[int, str]] = field(default_factory=list)
 
@@ -72,7 +75,9 @@ class JournalReader:
                 await self._read_from(journal, None)
                 if journal.newest_first == 0:  # a machine that has just joined and published nothing
                     self._context.problems.clear(ProblemKind.HEAD, head_key(machine_id))
-            elif is_news:
+                elif not by_keys and self._may_be_under_way(journal):
+                    head, is_news = await self._first_head(journal)
+            if head is not None and is_news:
                 await self._read_from(journal, head.last)
             versions = await self._apply(journal)
             self._report_strange(journal)
@@ -145,7 +150,9 @@ class JournalReader:
                 return self._remembered(journal), False
             head = decode_head(context.keys, context.fleet_id, journal.machine_id, data, journal.verify_key)
         except _UNREADABLE as error:
-            context.problems.report(ProblemKind.HEAD, key, _named(key, error))
+            if not (isinstance(error, ObjectMissing) and self._may_be_under_way(journal)):
+                journal.has_waited = True
+                context.problems.report(ProblemKind.HEAD, key, _named(key, error))
             return None, False
         context.problems.clear(ProblemKind.HEAD, key)
         known = self._remembered(journal)
@@ -156,6 +163,20 @@ class JournalReader:
         context.problems.clear(ProblemKind.ROLLBACK, key)
         journal.head_bytes = data
         return head, head != known
+
+    def _may_be_under_way(self, journal: _Journal) -> bool:
+        """True if nobody has seen a head of this journal yet, nor waited for it."""
+        return not journal.has_waited and self._remembered(journal) is None
+
+    async def _first_head(self, journal: _Journal) -> tuple[JournalHead | None, bool]:
+        """As _head, of a journal that begins to be there: between the first segment and its head it lacks nothing."""
+        for pause in FIRST_HEAD_PAUSES:
+            await self._context.env.sleep(pause)
+            head, is_news = await self._head(journal)
+            if head is not None:
+                return head, is_news
+        journal.has_waited = True
+        return await self._head(journal)
 
     def _remembered(self, journal: _Journal) -> JournalHead | None:
         machine = self._context.db.machine(journal.machine_id)

@@ -1,4 +1,4 @@
-"""How long the process that wakes watchers is waited for, and what the kernel is told only when it has done its work."""
+"""How long the process that wakes watchers is waited for, and what the kernel is told only behind its work."""
 
 from functools import partial
 from typing import Any

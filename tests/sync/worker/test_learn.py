@@ -1,5 +1,7 @@
 """Reading journals: holes, broken objects, batches that are not whole."""
 
+import asyncio
+
 import pytest
 from workerkit import Fleet, Machine, run
 
@@ -108,6 +110,40 @@ def test_a_missing_or_broken_head(fleet: Fleet) -> None:
         fleet.memory.objects[key] = head
         await carl.learner.poll()
         assert carl.problems_now() == []
+
+    run(go(), fleet.clock)
+
+
+def test_between_the_first_segment_and_its_head_nothing_is_missing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes a second for the head: who looks meanwhile shows what there is, and says nothing is wrong."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    key, put = head_key(yoga.db.machine_id), fleet.memory.put
+    is_on_its_way, reported = asyncio.Event(), []
+    report = bates.context.problems.report
+    monkeypatch.setattr(bates.context.problems, "report", lambda *args: reported.append(args) or report(*args))
+
+    async def slow_put(name: str, data: bytes) -> None:
+        if name == key:
+            is_on_its_way.set()
+            await fleet.memory._env.sleep(1)
+        await put(name, data)
+
+    monkeypatch.setattr(fleet.memory, "put", slow_put)
+
+    async def look() -> None:
+        await is_on_its_way.wait()
+        assert key not in fleet.memory.objects and segments(fleet, yoga)
+        await bates.learner.poll()
+        assert list(bates.shown()) == ["f0"]
+
+    async def go() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(look())
+            tasks.create_task(push_many(yoga, 1))
+        assert reported == []
+        assert bates.db.machine(yoga.db.machine_id).head is not None  # type: ignore[union-attr]
 
     run(go(), fleet.clock)
 
