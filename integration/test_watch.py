@@ -16,6 +16,11 @@ from fleetkit import FUSE, Machine, fleet, poll
 pytestmark = pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
 
 
+def not_deaf() -> None:
+    """What a shell starts in the background ignores SIGINT, and so does all that it starts: these tests, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Watch:
     """`tcfs watch --json` of a machine, its output read line by line from a pipe."""
 
@@ -26,6 +31,7 @@ class Watch:
             cwd="/",
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
+            preexec_fn=not_deaf,
         )
         self._buffer = b""
 

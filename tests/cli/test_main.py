@@ -123,6 +123,8 @@ def test_ctrl_c_while_it_is_imported_is_no_traceback(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background ignores SIGINT, and so does all that it starts: these tests, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout.readline() == "importing\n"
