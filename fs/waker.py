@@ -58,6 +58,7 @@ class Waker:
         self._queue: deque[tuple[list[Change], Left, Sequence[Invalidation]]] = deque()
         self._queued = trio.Event()
         self._helper: _Helper | None = None
+        self._was_replaced = False  # in this replay
         self._not_before = 0.0
         self._pause_s = AGAIN_S
         self._scan_at = 0.0
@@ -94,39 +95,32 @@ class Waker:
 
     async def _replay(self, changes: list[Change], left: Left, items: dict[Invalidation, None]) -> None:
         """Takes out of `items` what it has told."""
-        helper = await self._living()
-        if helper is None:
+        if await self._living() is None:
             return
+        self._was_replaced = False
         try:
-            try:
-                watches = await self._watches(helper)
-            except _Lost:  # it has died since the last time, and has done nothing yet
-                helper.kill()
-                with trio.fail_after(ANSWER_S):
-                    await helper.buried.wait()
-                helper = await self._living() or helper
-                watches = await self._watches(helper)
+            watches = await self._watches()
             if not watches:
                 return
             found = inside_first([poke for change in changes for poke in self._pokes(change, watches)])
             self._release(items, _unconcerned(items, found, left))
             for start in range(0, len(found), SLICE):
                 todo = found[start : start + SLICE]
-                await self._poke_all(helper, todo)
+                await self._poke_all(todo)
                 told = [poke.change for poke in todo]
                 if ends := ends_of_watches(told, watches):
                     await self._tell_now(ends)
                 self._tell(left_old(told))
                 if again := made_again(told, watches):
-                    await self._poke_all(helper, again)
+                    await self._poke_all(again)
                 self._release(items, _unconcerned(items, found[start + SLICE :], left))
-            await self._end_watches(helper, left)
+            await self._end_watches(left)
             self._pause_s = AGAIN_S
         except Exception as error:  # the mount goes on whatever it is
             is_bug = not isinstance(error, _Lost | trio.TooSlowError)
             text = "the process that wakes watchers of files is given up: %s"
             log.warning(text, error or type(error).__name__, exc_info=error if is_bug else None)
-            self._give_up(helper)
+            self._give_up()
 
     def _release(self, items: dict[Invalidation, None], told: list[Invalidation]) -> None:
         for item in told:
@@ -151,7 +145,15 @@ class Waker:
         numbers = {change.ino, change.parent, change.origin.parent if change.origin is not None else 0}
         return any(self._volume.invalidations.is_busy(number) for number in numbers)
 
-    async def _watches(self, helper: "_Helper") -> dict[int, int]:
+    async def _watches(self) -> dict[int, int]:
+        try:
+            return await self._look_who_watches()
+        except _Lost as lost:
+            await self._replace(lost)
+            return await self._look_who_watches()
+
+    async def _look_who_watches(self) -> dict[int, int]:
+        helper = self._working()
         now = trio.current_time()
         if now < self._scan_at:
             await trio.sleep_until(self._scan_at)
@@ -165,13 +167,18 @@ class Waker:
         self._scan_at = trio.current_time() + min(took * (SCAN_SHARE - 1), SCAN_PAUSE_MAX_S)
         return {int(ino): int(mask) for ino, mask in answer.items()}
 
-    async def _poke_all(self, helper: "_Helper", todo: list[Poke]) -> None:
+    async def _poke_all(self, todo: list[Poke]) -> None:
         """Once more what somebody has come before with: what is to be made the kernel knows by then, or what is to be
         removed it knows to be gone, or it cannot have a folder at two places.
         """
         for _ in range(TRIES):
             self._volume.replay.begin(todo)
-            numbers = await helper.poke(todo)
+            try:
+                numbers = await self._working().poke(todo)
+            except _Lost as lost:
+                todo = [poke for poke in todo if self._volume.replay.is_waited_for(poke)]
+                await self._replace(lost)
+                continue
             todo = [
                 poke
                 for poke, number in zip(todo, numbers, strict=True)
@@ -181,7 +188,7 @@ class Waker:
                 return
             await self._tell_now([Invalidation(*_place(poke), 0, "entry") for poke in todo])
 
-    async def _end_watches(self, helper: "_Helper", left: Left) -> None:
+    async def _end_watches(self, left: Left) -> None:
         """Who watches what is gone hears of that, whatever the kernel had at its names when it was told of them. Looked
         for once more: till then the kernel let programs set watches on what it had there.
         """
@@ -189,13 +196,17 @@ class Waker:
         if not any(tree.is_left(ino) for ino in left):
             return
         await self._tell_now([])
-        watches = await self._watches(helper)
+        watches = await self._watches()
         todo = [ino for ino in left if ino in watches and tree.is_left(ino)]
         for _ in range(TRIES):
             if not todo:
                 return
             self._volume.replay.begin_ends(todo)
-            numbers = await helper.end(todo)
+            try:
+                numbers = await self._working().end(todo)
+            except _Lost as lost:
+                await self._replace(lost)
+                continue
             todo = [ino for ino, number in zip(todo, numbers, strict=True) if number in (errno.EAGAIN, errno.ESTALE)]
 
     async def _living(self) -> "_Helper | None":
@@ -215,13 +226,31 @@ class Waker:
             with trio.fail_after(ANSWER_MAX_S):
                 await helper.ask([str(self._mountpoint), self._device, os.getpid()])
         except (_Lost, trio.TooSlowError):
-            self._give_up(helper)
+            self._give_up()
             return None
         return helper
 
-    def _give_up(self, helper: "_Helper") -> None:
+    def _working(self) -> "_Helper":
+        if self._helper is None:
+            raise _Lost("it has ended")
+        return self._helper
+
+    async def _replace(self, lost: "_Lost") -> None:
+        """Somebody has ended the helper: another one goes on with its work, once. _Lost if there is none."""
+        if self._was_replaced:
+            raise lost
+        self._was_replaced = True
+        if self._helper is not None:
+            self._helper.kill()
+            with trio.fail_after(ANSWER_MAX_S):
+                await self._helper.buried.wait()
+        if await self._living() is None:
+            raise lost
+
+    def _give_up(self) -> None:
         """Its pid stays known until it is dead: whatever it may still do must not be taken for a user's wish."""
-        helper.kill()
+        if self._helper is not None:
+            self._helper.kill()
         self._wait_longer()
 
     def _wait_longer(self) -> None:

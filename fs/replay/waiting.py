@@ -23,6 +23,7 @@ class Replay:
         self._old: dict[int, Attr] = {}
         self._old_at: dict[Key, Attr] = {}
         self._touches = False
+        self._touched: set[int] = set()
         self.is_at_work = False  # whether it is to do something that others have done
         self._ends: set[int] = set()
 
@@ -47,7 +48,9 @@ class Replay:
 
     def end(self) -> None:
         """Nothing is waited for any more."""
-        for waiting in (self._created, self._removed, self._moved, self._old, self._old_at, self._ends):
+        for waiting in (
+            self._created, self._removed, self._moved, self._old, self._old_at, self._ends, self._touched
+        ):  # fmt: skip
             waiting.clear()
         self._touches = self.removes = self.is_at_work = False
 
@@ -97,7 +100,20 @@ class Replay:
         """What the kernel goes on believing of an inode; None: what is true."""
         if not self._touches:
             raise refused()
+        self._touched.add(ino)
         return self._old.get(ino)
+
+    def is_waited_for(self, poke: Poke) -> bool:
+        """False if the helper has done this since `begin`, whether it has lived to say so or not."""
+        change = poke.change
+        match poke.what:
+            case "create":
+                return change.key in self._created
+            case "remove":
+                return change.key in self._removed
+            case "move" if change.origin is not None:
+                return change.origin.key in self._moved
+        return change.ino not in self._touched
 
 
 def unnamed(ino: int) -> str:

@@ -1,6 +1,7 @@
 """How long the process that wakes watchers is waited for, and what the kernel is told only behind its work."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from fs.replay.plan import Poke
+from fs.replay.waiting import Replay
 from fs.tree.changes import Change, What
 from fs.tree.model import DIR, FILE, ROOT_ID, Invalidation
-from fs.waker import ANSWER_MAX_S, ANSWER_S, LOOK_S, _Helper, _unconcerned
+from fs.waker import ANSWER_MAX_S, ANSWER_S, LOOK_S, Waker, _Helper, _Lost, _unconcerned
 
 
 class Pipe:
@@ -72,3 +74,80 @@ def test_a_folder_is_not_told_to_be_gone_before_what_was_in_it() -> None:
     assert _unconcerned(items, [], left) == [*gone, other]
     made = Poke(Change(What.CREATED, DIR, ROOT_ID, "", "n", 0o755), "create", "", "n")
     assert _unconcerned(items, [made], left) == [*gone, other]
+
+
+class Mortal(_Helper):
+    """Does so much, and is killed then by somebody. `done`: by all of them."""
+
+    def __init__(self, replay: Replay, done: list[str], lives_for: int) -> None:
+        super().__init__(Process(0.0))  # type: ignore[arg-type]
+        self._replay, self._done, self._left = replay, done, lives_for
+
+    async def ask(self, request: list[Any]) -> None: ...
+
+    async def answer(self, patience_s: float = 0.0) -> Any:
+        return {str(ROOT_ID): 0xFFF}
+
+    async def poke(self, todo: list[Poke]) -> list[int]:
+        for poke in todo:
+            if self._left == 0:
+                self.buried.set()
+                raise _Lost("killed")
+            self._left -= 1
+            self._replay.remove(poke.change.key)
+            self._done.append(poke.name)
+        return [0] * len(todo)
+
+    def kill(self) -> None: ...
+
+
+class Tree:
+    def is_left(self, ino: int) -> bool:
+        return False
+
+
+class Everything:
+    """What a waker needs of a volume."""
+
+    def __init__(self) -> None:
+        self.replay = Replay()
+        self.tree = Tree()
+        self.invalidations = self
+
+    def is_busy(self, ino: int) -> bool:
+        return False
+
+
+class WakerOfMortals(Waker):
+    def __init__(self, lives: list[int]) -> None:
+        volume, self.told, self.done = Everything(), list[Invalidation](), list[str]()
+        super().__init__(volume, Path("/"), "0:1", self.told.extend, self._tell_all)  # type: ignore[arg-type]
+        self._lives = lives
+
+    async def _tell_all(self, items: list[Invalidation]) -> None:
+        self.told += items
+
+    async def _living(self) -> _Helper | None:
+        if self._helper is None or self._helper.buried.is_set():
+            self._helper = Mortal(self._volume.replay, self.done, self._lives.pop(0))
+        return self._helper
+
+
+@pytest.mark.parametrize(("lives", "expected"), [([0, 100], 5), ([3, 100], 5), ([3, 1, 100], 4)])
+def test_who_is_killed_at_work_is_replaced_once_and_nothing_is_left_out(lives: list[int], expected: int) -> None:
+    names = [f"f{n}" for n in range(5)]
+    changes = [Change(What.REMOVED, FILE, ROOT_ID, "", name, 0o644) for name in names]
+    items = [Invalidation(ROOT_ID, name, 0, "entry") for name in names]
+
+    async def main() -> WakerOfMortals:
+        waker = WakerOfMortals(lives)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waker.run)
+            waker.add(changes, {}, items)
+            while set(waker.told) != set(items):
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        return waker
+
+    waker = trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert waker.done == names[:expected]

@@ -98,6 +98,18 @@ def test_the_last_look_is_one_and_behind_all_others() -> None:
     assert not replay.take_end(7)
 
 
+def test_what_one_that_has_died_has_done_is_not_done_again(replay: Replay) -> None:
+    todo = [poke("create", CREATED), poke("remove", REMOVED), poke("touch", MODIFIED), poke("move", MOVED)]
+    assert all(replay.is_waited_for(each) for each in todo)
+    replay.create((1, "new"), FILE)
+    replay.touch(7)
+    assert [each for each in todo if replay.is_waited_for(each)] == [todo[1], todo[3]]
+    replay.begin([todo[1], todo[3]])
+    replay.remove((1, "gone"))
+    replay.move((2, "from"), (1, "to"))
+    assert not any(replay.is_waited_for(each) for each in (todo[1], todo[3]))
+
+
 def test_what_is_gone_is_found_by_a_name_that_nothing_can_have() -> None:
     assert number_of_unnamed(unnamed(4711).encode()) == 4711
     assert len(unnamed(1)) == len(unnamed(1 << 63)) > 255
