@@ -64,6 +64,19 @@ def shell(script: str, folder: Path) -> None:
     subprocess.run(["bash", "-ec", script], check=True, cwd=folder, timeout=60)
 
 
+def at_once(scripts: dict[Path, str]) -> list[tuple[Path, str]]:
+    """What each says that runs in its folder, all of them at the same time; nothing on stderr."""
+    running = {
+        folder: subprocess.Popen(
+            ["bash", "-ec", script], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for folder, script in scripts.items()
+    }
+    done = {folder: process.communicate(timeout=60) for folder, process in running.items()}
+    assert [said for _, said in done.values() if said] == []
+    return [(folder, out) for folder, (out, _) in done.items()]
+
+
 def tree(root: Path) -> dict[str, str]:
     """What a person sees there: contents of files, '/' for folders. Without what git keeps to itself."""
     found = {}
@@ -140,22 +153,33 @@ def test_while_the_store_is_away(tmp_path: Path) -> None:
 def test_who_works_in_a_folder_that_was_made_again_stays_there(machines: list[Machine]) -> None:
     """Also when its making, and the removal of the one before, are published; getcwd fails where a name is lost."""
     yoga, _ = machines
-    folder = yoga.mountpoint / "again" / "repo"
-    script = "mkdir repo; cd repo; echo > f; mkdir sub; cd sub; for _ in {1..60}; do sleep 0.05; /bin/pwd; done | uniq"
-    for before in ("mkdir again; cd again", "cd again; rm -r repo", "cd again; mv repo old", "cd again; rm -r *"):
-        command = ["bash", "-ec", f"{before}; {script}"]
-        done = subprocess.run(command, cwd=yoga.mountpoint, text=True, capture_output=True, timeout=60)
-        assert (f"{folder / 'sub'}\n", "") == (done.stdout, done.stderr)
+    top = yoga.mountpoint / "again"
+    make, look = (
+        "mkdir repo; cd repo; echo > f; mkdir sub; cd sub",
+        "for _ in {1..60}; do sleep 0.05; /bin/pwd; done | uniq",
+    )
+    befores = ("true", "rm -r repo", "mv repo old", "mkdir old; rm -r *")
+    folders = [top / str(number) for number in range(len(befores))]
+    for folder in folders[1:]:
+        folder.mkdir(parents=True)
+        shell(make, folder)
+    yoga.run("wait")
+    folders[0].mkdir()
+    for folder, done in at_once({folder: f"{b}; {make}; {look}" for folder, b in zip(folders, befores, strict=True)}):
+        assert f"{folder / 'repo/sub'}\n" == done
 
 
 def test_a_program_that_was_built_again_is_not_a_removed_one(machines: list[Machine]) -> None:
     """Who asks which file it runs (/proc/self/exe) gets a path that can be run once more."""
     yoga, _ = machines
-    folder = yoga.mountpoint / "built"
-    folder.mkdir()
-    for before in ("true", "rm prog", "mv prog prog~", "rm prog"):
-        build = f"{before}; cp /bin/sleep prog; ./prog 4 &"
-        look = "for _ in {1..60}; do sleep 0.05; readlink /proc/$!/exe; done | uniq; kill $!"
-        command = ["bash", "-c", f"{build} {look}"]
-        done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=60)
-        assert done.stdout.splitlines()[-1] == str(folder / "prog"), done.stdout
+    build = "cp /bin/sleep prog; ./prog 60 &"
+    look = "for _ in {1..60}; do sleep 0.05; readlink /proc/$!/exe; done | uniq; kill $!"
+    befores = ("true", "rm prog", "mv prog prog~", f"rm prog; {build} kill $!; rm prog")
+    folders = [yoga.mountpoint / "built" / str(number) for number in range(len(befores))]
+    for folder in folders[1:]:
+        folder.mkdir(parents=True)
+        shell("cp /bin/sleep prog; ./prog 0", folder)
+    yoga.run("wait")
+    folders[0].mkdir()
+    for folder, done in at_once({folder: f"{b}; {build} {look}" for folder, b in zip(folders, befores, strict=True)}):
+        assert done.splitlines()[-1] == str(folder / "prog"), done
