@@ -22,6 +22,7 @@ from fs.ops.volume import Volume
 from fs.replay.plan import Poke, ends_of_watches, inside_first, left_old, made_again, pokes
 from fs.replay.waiting import NOBODY, unnamed
 from fs.tree.changes import Change, What
+from fs.tree.left import is_left
 from fs.tree.model import Invalidation, Key
 
 HELPER: Final = Path(__file__).parent / "replay" / "helper.py"
@@ -132,11 +133,11 @@ class Waker:
 
     def _reachable(self, poke: Poke) -> Poke:
         """A folder that is gone is found by its number: by its names programs may have heard that it is gone."""
-        is_left = self._volume.tree.is_left
+        st = self._volume.tree.state
         origin = poke.change.origin
-        if origin is not None and is_left(origin.parent):
+        if origin is not None and is_left(st, origin.parent):
             return poke._replace(folder=unnamed(origin.parent))
-        if origin is None and is_left(poke.change.parent):
+        if origin is None and is_left(st, poke.change.parent):
             return poke._replace(folder=unnamed(poke.change.parent))
         return poke
 
@@ -192,12 +193,12 @@ class Waker:
         """Who watches what is gone hears of that, whatever the kernel had at its names when it was told of them. Looked
         for once more: till then the kernel let programs set watches on what it had there.
         """
-        tree = self._volume.tree
-        if not any(tree.is_left(ino) for ino in left):
+        st = self._volume.tree.state
+        if not any(is_left(st, ino) for ino in left):
             return
         await self._tell_now([])
         watches = await self._watches()
-        todo = [ino for ino in left if ino in watches and tree.is_left(ino)]
+        todo = [ino for ino in left if ino in watches and is_left(st, ino)]
         for _ in range(TRIES):
             if not todo:
                 return

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from fs.replay.plan import Poke
 from fs.replay.waiting import Replay
 from fs.tree.changes import Change, What
+from fs.tree.inodes import Inodes
 from fs.tree.model import DIR, FILE, ROOT_ID, Invalidation
 from fs.waker import ANSWER_MAX_S, ANSWER_S, LOOK_S, Waker, _Helper, _Lost, _unconcerned
 
@@ -102,8 +103,13 @@ class Mortal(_Helper):
 
 
 class Tree:
-    def is_left(self, ino: int) -> bool:
-        return False
+    def __init__(self) -> None:
+        self.state = self
+        self.inodes = Inodes()  # the kernel has none
+        self.overlay = self
+
+    def node(self, ino: int) -> None:
+        return None
 
 
 class Everything:

@@ -3,6 +3,8 @@
 import pytest
 from treekit import Fleet, Machine
 
+from fs.tree.feed import take_changes
+from fs.tree.left import attr_of, is_left, take
 from fs.tree.model import DIR, FILE, ROOT_ID
 
 
@@ -27,8 +29,8 @@ def know(machine: Machine, path: str) -> int:
 
 def left(machine: Machine) -> list[int]:
     """The numbers that are left, each told of once."""
-    numbers = list(machine.tree.take_left())
-    assert machine.tree.take_left() == {}
+    numbers = list(take(machine.tree.state))
+    assert take(machine.tree.state) == {}
     return numbers
 
 
@@ -45,15 +47,15 @@ def test_a_tree_that_is_removed_is_left_with_all_that_the_kernel_has_of_it(yoga:
     for path in ("d/sub", "d"):
         bates.rmdir(path)
     learn(yoga, bates)
-    assert yoga.tree.take_left() == {file: (sub, "a"), sub: (folder, "sub"), folder: (ROOT_ID, "d")}
-    assert all(yoga.tree.is_left(ino) for ino in (folder, sub, file))
-    told = yoga.tree.attr_of_left(sub, 0), yoga.tree.attr_of_left(file, 0)
+    assert take(yoga.tree.state) == {file: (sub, "a"), sub: (folder, "sub"), folder: (ROOT_ID, "d")}
+    assert all(is_left(yoga.tree.state, ino) for ino in (folder, sub, file))
+    told = attr_of(yoga.tree.state, sub, 0), attr_of(yoga.tree.state, file, 0)
     assert [(attr.ino, attr.kind, attr.nlink, attr.size) for attr in told if attr] == [
         (sub, DIR, 0, 0),
         (file, FILE, 0, 3),
     ]
     yoga.tree.forget(file, yoga.tree.state.inodes.known[file].count)
-    assert not yoga.tree.is_left(file) and yoga.tree.attr_of_left(file, 0) is None
+    assert not is_left(yoga.tree.state, file) and attr_of(yoga.tree.state, file, 0) is None
 
 
 def test_what_moves_with_its_folder_is_left_where_it_was(yoga: Machine, bates: Machine) -> None:
@@ -81,7 +83,7 @@ def test_another_content_leaves_the_number_of_the_one_before(yoga: Machine, bate
     assert second not in (first, other)
     yoga.note()
     assert left(yoga) == [first]
-    assert yoga.tree.attr_of_left(first, 0).size == 3  # type: ignore[union-attr]
+    assert attr_of(yoga.tree.state, first, 0).size == 3  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("is_looked_up", [False, True])
@@ -98,7 +100,7 @@ def test_what_is_open_is_left_as_it_was_opened(yoga: Machine, bates: Machine, is
         assert know(yoga, "a") != ino
     yoga.note()
     assert left(yoga) == [ino]
-    assert yoga.tree.attr_of_left(ino, 0) == before._replace(nlink=0)
+    assert attr_of(yoga.tree.state, ino, 0) == before._replace(nlink=0)
     assert yoga.bytes_of(file) == b"one"
     yoga.release(file)
 
@@ -139,13 +141,13 @@ def test_what_is_kept_though_the_kernel_has_dropped_its_folder(yoga: Machine, ba
     learn(yoga, bates)
     folder, numbers = know(yoga, "d"), {name: know(yoga, f"d/{name}") for name in ("a", "b", "c")}
     yoga.tree.forget(folder, yoga.tree.state.inodes.known[folder].count)
-    yoga.tree.take_changes()
+    take_changes(yoga.tree.state)
     bates.fleet.clock.elapsed += 1
     bates.unlink("d/a")
     bates.rename("d/b", "d/b2")
     bates.write("d/c", b"longer")
     learn(yoga, bates)
-    changes = yoga.tree.take_changes()
+    changes = take_changes(yoga.tree.state)
     assert {(change.what.value, change.path, change.ino) for change in changes} == {
         ("removed", "d/a", numbers["a"]),
         ("moved", "d/b2", numbers["b"]),
