@@ -103,7 +103,7 @@ class Sealer:
         try:
             await trio.to_thread.run_sync(ahead, limiter=self._ahead_thread)
         except OSError as error:
-            self._complaints.complain("sync", error)  # the round finds it, too, and is taken back
+            self._complaints.complain("sync", error)  # sealed all the same: what is still in memory is safest in the store
         finally:
             sealing.ahead_done(ahead)
             self._due.set()

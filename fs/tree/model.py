@@ -171,14 +171,17 @@ class Cut:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Ahead:
-    """A large file to be brought to the disk before it is sealed. Called once, in any thread; OSError."""
+    """A large file to be brought to the disk before it is sealed. Called once, in any thread; OSError. fd: of the file,
+    ours.
+    """
 
     node: Node
+    file: WorkFile
     fd: int
 
     def __call__(self) -> None:
         try:
-            os.fdatasync(self.fd)
+            self.file.sync(self.fd)
         finally:
             os.close(self.fd)
 

@@ -95,12 +95,13 @@ def seal_due(st: State, now: float) -> SealDue:
 
 def sync_ahead(node: Node) -> Ahead:
     """What brings a large file to the disk, and then `ahead_done`, before it is sealed."""
-    assert node.work is not None
+    file = node.work
+    assert file is not None
     node.ahead = False
-    fd = os.dup(node.work.fd())
+    fd = os.dup(file.fd())
     if not node.handles:
         node.close_files()
-    return Ahead(node, fd)
+    return Ahead(node, file, fd)
 
 
 def ahead_done(ahead: Ahead) -> None:

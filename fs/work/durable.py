@@ -39,10 +39,10 @@ class FileSync:
         self.gen = gen
 
     def data(self) -> None:
-        """The bytes of the work files, and their names, are on the disk."""
+        """The bytes of the work files, and their names, are on the disk. OSError as of WorkFile.sync."""
         try:
-            for fd in self._descriptors:
-                os.fdatasync(fd)
+            for file, fd in zip(self._files, self._descriptors, strict=True):
+                file.sync(fd)
             for folder in self._to_sync:
                 sync_path(folder)
         finally:

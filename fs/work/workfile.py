@@ -4,6 +4,7 @@ What the ranges do not cover shows what lies below (a sealed layer or the base v
 behind that. The file system's own holes are never consulted.
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class WorkFile:
     is_named: its name is known to be on the disk. was_synced: what the disk has of tree.db may rely on its bytes.
     stored: its row stands in tree.db. The `rows_*` methods say what must be written there so that the rows describe the
     file; rows may overlap, what counts is their union. run_start, run_end: what Writeback remembers of the file.
+    sync_error: the errno of a sync that the disk refused, else 0. The kernel tells it once, and takes the bytes for
+    written then: whoever asks later must hear of it, too, for as long as they are these bytes.
     """
 
     __slots__ = (
@@ -39,6 +42,7 @@ class WorkFile:
         "sealed",
         "spans",
         "stored",
+        "sync_error",
         "was_synced",
     )
 
@@ -55,7 +59,7 @@ class WorkFile:
         self.stored = False
         self.is_named = self.was_synced = False
         self.rewrite = False
-        self.run_start = self.run_end = 0
+        self.run_start = self.run_end = self.sync_error = 0
         self._fd = fd
         self._touched: RangeSet | None = None
         self._tail = (0, 0)
@@ -83,6 +87,18 @@ class WorkFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def sync(self, fd: int) -> None:
+        """The bytes are on the disk. In any thread, with a descriptor of the file that stays open meanwhile. OSError,
+        also if the disk has refused some before.
+        """
+        if self.sync_error:
+            raise OSError(self.sync_error, f"{os.strerror(self.sync_error)} (an earlier sync of it)", self.path)
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            self.sync_error = error.errno or errno.EIO
+            raise
 
     def seal(self) -> None:
         """No more writes. The descriptor stays open for reading."""
@@ -119,6 +135,8 @@ class WorkFile:
         self.limit_below = min(self.limit_below, size)
         self.rewrite = True
         self._touched = None
+        if size == 0:
+            self.sync_error = 0
 
     def excess(self, size: int) -> int:
         """How many bytes of the file lie behind `size`."""

@@ -1,5 +1,8 @@
 """What nobody syncs is synced by itself."""
 
+import errno
+import os
+
 import pytest
 from treekit import Machine
 
@@ -122,3 +125,41 @@ def test_removed_files_are_forgotten(yoga: Machine) -> None:
     yoga.unlink("a")
     assert names(yoga, look(yoga)) == []
     assert yoga.tree.state.unsynced == set()
+
+
+@pytest.mark.parametrize("by_timer", [True, False], ids=["by the timer", "ahead of a seal"])
+def test_a_sync_that_the_disk_refused_is_told_to_who_syncs_later(
+    yoga: Machine, monkeypatch: pytest.MonkeyPatch, by_timer: bool
+) -> None:
+    """The kernel tells it once a descriptor, and would call the bytes written the next time."""
+    handle = yoga.create("a")
+    handle.write(0, b"content")
+    sync_round = syncing.begin(yoga.tree.state)
+    sync_round = syncing.begin(yoga.tree.state)
+
+    def refuse(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", refuse)
+        with pytest.raises(OSError):
+            (sync_round.data if by_timer else sealing.sync_ahead(handle.node))()
+    if by_timer:
+        syncing.finish(yoga.tree.state, sync_round)
+    assert not handle.node.synced
+    for _ in range(2):
+        sync = handle.sync_begin()
+        assert sync is not None
+        with pytest.raises(OSError) as told:
+            sync.data()
+        assert told.value.errno == errno.EIO and not handle.node.synced
+    other = yoga.create("b")
+    other.write(0, b"content")
+    sync = other.sync_begin()
+    assert sync is not None
+    sync.data()  # nobody else has to hear of it
+    yoga.open("a", write=True, truncate=True).release()  # who begins anew has other bytes to be synced
+    handle.write(0, b"again")
+    sync = handle.sync_begin()
+    assert sync is not None
+    sync.data()
