@@ -1,6 +1,7 @@
 """Keeping the cache within its quota, without what must stay: what is pinned, and what changed files still show."""
 
 import contextlib
+import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -47,7 +48,13 @@ class CacheKeeper:
         self._used.extend(chunks[: max(0, USED_MAX - len(self._used))])
 
     def needed(self) -> frozenset[str]:
-        """Chunks and contents that are never evicted."""
+        """Chunks and contents that are never evicted. TcfsError if nobody can tell: then nothing may go."""
+        try:
+            return self._needed()
+        except (sqlite3.Error, OSError) as error:
+            raise TcfsError(f"what the cache must keep cannot be told: {error}") from error
+
+    def _needed(self) -> frozenset[str]:
         needed, view = set(self._pins.protected()), self._db.view
         for base in self._tree.bases():
             with contextlib.suppress(TcfsError):  # a version not known (any more) needs nothing

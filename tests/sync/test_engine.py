@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
+from sync.core.codec import chunk_id
 from sync.core.errors import Integrity, NoSpace, NotAuthorised, TcfsError
 from sync.core.filekey import FileKey
 from sync.engine import EngineBusy
@@ -241,6 +242,24 @@ def test_the_content_below_changed_files_is_not_evicted(yoga):
         chunk = view.chunk_list(version)[0][0]
         assert engine.cache_keeper.needed() == {chunk.hex(), view.manifest(version).content_id}
         tree.close()
+
+    yoga.run(scenario)
+
+
+def test_a_cache_that_cannot_tell_what_must_stay_takes_no_more_and_fails_nothing(yoga, monkeypatch):
+    """tree.db is broken: what is fetched comes inline."""
+
+    async def scenario(engine):
+        def broken():
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+        monkeypatch.setattr(engine.cache_keeper._tree, "bases", broken)
+        monkeypatch.setattr(engine.cache, "_quota", 4096)
+        data = bytes(3000)
+        assert engine.cache.put(chunk_id(engine.context.keys, data), data)
+        data = bytes(3001)
+        assert not engine.cache.put(chunk_id(engine.context.keys, data), data)
+        assert "malformed" in engine.cache.usage().last_error
 
     yoga.run(scenario)
 
