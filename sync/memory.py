@@ -1,6 +1,7 @@
 """What a process that lives long, and works in many threads, has glibc's malloc do. Elsewhere nothing of it is done."""
 
 import ctypes
+import mmap
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ async def keep_small(env: Env) -> None:
 def resident() -> int:
     """Bytes of memory that this process has; 0 where the kernel does not tell."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
     except (OSError, IndexError, ValueError):
         return 0
 
