@@ -2,7 +2,7 @@
 
 The seal syncs every file soon after its close anyhow, so hardly a byte goes to the disk that would not have gone; but
 the disk is busy meanwhile, and who syncs the file finds little left to wait for: 1 GiB and its fsync took 1.9 times as
-long as on ext4, and take 1.2 times as long.
+long as on ext4, and take 1.2 to 1.4 times as long.
 """
 
 import ctypes
