@@ -103,7 +103,8 @@ class Sealer:
         try:
             await trio.to_thread.run_sync(ahead, limiter=self._ahead_thread)
         except OSError as error:
-            self._complaints.complain("sync", error)  # sealed all the same: what is still in memory is safest in the store
+            # Sealed all the same: what is still in memory is safest in the store.
+            self._complaints.complain("sync", error)
         finally:
             sealing.ahead_done(ahead)
             self._due.set()
