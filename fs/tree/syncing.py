@@ -75,10 +75,13 @@ def finish(st: State, sync_round: SyncRound) -> None:
             st.unsynced.discard(node.id)
             st.overlay.put_node(node)
     st.overlay.commit()
-    # Where the disk refused a file `rows` is not called.
+    # Where the disk refused a file `rows` is not called: the next round does it, without that file.
     st.overlay.has_unsynced_commits = len(sync_round.synced) < len(sync_round.files)
 
 
 def _is_unsynced(st: State, ino: int) -> bool:
+    """What the disk has refused is not asked for again: a program's fsync tells, and all else goes on."""
     node = st.overlay.node(ino)
-    return node is not None and node.stored and not node.synced and node.work is not None
+    if node is None or not node.stored or node.synced or node.work is None:
+        return False
+    return not any(file.sync_error for file in node.files)

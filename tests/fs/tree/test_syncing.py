@@ -163,3 +163,29 @@ def test_a_sync_that_the_disk_refused_is_told_to_who_syncs_later(
     sync = handle.sync_begin()
     assert sync is not None
     sync.data()
+
+
+def test_a_file_that_the_disk_refuses_keeps_nothing_else_from_the_disk(
+    yoga: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = yoga.create("bad")
+    bad.write(0, b"content")
+    work = bad.node.work
+    assert work is not None
+    fdatasync, place = os.fdatasync, os.path.realpath(work.path)
+
+    def refuse(fd: int) -> None:
+        if os.path.realpath(f"/proc/self/fd/{fd}") == place:
+            raise OSError(errno.EIO, "Input/output error")
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    look(yoga)
+    with pytest.raises(OSError):
+        look(yoga)
+    good = yoga.create("good")
+    good.write(0, b"content")
+    rounds = [look(yoga) for _ in range(3)]
+    assert [names(yoga, each) for each in rounds] == [[], ["good"], []]
+    assert rounds[1].wal_path  # the rows, too
+    assert good.node.synced and not bad.node.synced
