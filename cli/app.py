@@ -116,9 +116,10 @@ async def call_engine(
             return await call_daemon(env, fleet, verb, args, progress)
 
         from sync.engine import EngineBusy, run_engine
+        from sync.verbs import find_verb
 
         try:
-            return await run_engine(env, fleet, settings, lambda engine: engine.call(verb, args, progress))
+            return await run_engine(env, fleet, settings, find_verb, lambda engine: engine.call(verb, args, progress))
         except EngineBusy as busy:
             if env.monotonic() >= until:
                 raise NotYet("another tcfs is at work and does not answer", hint="try again in a moment") from busy

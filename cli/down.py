@@ -14,7 +14,7 @@ def command(app: App, force: bool) -> int:
     """
     from cli.processes import ended, ensure_daemon
     from sync.core.errors import TimedOut
-    from sync.machines.lock import is_held
+    from sync.state.lock import is_held
 
     if is_held(app.fleet.mount_lock):
         ensure_daemon(app)  # a mount whose daemon is dead would start one that goes on running

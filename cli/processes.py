@@ -67,7 +67,7 @@ def _start_daemon(app: App, mount: int | None) -> None:
 
 def remember_mount(app: App, mountpoint: str, *, no_kernel_cache: bool) -> None:
     """For a daemon that is about to start, which mounts at once; one that runs is told with its verb `mount`."""
-    from sync.machines.lock import is_held
+    from sync.state.lock import is_held
 
     if not is_daemon_running(app) and not is_held(app.fleet.mount_lock):
         config = app.fleet.load()
@@ -76,7 +76,7 @@ def remember_mount(app: App, mountpoint: str, *, no_kernel_cache: bool) -> None:
 
 
 def is_daemon_running(app: App) -> bool:
-    from sync.machines.lock import is_held
+    from sync.state.lock import is_held
 
     if not is_held(app.fleet.engine_lock):
         return False
@@ -124,7 +124,7 @@ def _check_free(folder: Path) -> None:
 
 async def ended(app: App) -> bool:
     """True once no process holds the engine lock; False if one still does after 10 s."""
-    from sync.machines.lock import is_held
+    from sync.state.lock import is_held
 
     until = app.env.monotonic() + STOP_S
     while is_held(app.fleet.engine_lock):

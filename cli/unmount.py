@@ -10,7 +10,7 @@ from cli.app import App, verb
 def command(app: App, force: bool) -> None:
     """Take the mount away; the daemon goes on."""
     from cli.processes import ensure_daemon
-    from sync.machines.lock import is_held
+    from sync.state.lock import is_held
 
     if is_held(app.fleet.mount_lock):
         ensure_daemon(app)  # a mount whose daemon is dead would start one that mounts again

@@ -103,7 +103,7 @@ def run(args: list[str], **extra: Any) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        from sync.machines.trouble import expected
+        from sync.state.trouble import expected
 
         known = _removed_cwd(error) or expected(error)
         if known is None:

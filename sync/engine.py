@@ -1,4 +1,4 @@
-"""The engine of one fleet: the only place that knows all parts and puts them together.
+"""The engine of one fleet: the only place that knows all parts and puts them together; only the verbs stand above it.
 
 Whoever holds engine.lock is the engine: tcfsd, or a CLI whose verb runs in its own process while no daemon does. Every
 engine serves the socket while it runs. Nothing here is global: a test may run many in one process.
@@ -21,14 +21,15 @@ from sync.env import Env
 from sync.events.poll import PollEvents
 from sync.ipc import frames
 from sync.ipc.frames import Hello
-from sync.ipc.server import Link, Server, Written
+from sync.ipc.server import Link, Progress, Server, Written
 from sync.machines.identity import known_fleet
-from sync.machines.lock import FileLock
 from sync.machines.own import own_folders
 from sync.reports.status import queued_paths, refused_seals
 from sync.state import ballast
+from sync.state.files import files_below
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths
+from sync.state.lock import FileLock
 from sync.state.migrate import schema_version
 from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
@@ -37,7 +38,6 @@ from sync.state.tree.reader import Dirty, TreeReader
 from sync.state.view import FLEET_PACKAGE
 from sync.store.meter import Meter
 from sync.store.open import open_store, store_folder
-from sync.verbs import Progress, find_verb
 from sync.worker.attempts import Attempts
 from sync.worker.cache_keeper import CacheKeeper
 from sync.worker.chunks import chunk_reader
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from sync.worker.push import Push
 
 T = TypeVar("T")
+Verb = Callable[["Engine", dict[str, object], Progress], Awaitable[dict[str, object]]]
+FindVerb = Callable[[str], Verb]
 TICK_S: Final = 1.0  # between two looks at what is pinned, and at .tcfsignore
 PACKS: Final = "packs"  # the area of the store that holds content
 POLICY_S: Final = 2.0  # that the mount gets to take note of a policy
@@ -73,20 +75,27 @@ class EngineBusy(TcfsError):
     exit_code = 7
 
 
-async def run_engine(env: Env, paths: FleetPaths, settings: Settings, work: Callable[["Engine"], Awaitable[T]]) -> T:
-    """Be the engine while work(engine) runs, and return what that returns. EngineBusy at once if another process is."""
+async def run_engine(
+    env: Env, paths: FleetPaths, settings: Settings, verbs: FindVerb, work: Callable[["Engine"], Awaitable[T]]
+) -> T:
+    """Be the engine while work(engine) runs, and return what that returns. EngineBusy at once if another process is.
+
+    verbs: what answers to the name of a verb, sync.verbs.find_verb; a part that stands above the engine.
+    """
     paths.make_dirs()
     with FileLock(paths.engine_lock) as lock:
         if not lock.try_acquire():
             raise EngineBusy("another process is the engine of this fleet")
         async with contextlib.AsyncExitStack() as stack:
-            engine = await _assemble(env, paths, settings, stack)
+            engine = await _assemble(env, paths, settings, verbs, stack)
             await engine.server.start()
             stack.push_async_callback(engine.server.aclose)
             return await engine.run_beside(work(engine))
 
 
-async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: contextlib.AsyncExitStack) -> "Engine":
+async def _assemble(
+    env: Env, paths: FleetPaths, settings: Settings, verbs: FindVerb, stack: contextlib.AsyncExitStack
+) -> "Engine":
     config = paths.load()
     ballast.keep(paths.ballast)
     meter = Meter()
@@ -108,7 +117,7 @@ async def _assemble(env: Env, paths: FleetPaths, settings: Settings, stack: cont
         db=db,
         signer=SigningKey(paths.read_signing_key()),
     )
-    engine = Engine(env, paths, config, settings, context, events, meter)
+    engine = Engine(env, paths, config, settings, verbs, context, events, meter)
     stack.callback(engine.tree.close)
     stack.push_async_callback(engine.fetcher.aclose)
     stack.push_async_callback(engine.folders.aclose)
@@ -136,6 +145,7 @@ class Engine:
         paths: FleetPaths,
         config: FleetConfig,
         settings: Settings,
+        verbs: FindVerb,
         context: Context,
         events: PollEvents,
         meter: Meter,
@@ -144,6 +154,7 @@ class Engine:
         self.paths = paths
         self.config = config
         self.settings = settings
+        self._find_verb = verbs
         self.context = context
         self.meter = meter
         self.tree = TreeReader(env, paths.tree_db)
@@ -229,10 +240,9 @@ class Engine:
 
     async def _restore(self) -> None:
         """The store was set back: put again what is still here of the contents that it had."""
-        from sync.verbs.content import files_below
         from sync.worker.restore import restore
 
-        files = ((file.path, file.version) for file in files_below(self, ""))
+        files = ((file.path, file.version) for file in files_below(self.context.db.view, ""))
         done = await restore(self.publisher, self.fetcher, files, verify=True)
         self.log.warning("the store was set back: %d files were put again, %d are lost", done.files, done.lost)
 
@@ -359,7 +369,7 @@ class Engine:
         ballast.make_room(self.paths.ballast)  # a verb is not tried again by itself
         async with self._attempts.telling_damage():
             try:
-                return await find_verb(verb)(self, args, progress)
+                return await self._find_verb(verb)(self, args, progress)
             finally:
                 self._tell_mount()
 

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         paths.make_dirs()
         paths.read_key()
     except (TcfsError, OSError) as error:
-        from sync.machines.trouble import expected
+        from sync.state.trouble import expected
 
         known = expected(error)
         if known is None:

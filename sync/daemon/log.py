@@ -8,9 +8,9 @@ from typing import Final
 from sync.core.errors import TcfsError
 from sync.daemon.ready import LOG_NAME, in_words
 from sync.env import Env
-from sync.machines.trouble import explained
 from sync.state.home import FleetPaths
 from sync.state.settings import Settings
+from sync.state.trouble import explained
 
 LOG_BYTES: Final = 5 << 20  # of one file; the one before is kept
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -19,6 +19,7 @@ from sync.machines.launch import MountProcess
 from sync.memory import keep_small
 from sync.state.home import FleetPaths
 from sync.state.settings import Settings
+from sync.verbs import find_verb
 
 LOCK_PAUSE_S: Final = 0.1
 
@@ -56,7 +57,7 @@ async def _serve(
 
     while True:
         try:
-            await run_engine(env, paths, settings, work)
+            await run_engine(env, paths, settings, find_verb, work)
         except EngineBusy:
             if await _is_daemon(env, paths):
                 _log.info("a tcfsd runs already")

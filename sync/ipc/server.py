@@ -14,7 +14,7 @@ from sync.env import Env
 from sync.ipc import frames
 from sync.ipc.frames import Hello, Message, failed_of
 from sync.ipc.stream import MessageReader, check_hello
-from sync.machines.trouble import expected
+from sync.state.trouble import expected
 
 HELLO_S = 5.0  # a connection that has not said Hello by then is closed
 PROGRESS_S = 1.0  # between two progress frames of a fetch

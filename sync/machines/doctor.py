@@ -17,11 +17,11 @@ from sync.env import Env
 from sync.ipc.client import connected
 from sync.ipc.frames import Hello
 from sync.machines import fuse
-from sync.machines.lock import is_held
 from sync.ours import VERSION, foreign_packages
 from sync.state.damage import find_damage
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths, Home
+from sync.state.lock import is_held
 from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
 from sync.state.tree import aside

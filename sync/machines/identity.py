@@ -39,9 +39,9 @@ from sync.core.journal import (
 from sync.core.keys import ROOT_SIZE, Keys, new_root
 from sync.core.sealed import SEED_SIZE, SigningKey
 from sync.env import Env
-from sync.machines.lock import FileLock
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetConfig, FleetPaths, Home, make_private_dir, read_key_file
+from sync.state.lock import FileLock
 from sync.store.base import Store
 from sync.store.open import open_store, store_folder, store_url
 

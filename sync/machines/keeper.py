@@ -16,8 +16,8 @@ from sync.env import Env
 from sync.ipc.server import Link
 from sync.machines import fuse
 from sync.machines.launch import UNKNOWN, MountProcess, errors_path, start_mount
-from sync.machines.lock import is_held, owner
 from sync.state.home import FleetPaths
+from sync.state.lock import is_held, owner
 
 TICK_S = 0.1
 PING_EVERY_S = 2.0

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from sync.machines.fuse import is_mounted, why_no_fuse
-from sync.machines.lock import is_held
 from sync.state.home import FleetPaths
+from sync.state.lock import is_held
 
 UNKNOWN: Final = 255  # an exit code; none of a mount process
 

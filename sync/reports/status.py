@@ -6,12 +6,12 @@ from typing import Any, Final, NamedTuple
 
 from sync.core.errors import BadConfig
 from sync.core.paths import is_below, join_path, parents_of
-from sync.machines.lock import is_held
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
 from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
+from sync.state.lock import is_held
 from sync.state.policies import PolicyFile
 from sync.state.tree import aside
 from sync.state.tree.reader import Dirty, DirtyState, TreeReader

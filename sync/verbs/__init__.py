@@ -4,15 +4,15 @@ They are called over the socket or by a CLI whose own process is the engine; eit
 """
 
 import importlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from sync.core.errors import BadInput, TcfsError
 
 if TYPE_CHECKING:
-    from sync.engine import Engine
+    from sync.engine import Verb
 
 Progress = Callable[[dict[str, object]], None]
 Args = TypeVar("Args", bound=msgspec.Struct)
@@ -37,13 +37,7 @@ MODULES: Mapping[str, str] = {
 }
 
 
-class Verb(Protocol):
-    def __call__(
-        self, engine: "Engine", args: dict[str, object], progress: Progress
-    ) -> Awaitable[dict[str, object]]: ...
-
-
-def find_verb(name: str) -> Verb:
+def find_verb(name: str) -> "Verb":
     """BadInput for one that does not exist."""
     module = MODULES.get(name)
     if module is None:

@@ -1,6 +1,6 @@
 """hydrate and dehydrate: content into the cache, and out of it again."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -8,11 +8,10 @@ import msgspec
 from sync.cas.index import ChunkPlace
 from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, StoreAway, TcfsError, Unsupported
 from sync.core.manifest import ChunkId
-from sync.core.paths import join_path
 from sync.core.policy import Policies
 from sync.ipc.frames import ContentMoved
 from sync.reports.status import is_among
-from sync.state.rows import DIR, FILE, ShownRow
+from sync.state.files import ShownFile, files_below
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.places import places_of
 from sync.worker.fetch import Priority
@@ -38,19 +37,11 @@ class DehydrateArgs(PathsArgs, forbid_unknown_fields=True):
     unpin: bool = False
 
 
-class ShownFile(msgspec.Struct, frozen=True):
-    """size in bytes; value: the token of its content, shown.value."""
-
-    path: str
-    version: str
-    size: int
-    value: int
-
-
 async def hydrate(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Bring all content of these files, and of all below folders, into the cache. Files that fail are named."""
     asked = parse_args(args, PathsArgs)
-    files = [file for place in await places_of(engine, asked.paths, asked.cwd) for file in files_below(engine, place)]
+    places = await places_of(engine, asked.paths, asked.cwd)
+    files = [file for place in places for file in files_below(engine.context.db.view, place)]
     total = sum(file.size for file in files)
     failures: list[TcfsError] = []
     done = moved = 0
@@ -142,7 +133,7 @@ def _unpinned(
     files: list[ShownFile] = []
     pins: set[str] = set()
     for place in places:
-        for file in files_below(engine, place):
+        for file in files_below(engine.context.db.view, place):
             if policies.words and policies.is_pinned(file.path):
                 pins.add(policies.source(file.path) or "/")
             elif file.path not in unsafe:
@@ -188,28 +179,3 @@ async def _is_whole(engine: "Engine", place: ChunkPlace) -> bool:
         return found.size == engine.context.db.pack_size(place.machine_id, place.pack_id)
     except ObjectMissing:
         return False
-
-
-def files_below(engine: "Engine", place: str) -> Iterator[ShownFile]:
-    """The regular files shown at or below a rel_path ('' = all)."""
-    view = engine.context.db.view
-    row = view.resolve_path(place)
-    if row is not None and row.kind == FILE and row.version is not None:
-        yield _file(engine, place, row)
-    folders = [(row.id, place)] if row is not None and row.kind == DIR else []
-    while folders:
-        parent, folder = folders.pop()
-        after = ""
-        while page := view.children(parent, after):
-            after = page[-1].name
-            for child in page:
-                path = join_path(folder, child.name)
-                if child.kind == DIR:
-                    folders.append((child.id, path))
-                elif child.kind == FILE and child.version is not None:
-                    yield _file(engine, path, child)
-
-
-def _file(engine: "Engine", path: str, row: ShownRow) -> ShownFile:
-    version = engine.context.db.view.identity(row.version) if row.version is not None else ""
-    return ShownFile(path, version, row.size, row.value)

@@ -9,8 +9,8 @@ import msgspec
 
 from sync.core.errors import NoDaemon, NotYet, TcfsError, TimedOut, Unavailable
 from sync.machines import fuse
-from sync.machines.lock import is_held
 from sync.reports.status import Running, unsafe_now
+from sync.state.lock import is_held
 from sync.verbs import Progress, parse_args, with_error
 from sync.verbs.goal import Goal
 

@@ -12,8 +12,8 @@ from sync.core.errors import BadInput
 from sync.machines.mounts import InMount
 from sync.machines.own import own_folders
 from sync.machines.places import find_place, local_place, meanings, push_source, remote_forms
+from sync.state.files import files_below
 from sync.verbs import Progress, described, parse_args, with_error
-from sync.verbs.content import files_below
 from sync.verbs.wait import publish_now
 from sync.worker.report import Progress as Moved
 from sync.worker.report import ProgressCallback, TransferReport
@@ -66,7 +66,9 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
         report.failures += published.failures
         report.conflicts += published.conflicts
         if asked.force or engine.context.db.has_lost_packs():
-            files = [(file.path, file.version) for place in inside for file in files_below(engine, place)]
+            files = [
+                (file.path, file.version) for place in inside for file in files_below(engine.context.db.view, place)
+            ]
             restored = await restore(engine.publisher, engine.fetcher, files, verify=asked.force)
             report.restored += restored.files
             report.failures += restored.failures
@@ -122,7 +124,7 @@ def _count_local(paths: list[Path], passed_by: Collection[str]) -> dict[str, obj
 
 
 def _count_remote(engine: "Engine", remote: str) -> dict[str, object]:
-    sizes = [file.size for file in files_below(engine, remote)]
+    sizes = [file.size for file in files_below(engine.context.db.view, remote)]
     return {"files_total": len(sizes), "bytes_total": sum(sizes)}
 
 

@@ -7,9 +7,9 @@ import msgspec
 
 from sync.core.errors import Conflict, NotFound, NotYet, TcfsError, TimedOut
 from sync.ipc.frames import SealResult
-from sync.machines.lock import is_held
 from sync.machines.places import find_place, meanings
 from sync.reports.status import is_among
+from sync.state.lock import is_held
 from sync.state.tree.reader import DirtyState
 from sync.verbs import Progress, parse_args, with_error
 from sync.verbs.goal import Goal

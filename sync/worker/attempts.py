@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sync.core.errors import TcfsError
 from sync.env import Env
-from sync.machines.trouble import expected, explained
 from sync.state import ballast
 from sync.state.damage import is_broken
 from sync.state.home import FleetPaths
+from sync.state.trouble import expected, explained
 
 
 class Attempts:

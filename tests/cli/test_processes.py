@@ -12,7 +12,7 @@ import pytest
 from cli.init import become_member
 from sync.machines import fuse
 from sync.machines.identity import host_machine_name, host_name
-from sync.machines.lock import is_held
+from sync.state.lock import is_held
 
 TCFSD = str(Path(sys.executable).parent / "tcfsd")
 

@@ -5,7 +5,7 @@ import pytest
 
 from fs import mountpoint
 from sync.core.errors import AlreadyExists, BadInput
-from sync.machines.lock import owner
+from sync.state.lock import owner
 
 TABLE = """22 1 0:21 / /proc rw,nosuid - proc proc rw
 30 1 0:45 / /home/x/my\\040fleet rw,nosuid - fuse.tcfs tcfs rw,user_id=0

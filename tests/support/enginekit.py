@@ -19,6 +19,7 @@ from sync.state.migrate import schema_version
 from sync.state.settings import Settings
 from sync.state.tree.database import tree_schema
 from sync.state.view import FLEET_PACKAGE
+from sync.verbs import find_verb
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class Machine:
             async with asyncio.timeout(20):
                 return await scenario(engine)
 
-        return await run_engine(self.env, self.paths, Settings.load(self.home, {}, settings), limited)
+        return await run_engine(self.env, self.paths, Settings.load(self.home, {}, settings), find_verb, limited)
 
     def file(self, name: str, data: bytes) -> str:
         path = self.root / name

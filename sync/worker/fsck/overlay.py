@@ -13,9 +13,9 @@ import msgspec
 from sync.core.errors import BadInput, NotFound, TcfsError
 from sync.core.paths import join_path, parse_rel_path
 from sync.env import Env
-from sync.machines.lock import is_held
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
+from sync.state.lock import is_held
 from sync.state.rows import FILE, ROOT_ID
 from sync.state.tree.check import Broken, EntryRow, NodeRow, Rows, Work
 from sync.state.tree.reader import Seal, TreeReader, layer_path

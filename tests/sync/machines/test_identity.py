@@ -11,9 +11,9 @@ from sync.core.keys import Keys
 from sync.env import Crash, FakeEnv, RealEnv
 from sync.machines import identity
 from sync.machines.identity import create_fleet, host_machine_name, join_fleet
-from sync.machines.lock import FileLock
 from sync.state.fleet import FleetDb
 from sync.state.home import Home
+from sync.state.lock import FileLock
 from sync.store.open import open_store
 
 ROOT = bytes(range(32))

@@ -9,8 +9,8 @@ from sync.ipc.frames import Hello
 from sync.machines import fuse, keeper, launch
 from sync.machines.keeper import PING_S, SERVED_S, MountKeeper
 from sync.machines.launch import errors_path
-from sync.machines.lock import FileLock
 from sync.state.home import Home
+from sync.state.lock import FileLock
 
 
 class FakeLink:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from sync.machines import launch
-from sync.machines.lock import FileLock
 from sync.state.home import FleetConfig, FleetPaths, Home
+from sync.state.lock import FileLock
 
 
 @pytest.fixture

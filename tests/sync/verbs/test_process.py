@@ -7,7 +7,7 @@ from sync.core.errors import NotYet, TcfsError, TimedOut, Unavailable
 from sync.ipc import frames
 from sync.machines import fuse
 from sync.machines.keeper import MountState
-from sync.machines.lock import FileLock
+from sync.state.lock import FileLock
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from enginekit import Machine, MountEnd, Tree, call, until
 from sync.core.errors import NotFound, NotYet, StoreAway
 from sync.env import STORE_THREADS
 from sync.ipc import frames
-from sync.machines.lock import FileLock
+from sync.state.lock import FileLock
 from sync.store.local import LocalStore
 from sync.verbs.goal import Goal
 

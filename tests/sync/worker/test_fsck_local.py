@@ -13,9 +13,9 @@ from worldkit import World, WorldMachine
 from fs.tree import sealing
 from sync.core.journal import segment_key
 from sync.core.manifest import Version
-from sync.machines.lock import FileLock
 from sync.state import check as check_module
 from sync.state import moments as moments_module
+from sync.state.lock import FileLock
 from sync.state.tree.reader import layer_path
 from sync.worker.fsck import Finding, Severity, Tally, fsck
 from sync.worker.fsck import books as books_module

@@ -1,6 +1,6 @@
 import os
 
-from sync.machines.lock import FileLock, is_held
+from sync.state.lock import FileLock, is_held
 
 
 def test_one_holder_at_a_time(tmp_path):

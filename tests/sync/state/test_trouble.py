@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from sync.core.errors import Integrity, NoSpace, NotAuthorised, NotYet, StoreAway, TcfsError
-from sync.machines.trouble import expected
+from sync.state.trouble import expected
 
 
 @pytest.mark.parametrize(
