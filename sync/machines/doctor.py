@@ -176,7 +176,7 @@ def _content(env: Env, paths: FleetPaths, *, with_holes: bool) -> list[Finding]:
     """What fleet.db knows to be missing from the store. with_holes: of journals too, which an engine tells itself."""
     try:
         with contextlib.closing(FleetDb(env, env.connect(paths.fleet_db, readonly=True))) as db:
-            lost, holes = db.lost_packs(), db.holes() if with_holes else []
+            lost, holes = db.packs.lost(), db.holes() if with_holes else []
     except sqlite3.Error:
         return []  # the databases have a finding of their own
     found = [Finding("journal", False, hole.reason, "bring it back from a copy of the store") for hole in holes]

@@ -131,7 +131,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
     put_aside = [str(folder) for folder in aside.folders(state.paths.state_dir)]
     found = unsafe_here(state, engine)
     chosen = [item for item in found if is_among(item.path, paths)]
-    lost = state.db.lost_packs()
+    lost = state.db.packs.lost()
     return {
         "fleet": state.config.name,
         "machine": state.view.machine_name,

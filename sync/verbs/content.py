@@ -163,7 +163,7 @@ def _drop(engine: "Engine", ids: list[ChunkId], content_id: str, size: int, prot
 
 async def _check_stored(engine: "Engine", ids: list[ChunkId], packs: dict[str, bool]) -> None:
     """NotYet unless each chunk lies in a pack that the store holds in full length."""
-    located = engine.context.db.locate(ids)
+    located = engine.context.db.packs.locate(ids)
     for chunk in dict.fromkeys(ids):
         places = located.get(chunk, [])
         for place in places:
@@ -176,6 +176,6 @@ async def _check_stored(engine: "Engine", ids: list[ChunkId], packs: dict[str, b
 async def _is_whole(engine: "Engine", place: ChunkPlace) -> bool:
     try:
         found = await engine.context.store.stat(place.key)
-        return found.size == engine.context.db.pack_size(place.machine_id, place.pack_id)
+        return found.size == engine.context.db.packs.size(place.machine_id, place.pack_id)
     except ObjectMissing:
         return False

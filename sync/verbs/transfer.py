@@ -65,7 +65,7 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
         report.files += published.files
         report.failures += published.failures
         report.conflicts += published.conflicts
-        if asked.force or engine.context.db.has_lost_packs():
+        if asked.force or engine.context.db.packs.has_lost():
             files = [
                 (file.path, file.version) for place in inside for file in files_below(engine.context.db.view, place)
             ]

@@ -20,7 +20,7 @@ def chunk_reader(context: Context) -> ChunkReader:
         context.env,
         context.keys,
         context.store,
-        db.locate,
+        db.packs.locate,
         lambda key, error: note_damaged(db, key, error),
         lambda key: note_read(db, key),
     )

@@ -171,7 +171,7 @@ class Committer:
 
     def _check_chunks(self, items: Sequence[Publish]) -> None:
         wanted = {chunk for item in items for chunk in self._chunks_of(item.change)} - self._new_chunks
-        if wanted and (missing := wanted - self._db.referable_chunks(wanted)):
+        if wanted and (missing := wanted - self._db.packs.referable_chunks(wanted)):
             raise MissingChunks(missing)
 
     def _chunks_of(self, change: Change) -> Iterable[ChunkId]:

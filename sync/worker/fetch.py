@@ -299,14 +299,14 @@ class Fetcher:
 
         Who comes from where earlier ones were is reading straight on: more and more is brought ahead of him then.
         """
-        found = self._context.db.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX, NEIGHBOURS_MAX)
+        found = self._context.db.packs.neighbours(claimed, NEIGHBOUR_SPAN, NEIGHBOUR_MAX, NEIGHBOURS_MAX)
         size, brought = NEIGHBOUR_SPAN, found
         before = next((span for span in self._spans if not span.chunks.isdisjoint(found)), None)
         if before is not None:
             self._spans = [span for span in self._spans if span is not before]
             size = min(2 * before.size, SPAN_MAX)
             count = NEIGHBOURS_MAX * size // NEIGHBOUR_SPAN
-            brought = self._context.db.neighbours(claimed, size, NEIGHBOUR_MAX, count)
+            brought = self._context.db.packs.neighbours(claimed, size, NEIGHBOUR_MAX, count)
             near = {*found, *claimed}
             self._start(self._go_ahead([chunk for chunk in brought if chunk not in near]))
         self._spans = [_Span(frozenset(brought), size), *self._spans[: SPANS_KEPT - 1]]

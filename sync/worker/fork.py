@@ -157,7 +157,7 @@ async def _unnamed_packs(context: Context, old: str, firsts: set[int]) -> list[P
     queued = {pack.pack_id for row in context.db.outbox() for pack in _queued_packs(context, old, row)}
     return [
         PackRecord(seq=0, pack_id=pack, size=0, chunks=_chunks_of(context, old, pack))
-        for pack in sorted(context.db.pack_ids(old) - named - queued)
+        for pack in sorted(context.db.packs.ids(old) - named - queued)
     ]
 
 

@@ -17,7 +17,7 @@ def note_damaged(db: FleetDb, key: str, error: Integrity) -> None:
     """A pack could not be read, or only in part. key: of its object."""
     machine_id, pack_id = parse_pack_key(key)
     lost = MISSING if isinstance(error, ObjectMissing) else DAMAGED
-    known = db.pack_lost(machine_id, pack_id)
+    known = db.packs.lost_state(machine_id, pack_id)
     if known is not None and known < lost:
         with db.transaction() as txn:
             txn.set_pack_lost(machine_id, pack_id, lost)
@@ -25,9 +25,9 @@ def note_damaged(db: FleetDb, key: str, error: Integrity) -> None:
 
 def note_read(db: FleetDb, key: str) -> None:
     """Some of a pack was read and was right: it is not missing. Whether all of it is right only fsck finds out."""
-    if not db.has_lost_packs():
+    if not db.packs.has_lost():
         return
     machine_id, pack_id = parse_pack_key(key)
-    if db.pack_lost(machine_id, pack_id) == MISSING:
+    if db.packs.lost_state(machine_id, pack_id) == MISSING:
         with db.transaction() as txn:
             txn.set_pack_lost(machine_id, pack_id, 0)

@@ -221,14 +221,14 @@ class Publication:
 
     async def _known(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
         context = self._publisher.context
-        known = context.db.known_chunks(chunks)
+        known = context.db.packs.known_chunks(chunks)
         if not self._verify:
             return known
-        places = {place.key: place for found in context.db.locate(known).values() for place in found}
+        places = {place.key: place for found in context.db.packs.locate(known).values() for place in found}
         for key in places.keys() - self._verified:
             self._verified.add(key)
             await self._look_for(places[key])
-        return context.db.known_chunks(known)
+        return context.db.packs.known_chunks(known)
 
     async def _look_for(self, place: ChunkPlace) -> None:
         """A pack that the store lacks, or has not in full, is lost from now on."""
@@ -238,7 +238,7 @@ class Publication:
         except ObjectMissing as error:
             note_damaged(context.db, place.key, error)
             return
-        size = context.db.pack_size(place.machine_id, place.pack_id)
+        size = context.db.packs.size(place.machine_id, place.pack_id)
         if found.size != size:
             note_damaged(context.db, place.key, Integrity(f"{place.key} has {found.size} bytes, not {size}"))
 

@@ -136,7 +136,7 @@ class _Run:
         wanted: list[tuple[LocalEntry, Known | None]] = []
         entries = [entry for entry in group if isinstance(entry, LocalEntry)]
         memory = known_below(self._context.db, [(entry.path, entry.remote) for entry in entries])
-        may_be_lost = self._force or self._context.db.has_lost_packs()
+        may_be_lost = self._force or self._context.db.packs.has_lost()
         lost: set[str] = set()
         for entry in group:
             if isinstance(entry, Skipped):

@@ -179,7 +179,7 @@ async def _note_missing_packs(context: Context) -> None:
     """What lies in packs of ours that are gone, too, counts as stored nowhere from now on."""
     db, machine_id = context.db, context.db.machine_id
     stored = {item.key async for item in context.store.list(f"packs/{machine_id}/")}
-    gone = [pack for pack in db.pack_ids(machine_id) if pack_key(machine_id, pack) not in stored]
+    gone = [pack for pack in db.packs.ids(machine_id) if pack_key(machine_id, pack) not in stored]
     if gone:
         with db.transaction() as txn:
             for pack in gone:

@@ -56,7 +56,7 @@ class _ContentCheck:
         self._db = check.context.db
         self._findings = check.findings
         self._wholes = wholes
-        self._reader = ChunkReader(check.context.env, check.context.keys, check.context.store, self._db.locate)
+        self._reader = ChunkReader(check.context.env, check.context.keys, check.context.store, self._db.packs.locate)
 
     async def run(self) -> None:
         parts: list[_Part] = []

@@ -293,7 +293,7 @@ class _MachineCheck:
                 if record.seq not in held:
                     message = f"{key}: record {record.seq} is not in fleet.db"
                     self._findings.error(key, message, hint=HINT_REBUILD, path=record.rel_path)
-            elif isinstance(record, PackRecord) and self._db.pack_size(self._id, record.pack_id) != record.size:
+            elif isinstance(record, PackRecord) and self._db.packs.size(self._id, record.pack_id) != record.size:
                 message = f"{key}: pack {record.pack_id} is not in fleet.db as record {record.seq} has it"
                 self._findings.error(key, message, hint=HINT_REBUILD)
 

@@ -148,7 +148,7 @@ class _MachinePacks:
 
     def _is_named(self, pack_id: str) -> bool:
         try:
-            return self._context.db.pack_size(self._id, pack_id) is not None
+            return self._context.db.packs.size(self._id, pack_id) is not None
         except ValueError:  # a name that no pack has
             return False
 

@@ -260,7 +260,7 @@ def test_what_has_come_and_is_gone_again_is_brought_once_more(fleet: Fleet) -> N
     async def go() -> None:
         bates = await one_pack_each(fleet, 2)
         (first, *_), (_, *others) = [(await bates.fetcher.chunk_list(version(bates, f"d/{n}")))[0] for n in range(2)]
-        held_back = bates.context.db.locate(others)[others[0]][0].key
+        held_back = bates.context.db.packs.locate(others)[others[0]][0].key
         gate = asyncio.Event()
         original = fleet.memory.get
 

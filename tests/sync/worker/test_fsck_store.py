@@ -98,15 +98,14 @@ def test_damage_that_no_file_needs_names_no_file(two: Two) -> None:
 def test_a_chunk_with_another_whole_place_is_no_loss(two: Two) -> None:
     """A pack of bates holds it again, written before it knew of the first: that one is missing, and no path with it."""
     before, db = two.keys("packs/"), two.bates.db
-    db.known_chunk = lambda chunk: False  # type: ignore[method-assign]
-    db.known_chunks = lambda chunks: set()  # type: ignore[method-assign]
+    db.packs.known_chunks = lambda chunks: set()  # type: ignore[method-assign]
     two.bates.write("docs/f1", bytes([1]) * 700 + b"end")
     two.do(two.bates.push("docs/f1", to="copy"))
     assert len(two.keys("packs/")) == len(before) + 1
     two.do(two.yoga.learner.learn())
     first = two.yoga.db.heads("docs/f1")[0].manifest.chunks[0]
     chunk = ChunkId(bytes.fromhex(first))
-    places = two.yoga.db.locate([chunk])[chunk]
+    places = two.yoga.db.packs.locate([chunk])[chunk]
     assert len(places) == 2
     del two.objects[places[0].key]
     found = two.fsck(two.yoga)
@@ -164,7 +163,7 @@ def test_a_long_list_of_chunks_is_followed_page_by_page(two: Two, monkeypatch: p
     assert len(manifest.chunk_pages) > 1
     assert two.fsck(deep=True) == []
     page = ChunkId(bytes.fromhex(manifest.chunk_pages[0]))
-    ((place,),) = two.bates.db.locate([page]).values()
+    ((place,),) = two.bates.db.packs.locate([page]).values()
     raw = bytearray(two.objects[place.key])
     raw[place.offset + 20] ^= 1
     two.objects[place.key] = bytes(raw)

@@ -32,7 +32,7 @@ def test_another_journal_takes_no_pack_over(fleet: Fleet) -> None:
     async def go() -> None:
         await yoga.push("f", "g")
         await bates.learner.poll()
-        (pack,) = yoga.db.pack_ids(yoga.db.machine_id)
+        (pack,) = yoga.db.packs.ids(yoga.db.machine_id)
         places = bates.db.query("SELECT chunk_id, offset, length, raw_length, flags FROM chunk")
         chunks = [PackedChunk(chunk.hex(), 4, *rest) for chunk, _, *rest in places]
         with bates.db.transaction() as txn:

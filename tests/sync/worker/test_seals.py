@@ -64,7 +64,7 @@ def test_chunks_lie_folder_by_folder_whatever_the_order_of_the_changes(
         offsets = {}
         for path in paths:
             (chunk,) = (await yoga.fetcher.chunk_list(head(yoga, path)))[0]
-            offsets[path] = yoga.db.locate([chunk])[chunk][0].offset
+            offsets[path] = yoga.db.packs.locate([chunk])[chunk][0].offset
         assert sorted(paths, key=offsets.__getitem__) == ["a/b/c", "a/b.c", "a/c", "a.c", "b/a", "b/z"]
 
     run(go(), fleet.clock)

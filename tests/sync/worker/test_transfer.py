@@ -103,9 +103,9 @@ def test_a_mode_alone_is_published_without_a_pack(fleet: Fleet) -> None:
     async def go() -> None:
         await yoga.push("a")
         file.chmod(0o600)
-        packs = yoga.db.pack_ids(yoga.db.machine_id)
+        packs = yoga.db.packs.ids(yoga.db.machine_id)
         assert (await yoga.push("a")).files == 1
-        assert yoga.db.pack_ids(yoga.db.machine_id) == packs
+        assert yoga.db.packs.ids(yoga.db.machine_id) == packs
         await bates.pull("a", "a")
 
     run(go(), fleet.clock)
@@ -460,7 +460,7 @@ def test_chunks_of_a_condemned_pack_are_packed_again(fleet: Fleet) -> None:
 
     async def go() -> None:
         await yoga.push("f")
-        (pack,) = yoga.db.pack_ids(yoga.db.machine_id)
+        (pack,) = yoga.db.packs.ids(yoga.db.machine_id)
         with yoga.db.transaction() as txn:
             txn.condemn(yoga.db.machine_id, pack)
         with yoga.db.transaction() as txn:
@@ -470,7 +470,7 @@ def test_chunks_of_a_condemned_pack_are_packed_again(fleet: Fleet) -> None:
         file.chmod(0o600)
         report = await yoga.push("f")
         assert (report.files, report.moved_bytes) == (1, 0)  # no byte of the file was read for it
-        packs = yoga.db.pack_ids(yoga.db.machine_id) - {pack}
+        packs = yoga.db.packs.ids(yoga.db.machine_id) - {pack}
         assert len(packs) == 1
         del fleet.memory.objects[f"packs/{yoga.db.machine_id}/{pack[:2]}/{pack}"]
         assert (await bates.pull("f", "f")).error() is None
