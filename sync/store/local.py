@@ -15,18 +15,10 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-from sync.core.errors import (
-    Integrity,
-    NoSpace,
-    NotAuthorised,
-    ObjectMissing,
-    ReadOnly,
-    RequestFailed,
-    StoreAway,
-    TcfsError,
-)
-from sync.env import Env, fsync_dir, sync_file
+from sync.core.errors import ObjectMissing, TcfsError
+from sync.env import Env, sync_file
 from sync.store.base import FLEET_OBJECT, Buffer, Data, ObjectInfo, check_key, check_range, parts_of
+from sync.store.root import Root, open_fd
 
 TEMP_FOLDER = ".tmp"  # no key part begins with a dot
 TEMP_AGE_MAX = 3600.0  # seconds, by the store's clock
@@ -34,25 +26,21 @@ BUFFERS_MAX = 1000  # of one writev; IOV_MAX is 1024
 FIRST_PAGE = 100  # names of a folder that are looked at before the first is listed: many want only that one ...
 PAGE = 1000  # ... and at a time after that
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EACCES, errno.EPERM}
-_AGAIN = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ENOENT, errno.EINTR}
 
 
 class LocalStore:
     """create_root: for `init` of a new fleet only: a put of fleet.json may make the root, and needs no fleet.json."""
 
     def __init__(self, env: Env, root: Path, *, create_root: bool = False) -> None:
-        self.root = root
         self.is_exclusive = True
         self._env = env
+        self._root = Root(root)
         self._create_root = create_root
-        self._fleet: bytes | None = None  # what fleet.json held when first read
         self._cleaned = False
 
     @property
     def url(self) -> str:
-        return self.root.as_uri()
+        return self._root.url
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         check_key(key)
@@ -87,83 +75,15 @@ class LocalStore:
         return await self._env.run_store(self._stat, key)
 
     async def check(self) -> None:
-        await self._env.run_store(self._check)
+        await self._env.run_store(self._root.check)
 
     async def aclose(self) -> None:
         return
 
-    # The root
-
-    def _check(self) -> None:
-        with self._open_root():
-            pass
-
-    @contextlib.contextmanager
-    def _open_root(self, *, making_fleet: bool = False) -> Iterator[int]:
-        """A descriptor of the root that has just been seen to hold the fleet."""
-        if making_fleet and not self.root.is_dir():
-            self._make_root()
-        try:
-            root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise self._not_there(error) from error
-        try:
-            if not making_fleet:
-                self._check_fleet(root)
-            yield root
-        finally:
-            os.close(root)
-
-    def _make_root(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            fsync_dir(self.root.parent)
-        except OSError as error:
-            raise self._failed(error, FLEET_OBJECT, writing=True) from error
-
-    def _check_fleet(self, root: int) -> None:
-        try:
-            with _opened(FLEET_OBJECT, os.O_RDONLY, root) as file:
-                found = os.read(file, 1 << 20)
-        except OSError as error:
-            raise self._not_there(error) from error
-        if self._fleet is None:
-            self._fleet = found
-        elif found != self._fleet:
-            raise StoreAway(
-                f"{self.root / FLEET_OBJECT} is not what it was: damaged, or another fleet's store",
-                path=self.url,
-                hint="bring the right store back to this place",
-            )
-
-    def _not_there(self, error: OSError) -> TcfsError:
-        if error.errno in _REFUSED:
-            return NotAuthorised(f"may not read the store {self.root}: {error.strerror}", path=self.url)
-        return StoreAway(
-            f"the store {self.root} is away: {FLEET_OBJECT} cannot be read: {error.strerror}",
-            path=self.url,
-            hint="is its disk mounted, its network up?",
-        )
-
-    def _failed(self, error: OSError, key: str, *, writing: bool) -> TcfsError:
-        """What an error of the file system means, once the root was seen to be there."""
-        doing = f"{'writing' if writing else 'reading'} {key}: {error.strerror}"
-        if error.errno in _FULL:
-            return NoSpace(f"the store {self.root} is full: {doing}", path=key, hint="make room there")
-        if error.errno == errno.EROFS or (writing and error.errno in _REFUSED):
-            return ReadOnly(f"the store {self.root} refuses writes: {doing}", path=key)
-        if error.errno in _REFUSED:
-            return NotAuthorised(f"the store {self.root} refuses us: {doing}", path=key)
-        if error.errno == errno.EIO and not writing:
-            return Integrity(f"the store {self.root} cannot be read: {doing}", path=key)
-        if error.errno in _AGAIN:
-            return RequestFailed(f"the store {self.root}: {doing}", path=key)
-        return StoreAway(f"the store {self.root}: {doing}", path=key)
-
     # Reading
 
     def _get(self, key: str, start: int, length: int | None) -> bytes:
-        with self._reading(key), _opened(self.root / key, os.O_RDONLY) as file:
+        with self._reading(key), open_fd(self._root.path / key, os.O_RDONLY) as file:
             end = os.fstat(file).st_size
             if length is not None:
                 end = min(end, start + length)
@@ -178,7 +98,7 @@ class LocalStore:
 
     def _stat(self, key: str) -> ObjectInfo:
         with self._reading(key):
-            found = (self.root / key).stat()
+            found = (self._root.path / key).stat()
             if not stat.S_ISREG(found.st_mode):
                 raise FileNotFoundError(errno.ENOENT, "a folder")
             return ObjectInfo(key, found.st_size, found.st_mtime_ns)
@@ -188,11 +108,11 @@ class LocalStore:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            self._check()
-            raise ObjectMissing(f"no such object: {key}", path=key, hint=f"looked for in {self.root}") from error
+            self._root.check()
+            raise ObjectMissing(f"no such object: {key}", path=key, hint=f"looked for in {self._root.path}") from error
         except OSError as error:
-            self._check()
-            raise self._failed(error, key, writing=False) from error
+            self._root.check()
+            raise self._root.failed(error, key, writing=False) from error
 
     async def _walk(self, folder: str, prefix: str, start_after: str) -> AsyncIterator[ObjectInfo]:
         """Memory: the names of this folder and of those above it, and what is known of PAGE of them."""
@@ -212,7 +132,7 @@ class LocalStore:
         found = []
         above = f"{folder}/" if folder else ""
         try:
-            with os.scandir(self.root / folder) as entries:
+            with os.scandir(self._root.path / folder) as entries:
                 for entry in entries:
                     name = entry.name
                     as_folder = f"{above}{name}/"
@@ -225,11 +145,11 @@ class LocalStore:
                     if _matters(above + name, prefix, start_after):
                         found.append(name)
         except (FileNotFoundError, NotADirectoryError):
-            self._check()  # a store that vanished while it was listed is no short list
+            self._root.check()  # a store that vanished while it was listed is no short list
             return []
         except OSError as error:
-            self._check()
-            raise self._failed(error, folder, writing=False) from error
+            self._root.check()
+            raise self._root.failed(error, folder, writing=False) from error
         return sorted(found)
 
     def _infos(self, folder: str, names: Sequence[str]) -> Sequence[ObjectInfo]:
@@ -237,7 +157,7 @@ class LocalStore:
         found = []
         above = f"{folder}/" if folder else ""
         try:
-            with _opened(self.root / folder, os.O_RDONLY | os.O_DIRECTORY) as opened:
+            with open_fd(self._root.path / folder, os.O_RDONLY | os.O_DIRECTORY) as opened:
                 for name in names:
                     if name.endswith("/"):
                         found.append(ObjectInfo(above + name, 0, 0))
@@ -248,10 +168,10 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             found = []
         except OSError as error:
-            self._check()
-            raise self._failed(error, folder, writing=False) from error
+            self._root.check()
+            raise self._root.failed(error, folder, writing=False) from error
         if len(found) < len(names):
-            self._check()  # as above
+            self._root.check()  # as above
         return found
 
     # Writing
@@ -259,7 +179,7 @@ class LocalStore:
     def _put(self, key: str, data: Sequence[Buffer], only_if_absent: bool) -> bool:
         """The body of put and put_if_absent. False: something was there, and is durable now."""
         folder_path, _, name = key.rpartition("/")
-        with self._open_root(making_fleet=self._create_root and key == FLEET_OBJECT) as root:
+        with self._root.open(making_fleet=self._create_root and key == FLEET_OBJECT) as root:
             try:
                 with self._open_folder(root, folder_path) as folder, self._open_folder(root, TEMP_FOLDER) as temps:
                     if only_if_absent and _is_there(name, folder):
@@ -275,14 +195,14 @@ class LocalStore:
                     self._env.fault("store.before_dir_sync")
                     os.fsync(folder)
             except OSError as error:
-                raise self._failed(error, key, writing=True) from error
+                raise self._root.failed(error, key, writing=True) from error
         self._env.fault("store.after_put")
         return made
 
     def _write_temp(self, root: int, temps: int, data: Sequence[Buffer]) -> str:
         temp = self._env.random_bytes(12).hex()
         try:
-            with _opened(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
+            with open_fd(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
                 _share_like(root, file, 0o666)
                 _write_all(file, data)
                 self._env.fault("store.before_sync")
@@ -322,12 +242,12 @@ class LocalStore:
             for part in path.split("/") if path else []:
                 above = folder
                 try:
-                    folder = opened.enter_context(_opened(part, os.O_RDONLY | os.O_DIRECTORY, above))
+                    folder = opened.enter_context(open_fd(part, os.O_RDONLY | os.O_DIRECTORY, above))
                 except FileNotFoundError:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, dir_fd=above)
                     os.fsync(above)
-                    folder = opened.enter_context(_opened(part, os.O_RDONLY | os.O_DIRECTORY, above))
+                    folder = opened.enter_context(open_fd(part, os.O_RDONLY | os.O_DIRECTORY, above))
                     _share_like(root, folder, 0o7777)
             yield folder
 
@@ -337,7 +257,7 @@ class LocalStore:
             return
         self._cleaned = True
         mark = self._env.random_bytes(12).hex()
-        with _opened(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
+        with open_fd(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, temps) as file:
             now = os.fstat(file).st_mtime
         _unlink(mark, temps)
         with os.scandir(temps) as entries:
@@ -347,13 +267,13 @@ class LocalStore:
                         os.unlink(entry.name, dir_fd=temps)
 
     def _delete(self, key: str) -> None:
-        with self._open_root() as root:
+        with self._root.open() as root:
             try:
                 os.unlink(key, dir_fd=root)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return
             except OSError as error:
-                raise self._failed(error, key, writing=True) from error
+                raise self._root.failed(error, key, writing=True) from error
         self._env.fault("store.after_delete")
 
 
@@ -371,15 +291,6 @@ def _matters(key: str, prefix: str, start_after: str) -> bool:
     except TcfsError:
         return False  # temp files, lost+found, .DS_Store
     return True
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path, flags: int, folder: int | None = None) -> Iterator[int]:
-    file = os.open(path, flags, 0o666, dir_fd=folder)
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def _share_like(root: int, made: int, mask: int) -> None:

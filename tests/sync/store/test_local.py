@@ -401,7 +401,7 @@ def test_a_store_we_may_not_read(seen_by_nobody: LocalStore):
     store = seen_by_nobody
     was = os.geteuid()
     os.seteuid(os.getuid())
-    store.root.chmod(0)
+    store_folder(store.url).chmod(0)
     os.seteuid(was)
     for request in (store.get("a/k"), store.put("a/k", b"y"), listed(store), store.check()):
         with pytest.raises(NotAuthorised):
