@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from sync.cas.cache import ChunkCache, default_quota
+from sync.cas.cache import ChunkCache
+from sync.cas.room import default_quota
 from sync.core.errors import NotYet, TcfsError
 from sync.core.keys import Keys
 from sync.core.policy import Policies

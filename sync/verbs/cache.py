@@ -44,7 +44,7 @@ async def cache(engine: "Engine", args: dict[str, object], progress: Progress) -
         "quota": usage.quota,
         "chunks": usage.chunks,
         "whole": usage.whole,
-        "evictions": engine.cache.evictions,
+        "evictions": engine.cache.room.evictions,
         "damaged": usage.bad + engine.damaged_in_mount,
         "failed_writes": usage.failed_writes,
         "last_error": usage.last_error,

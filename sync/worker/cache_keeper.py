@@ -71,14 +71,14 @@ class CacheKeeper:
             if used:
                 await self._env.run_io(self._cache.used, used)
             await self._attempts.attempt("cache", self._keep_quota)
-            if self._cache.evictions != evictions:
-                evictions = self._cache.evictions
+            if self._cache.room.evictions != evictions:
+                evictions = self._cache.room.evictions
                 self._evicted()
             await self._env.sleep(TICK_S)
 
     async def _keep_quota(self) -> None:
-        await self._env.run_io(self._cache.recount_whole)
-        await self._env.run_io(self._cache.evict, self._missing_room())
+        await self._env.run_io(self._cache.room.recount_whole)
+        await self._env.run_io(self._cache.room.evict, self._missing_room())
 
     def _missing_room(self) -> int:
         """Bytes that the cache should give back to the disk of the state folder, if both are on one."""

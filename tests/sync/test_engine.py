@@ -254,7 +254,7 @@ def test_a_cache_that_cannot_tell_what_must_stay_takes_no_more_and_fails_nothing
             raise sqlite3.DatabaseError("database disk image is malformed")
 
         monkeypatch.setattr(engine.cache_keeper._tree, "bases", broken)
-        monkeypatch.setattr(engine.cache, "_quota", 4096)
+        monkeypatch.setattr(engine.cache.room, "quota", 4096)
         data = bytes(3000)
         assert engine.cache.put(chunk_id(engine.context.keys, data), data)
         data = bytes(3001)
@@ -314,7 +314,7 @@ def test_a_transaction_that_finds_the_disk_full_gives_the_ballast_up(yoga, monke
 def test_the_cache_makes_room_on_a_full_disk(yoga, monkeypatch, caplog):
     async def scenario(engine):
         wanted = []
-        monkeypatch.setattr(engine.cache, "evict", wanted.append)
+        monkeypatch.setattr(engine.cache.room, "evict", wanted.append)
         await until(lambda: wanted == [0])
         monkeypatch.setattr(ballast, "has_room", lambda path: False)
         ballast.give_up(yoga.paths.ballast)

@@ -138,10 +138,10 @@ def test_an_eviction_leaves_what_is_pinned(fleet: Fleet) -> None:
         ids, _ = await bates.fetcher.chunk_list(bates.db.heads("e/b")[0].id)
         await bates.fetcher.bring(ids, pins_module.Priority.READ)
         bates.env.clock.elapsed += 60
-        bates.cache.evict(1 << 40)
+        bates.cache.room.evict(1 << 40)
         assert is_here(bates, "d/a") and not is_here(bates, "e/b")
         set_words(bates)
-        bates.cache.evict(1 << 40)
+        bates.cache.room.evict(1 << 40)
         assert not is_here(bates, "d/a")
 
     run(go(), fleet.clock)
@@ -159,7 +159,7 @@ def test_nothing_is_evicted_while_nobody_knows_what_is_pinned(fleet: Fleet) -> N
             started.protected()
         cache = ChunkCache(bates.env, bates.folder / "cache", 1 << 30, bates.context.keys, started.protected)
         bates.env.clock.elapsed += 60
-        assert cache.evict(1 << 40) == 0
+        assert cache.room.evict(1 << 40) == 0
         assert is_here(bates, "d/a")
 
     run(go(), fleet.clock)
@@ -192,12 +192,12 @@ def test_pins_that_are_more_than_the_cache_may_take_are_told(fleet: Fleet) -> No
     async def go() -> None:
         _, bates = await two(fleet, {"d/a": BIG, "d/b": BIG + b"b"})
         pins = pins_of(bates, quota=len(BIG), d="always")
-        bates.cache._quota = 30 * 4096
+        bates.cache.room.quota = 30 * 4096
         await pins.run_once()
         state = pins.state
         assert "pinned are 0.2 MiB, but the cache may take 0.1 MiB" in state.trouble
         assert state.lacking_files >= 1
-        bates.cache._quota = pins._quota = 1 << 30
+        bates.cache.room.quota = pins._quota = 1 << 30
         bates.env.clock.elapsed += RETRY_LATER_S
         await pins.run_once()
         assert (pins.state.lacking_files, pins.state.trouble) == (0, "")
