@@ -10,14 +10,14 @@ TRUSTED = b"trusted."
 NAME_MAX = 255  # bytes
 VALUE_MAX = 65_536  # bytes, as Linux has it
 
-_LOCAL = (TRUSTED, b"security.")
+_NAMESPACES = (USER, TRUSTED, b"security.")
 _ACLS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
 _ASKED = _ACLS | {b"security.capability", b"security.selinux"}
 
 
 def is_kept(name: bytes) -> bool:
     """False for what does not exist here: EOPNOTSUPP. OSError EINVAL for a namespace without a name."""
-    if name.startswith((USER, *_LOCAL)):
+    if name.startswith(_NAMESPACES):
         if name.endswith(b".") and name.count(b".") == 1:
             raise OSError(errno.EINVAL, "an attribute without a name")
         return True

@@ -14,6 +14,7 @@ USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x
 _VERSION: Final = 2
 _HEAD: Final = struct.Struct("<I")
 _ENTRY: Final = struct.Struct("<HHI")
+_PLAIN: Final = struct.Struct("<IHHIHHIHHI")  # a list of three entries
 _BITS: Final = 0o777
 
 
@@ -35,6 +36,19 @@ def parse(value: bytes) -> Acl:
     if found and any(tags.count(tag) != 1 for tag in (USER_OBJ, GROUP_OBJ, OTHER)):
         raise ValueError("not a whole POSIX ACL")
     return found
+
+
+def plain_mode(value: bytes) -> int | None:
+    """mode_of what `parse` would find, if that is_mode and in the order in which the kernel has it: `cp -a` brings one
+    with every file. None: ask `parse`.
+    """
+    if len(value) != _PLAIN.size:
+        return None
+    numbers: tuple[int, ...] = _PLAIN.unpack(value)
+    version, user_tag, user, _, group_tag, group, _, other_tag, other, _ = numbers
+    if version != _VERSION or user_tag != USER_OBJ or group_tag != GROUP_OBJ or other_tag != OTHER:
+        return None
+    return (user & 7) << 6 | (group & 7) << 3 | other & 7
 
 
 def encode(acl: Acl) -> bytes:

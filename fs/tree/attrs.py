@@ -124,10 +124,11 @@ def listxattr(st: State, ino: int) -> list[str]:
 
 def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
     """None removes it; OSError ENODATA if there is none. Stale and ReadOnly as setattr."""
-    names = local_xattrs.of(st, ino) if local_xattrs.is_local(name) else xattrs_of(st, ino)
-    if value is None and name not in names:
-        raise OSError(61, "no such attribute")
-    if value is not None:
+    if value is None:
+        names = local_xattrs.of(st, ino) if local_xattrs.is_local(name) else xattrs_of(st, ino)
+        if name not in names:
+            raise OSError(61, "no such attribute")
+    else:
         st.overlay.room.need()
     change_xattr(st, writable_node(st, ino, content=False), name, value)
 

@@ -34,7 +34,10 @@ def put(st: State, node: Node, name: str, value: bytes | None) -> None:
     """
     if name in ACLS and value is not None:
         value = _set_acl(node, name, value)
-    names = dict(st.overlay.local_xattrs.get(node.id, {}))
+    known = st.overlay.local_xattrs.get(node.id)
+    if value is None and known is None:
+        return
+    names = dict(known or {})
     if value is None:
         names.pop(name, None)
     else:
@@ -86,6 +89,9 @@ def _set_acl(node: Node, name: str, value: bytes) -> bytes | None:
         raise OSError(95, "symlinks have no ACL")
     if name == acl.DEFAULT and node.kind != DIR:
         raise OSError(13, "only folders have a default ACL")
+    if name == acl.ACCESS and (mode := acl.plain_mode(value)) is not None:
+        node.mode = node.mode & ~0o777 | mode
+        return None
     try:
         parsed = acl.parse(value)
     except ValueError as error:

@@ -42,6 +42,16 @@ def test_nobody_inherits_more_than_both_say(default: acl.Acl, mode: int) -> None
     assert acl.is_mode(got) == acl.is_mode(default)
 
 
+@given(st.one_of(ACLS.map(acl.encode), st.binary(min_size=28, max_size=28)))
+def test_what_is_a_mode_alone_is_found_at_one_look(value: bytes) -> None:
+    try:
+        parsed = acl.parse(value)
+    except ValueError:
+        assert acl.plain_mode(value) is None
+        return
+    assert acl.plain_mode(value) == (acl.mode_of(parsed) if parsed and acl.is_mode(parsed) else None)
+
+
 def test_the_bytes_of_the_kernel() -> None:
     # setfacl -m u:1000:rw, of a file with mode 0640
     text = "0200000001000600ffffffff02000600e803000004000400ffffffff10000600ffffffff20000000ffffffff"
