@@ -65,6 +65,12 @@ class Marks:
         self.logged_files: dict[int, WorkFile] = {}
         self.logged_meta: dict[str, Any] = {}
         self._small = small
+        self._asides: Final[tuple[tuple[dict[Any, Any], dict[Any, Any]], ...]] = (
+            (self.nodes, self.logged_nodes),
+            (self.entries, self.logged_entries),
+            (self.files, self.logged_files),
+            (self.meta, self.logged_meta),
+        )
 
     def __bool__(self) -> bool:
         return self.has_unlogged or self.has_logged
@@ -72,7 +78,7 @@ class Marks:
     @property
     def has_logged(self) -> bool:
         """True if something is in the redo log alone, or will be with the next record."""
-        return any(aside for _, aside in self._asides()) or any(table.changed for table in self._small)
+        return any(aside for _, aside in self._asides) or any(table.changed for table in self._small)
 
     @property
     def has_unlogged(self) -> bool:
@@ -100,31 +106,48 @@ class Marks:
 
     def to_log(self) -> list[Batch] | None:
         """What has changed since `logged`; None if that is for tree.db."""
-        if self._wants_commit or self.has_bad or sum(table.changed for table in self._small) > SMALL_LOGGED_MAX:
+        small = [table for table in self._small if table.changed]
+        if (
+            self._wants_commit
+            or self.has_bad
+            or (small and sum(len(table.changed) for table in small) > SMALL_LOGGED_MAX)
+        ):
             return None
         batches: list[Batch] = []
         if self.nodes:
             rows = [node_row(node) for node in self.nodes.values() if node is not None]
-            if any(max(row[NODE_NUMBERS]) > INT_MAX for row in rows):
-                return None
-            _add(batches, "node-", [(key,) for key, node in self.nodes.items() if node is None])
+            for row in rows:
+                if max(row[NODE_NUMBERS]) > INT_MAX:
+                    return None
+            if len(rows) < len(self.nodes):
+                _add(batches, "node-", [(key,) for key, node in self.nodes.items() if node is None])
             _add(batches, "node+", rows)
         if self.entries:
-            _add(batches, "entry-", [key for key, entry in self.entries.items() if entry is None])
-            _add(batches, "entry+", [entry_row(entry) for entry in self.entries.values() if entry is not None])
+            rows = [entry_row(entry) for entry in self.entries.values() if entry is not None]
+            if len(rows) < len(self.entries):
+                _add(batches, "entry-", [key for key, entry in self.entries.items() if entry is None])
+            _add(batches, "entry+", rows)
         if self.files:
-            written = [(file, *file.rows_to_write()) for file in self.files.values()]
-            _add(batches, "work+", [_work_row(file) for file, _, _ in written])
-            _add(batches, "span-", [(file.id,) for file, all_rows, _ in written if all_rows])
-            _add(batches, "span+", [row for _, _, rows in written for row in rows])
+            self._log_files(batches)
         if self.meta:
             _add(batches, "meta+", list(self.meta.items()))
-        for table in self._small:
-            if table.changed:
-                gone, put = table.changes()
-                _add(batches, f"{table.name}-", gone)
-                _add(batches, f"{table.name}+", put)
+        for table in small:
+            gone, put = table.changes()
+            _add(batches, f"{table.name}-", gone)
+            _add(batches, f"{table.name}+", put)
         return batches
+
+    def _log_files(self, batches: list[Batch]) -> None:
+        works, renewed, spans = [], [], []
+        for file in self.files.values():
+            all_rows, rows = file.rows_to_write()
+            works.append(_work_row(file))
+            spans += rows
+            if all_rows:
+                renewed.append((file.id,))
+        _add(batches, "work+", works)
+        _add(batches, "span-", renewed)
+        _add(batches, "span+", spans)
 
     def logged(self) -> None:
         """What `to_log` gave outlives this process: as good as committed, but for a power cut."""
@@ -133,30 +156,24 @@ class Marks:
                 node.row_unflushed = node.unflushed
         for file in self.files.values():
             file.stored = True
-        for marked, aside in self._asides():
-            aside.update(marked)
-            marked.clear()
+        for marked, aside in self._asides:
+            if marked:
+                aside.update(marked)
+                marked.clear()
         for table in self._small:
             table.logged()
 
     def recall(self) -> None:
         """What was set aside is to be written, too, as it is by now."""
-        self.logged_files = {key: file for key, file in self.logged_files.items() if key not in self.files_gone}
-        for marked, aside in self._asides():
+        for key in self.files_gone:
+            self.logged_files.pop(key, None)
+        for marked, aside in self._asides:
             if aside:
                 newer = dict(marked)
                 marked.clear()
                 marked.update(aside)
                 marked.update(newer)
                 aside.clear()
-
-    def _asides(self) -> tuple[tuple[dict[Any, Any], dict[Any, Any]], ...]:
-        return (
-            (self.nodes, self.logged_nodes),
-            (self.entries, self.logged_entries),
-            (self.files, self.logged_files),
-            (self.meta, self.logged_meta),
-        )
 
     def replay(self, db: sqlite3.Connection, batches: list[Batch]) -> None:
         """Put a record of the redo log inside the caller's transaction. Rows of an older schema are shorter."""

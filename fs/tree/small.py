@@ -15,7 +15,7 @@ class SmallTable(Generic[V]):
     ) -> None:
         """columns: the first is the number. of_row takes the others; to_row gives them."""
         self.rows: dict[int, V] = {}
-        self._changed: set[int] = set()
+        self.changed: set[int] = set()  # numbers of the rows that have changed since `written`
         self.name = name
         self.is_unlogged = False  # has changed since `logged`
         self._select = f"SELECT {', '.join(columns)} FROM {name}"
@@ -36,22 +36,17 @@ class SmallTable(Generic[V]):
             del self.rows[number]
         else:
             self.rows[number] = value
-        self._changed.add(number)
+        self.changed.add(number)
         self.is_unlogged = True
-
-    @property
-    def changed(self) -> int:
-        """How many rows have changed since `written`."""
-        return len(self._changed)
 
     def changes(self) -> tuple[list[tuple[int]], list[tuple[Any, ...]]]:
         """(numbers of the rows that went, rows to put) since `written`."""
         rows = self.rows
-        gone = [(number,) for number in self._changed if number not in rows]
-        return gone, [(number, *self._to_row(rows[number])) for number in self._changed if number in rows]
+        gone = [(number,) for number in self.changed if number not in rows]
+        return gone, [(number, *self._to_row(rows[number])) for number in self.changed if number in rows]
 
     def write(self, connection: sqlite3.Connection) -> None:
-        if self._changed:
+        if self.changed:
             self.put_rows(connection, *self.changes())
 
     def put_rows(
@@ -67,5 +62,5 @@ class SmallTable(Generic[V]):
 
     def written(self) -> None:
         """What `write` put is committed."""
-        self._changed.clear()
+        self.changed.clear()
         self.is_unlogged = False
