@@ -11,11 +11,11 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from types import CoroutineType
+from typing import Any, NoReturn
 
 import pyfuse3
-import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
 
 from fs.errno import outcome_of
@@ -47,31 +47,35 @@ _FOR_HELPER = frozenset({"mknod", "mkdir", "symlink", "unlink", "rmdir", "rename
 
 log = logging.getLogger(__name__)
 
-Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def _handler(function: Handler) -> Handler:
-    """The wrapper of every operation: what goes wrong leaves as the errno of fs/errno.py, and is logged once."""
+def _handler(function: Callable[..., Any]) -> Handler:
+    """The wrapper of every operation: what goes wrong leaves as the errno of fs/errno.py, and is logged once.
+
+    What need not wait is a plain function: a coroutine more costs as much as a lookup in the tree.
+    """
 
     @functools.wraps(function)
     async def wrapped(self: "Adapter", *args: Any) -> Any:
         try:
-            return await function(self, *args)
-        except (FUSEError, trio.Cancelled):
+            answer = function(self, *args)
+            return await answer if isinstance(answer, CoroutineType) else answer
+        except FUSEError:
             raise
         except Exception as error:
             return self._answer_failed(function.__name__, args, error)
 
-    return _replayable(function.__name__, wrapped)  # type: ignore[return-value]
+    return _replayable(function.__name__, wrapped)
 
 
-def _replayable(operation: str, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _replayable(operation: str, function: Handler) -> Handler:
     """The process that replays what was changed elsewhere gets answers of its own. No coroutine more for all others."""
     if operation not in _FOR_HELPER:
         return function
 
     @functools.wraps(function)
-    def wrapped(self: "Adapter", *args: Any) -> Awaitable[Any]:
+    def wrapped(self: "Adapter", *args: Any) -> Coroutine[Any, Any, Any]:
         if args[-1].pid == self._replay.pid:
             return self._answer_replayed(operation, args)
         return function(self, *args)
@@ -79,23 +83,25 @@ def _replayable(operation: str, function: Callable[..., Awaitable[Any]]) -> Call
     return wrapped
 
 
-def _change(function: Handler) -> Handler:
+def _change(function: Callable[..., Any]) -> Handler:
     """As _handler, for operations that change the tree."""
 
     @functools.wraps(function)
     async def wrapped(self: "Adapter", *args: Any) -> Any:
         try:
-            answer = await function(self, *args)
-        except (FUSEError, trio.Cancelled):
+            answer = function(self, *args)
+            if isinstance(answer, CoroutineType):
+                answer = await answer
+        except FUSEError:
             raise
         except Exception as error:
             answer = self._answer_failed(function.__name__, args, error)
         finally:
             self._volume.recent.forget()
-        self._volume.changed()
+        self._volume.on_change()
         return answer
 
-    return _replayable(function.__name__, wrapped)  # type: ignore[return-value]
+    return _replayable(function.__name__, wrapped)
 
 
 def _entry(attr: Attr, valid_s: float) -> EntryAttributes:
@@ -156,7 +162,7 @@ class Adapter(pyfuse3.Operations):
         self.on_init()
 
     @_handler
-    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+    def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         if ctx.pid == self._replay.pid:
             return self._replayed_entry(name, replay.lookup(self._volume, parent_inode, name))
         attr = lookup.lookup(self._volume, parent_inode, name)
@@ -176,41 +182,41 @@ class Adapter(pyfuse3.Operations):
         self._volume.recent.forget()  # numbers may stand for something else now
 
     @_handler
-    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+    def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self._entry(attr_ops.getattr_of(self._volume, inode))
 
     @_change
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(await attr_ops.setattr_of(self._volume, inode, **_changes(attr, fields)))
+        return self._entry(await attr_ops.setattr_of(self._volume, inode, _changes(attr, fields)))
 
     @_handler
-    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+    def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return link.readlink(self._volume, inode)
 
     @_change
-    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+    def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         return self._entry(special.mknod(self._volume, parent_inode, name, mode, rdev, ctx.uid, ctx.gid))
 
     @_change
-    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+    def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         return self._entry(directory.mkdir(self._volume, parent_inode, name, mode & _PERMISSIONS, ctx.uid, ctx.gid))
 
     @_change
-    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+    def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         directory.unlink(self._volume, parent_inode, name)
 
     @_change
-    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+    def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         directory.rmdir(self._volume, parent_inode, name)
 
     @_change
-    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+    def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         return self._entry(link.symlink(self._volume, parent_inode, name, target, ctx.uid, ctx.gid))
 
     @_change
-    async def rename(
+    def rename(
         self,
         parent_inode_old: int,
         name_old: bytes,
@@ -222,11 +228,11 @@ class Adapter(pyfuse3.Operations):
         rename.rename(self._volume, parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
     @_change
-    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+    def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         return self._entry(link.hard_link(self._volume, inode, new_parent_inode, new_name))
 
     @_handler
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         if ctx.pid == self._replay.pid:
             return self._file_info(replay.open_file(self._volume, inode, flags))
         handle = open_ops.open_file(self._volume, inode, flags, ctx.pid)
@@ -235,7 +241,7 @@ class Adapter(pyfuse3.Operations):
         return self._file_info(handle)
 
     @_change
-    async def create(
+    def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         opened, attr = open_ops.create(self._volume, parent_inode, name, mode & _PERMISSIONS, flags, ctx.uid, ctx.gid)
@@ -246,11 +252,11 @@ class Adapter(pyfuse3.Operations):
         return await read.read(self._volume, fh, off, size)
 
     @_change
-    async def write(self, fh: int, off: int, buf: bytes) -> int:
+    def write(self, fh: int, off: int, buf: bytes) -> int:
         return write.write(self._volume, fh, off, buf)
 
     @_handler
-    async def flush(self, fh: int) -> None:
+    def flush(self, fh: int) -> None:
         open_ops.flush(self._volume, fh)
 
     @_handler
@@ -262,11 +268,11 @@ class Adapter(pyfuse3.Operations):
         await open_ops.fsync(self._volume, fh)
 
     @_handler
-    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+    def opendir(self, inode: int, ctx: RequestContext) -> int:
         return directory.opendir(self._volume, inode)
 
     @_handler
-    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+    def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         for listed in directory.read_dir(self._volume, fh, start_id):
             if listed.reply is None:
                 listed.reply = self._entry(listed.attr)
@@ -275,7 +281,7 @@ class Adapter(pyfuse3.Operations):
             directory.listed(self._volume, listed)
 
     @_handler
-    async def releasedir(self, fh: int) -> None:
+    def releasedir(self, fh: int) -> None:
         directory.releasedir(self._volume, fh)
 
     @_handler
@@ -283,7 +289,7 @@ class Adapter(pyfuse3.Operations):
         await open_ops.fsyncdir(self._volume, fh)
 
     @_handler
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+    def statfs(self, ctx: RequestContext) -> StatvfsData:
         disk = statfs.statfs(self._volume)
         data = StatvfsData()
         for field in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "namemax"):
@@ -291,19 +297,18 @@ class Adapter(pyfuse3.Operations):
         return data
 
     @_handler
-    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes | Coroutine[Any, Any, bytes]:
         # Plain FUSEErrors, because these two answers are most of all requests that fail.
         if xattr.is_absent(self._volume, name):
             raise FUSEError(errno.ENODATA)
         if not xattr.is_kept(name):
             raise FUSEError(errno.EOPNOTSUPP)
         if name.startswith(seen.PREFIXES):
-            value = await seen.getxattr(self._volume, inode, name)
-        else:
-            value = xattr.getxattr(self._volume, inode, name)
-        if value is None:
-            raise FUSEError(errno.ENODATA)
-        return value
+            return self._made_up(inode, name)
+        return _present(xattr.getxattr(self._volume, inode, name))
+
+    async def _made_up(self, inode: int, name: bytes) -> bytes:
+        return _present(await seen.getxattr(self._volume, inode, name))
 
     @_change
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -313,7 +318,7 @@ class Adapter(pyfuse3.Operations):
             xattr.setxattr(self._volume, inode, name, value)
 
     @_handler
-    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+    def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         return xattr.listxattr(self._volume, inode, ctx.uid)
 
     @_change
@@ -383,15 +388,28 @@ class Adapter(pyfuse3.Operations):
             return "?"  # what is being logged is another failure
 
 
-def _changes(attr: EntryAttributes, fields: SetattrFields) -> dict[str, int | None]:
-    return {
-        "mode": attr.st_mode & _PERMISSIONS if fields.update_mode else None,
-        "uid": attr.st_uid if fields.update_uid else None,
-        "gid": attr.st_gid if fields.update_gid else None,
-        "size": attr.st_size if fields.update_size else None,
-        "atime_ns": attr.st_atime_ns if fields.update_atime else None,
-        "mtime_ns": attr.st_mtime_ns if fields.update_mtime else None,
-    }
+def _present(value: bytes | None) -> bytes:
+    if value is None:
+        raise FUSEError(errno.ENODATA)
+    return value
+
+
+def _changes(attr: EntryAttributes, fields: SetattrFields) -> dict[str, int]:
+    """What is to be changed, by the names of setattr_of."""
+    changes: dict[str, int] = {}
+    if fields.update_mode:
+        changes["mode"] = attr.st_mode & _PERMISSIONS
+    if fields.update_uid:
+        changes["uid"] = attr.st_uid
+    if fields.update_gid:
+        changes["gid"] = attr.st_gid
+    if fields.update_size:
+        changes["size"] = attr.st_size
+    if fields.update_atime:
+        changes["atime_ns"] = attr.st_atime_ns
+    if fields.update_mtime:
+        changes["mtime_ns"] = attr.st_mtime_ns
+    return changes
 
 
 # Requests that come by a name: what they do with what a lookup has named. Arguments as theirs, but for the last.

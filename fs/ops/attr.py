@@ -1,5 +1,7 @@
 """Attributes of an inode."""
 
+from collections.abc import Mapping
+
 import trio
 
 from fs.ops.volume import Volume
@@ -10,20 +12,12 @@ def getattr_of(volume: Volume, ino: int) -> Attr:
     return volume.recent.attr(ino) or volume.tree.attr(ino)
 
 
-async def setattr_of(
-    volume: Volume,
-    ino: int,
-    *,
-    mode: int | None = None,
-    uid: int | None = None,
-    gid: int | None = None,
-    size: int | None = None,
-    atime_ns: int | None = None,
-    mtime_ns: int | None = None,
-) -> Attr:
-    """Change what is not None, return all. mode: permission bits. Stale (ESTALE) if the inode's version has moved."""
-    attr = volume.tree.setattr(ino, mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns)
-    if size is None or (cut := volume.tree.take_cut()) is None:
+async def setattr_of(volume: Volume, ino: int, changes: Mapping[str, int]) -> Attr:
+    """Change some of mode (permission bits), uid, gid, size, atime_ns and mtime_ns; return all attributes. Stale
+    (ESTALE) if the inode's version has moved.
+    """
+    attr = volume.tree.setattr(ino, **changes)
+    if "size" not in changes or (cut := volume.tree.take_cut()) is None:
         return attr
     # Until this is answered the kernel lets nobody write to the file.
     try:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 
 from fs.ops.open import opened
 from fs.ops.volume import Volume
@@ -53,7 +54,7 @@ def getattr_of(volume: Volume, row: ShownRow, ino: int) -> Attr:
     return volume.tree.state.row_attr(row, ino)
 
 
-def setattr_of(volume: Volume, row: ShownRow, ino: int, changes: dict[str, int | None]) -> Attr:
+def setattr_of(volume: Volume, row: ShownRow, ino: int, changes: Mapping[str, int]) -> Attr:
     return named.setattr_named(volume.tree.state, row, ino, **changes)
 
 

@@ -40,7 +40,7 @@ def open_named(st: State, row: ShownRow, ino: int, *, write: bool, truncate: boo
 def setattr_named(st: State, row: ShownRow, ino: int, **changes: Any) -> Attr:
     """As setattr_of. The attributes of what NAME shows by now, unless that was changed here; the size of what it
     showed."""
-    size = changes.pop("size")
+    size = changes.pop("size", None)
     if size is not None:
         node = _node_of(st, row, ino, True)
         files.truncate(st, node, size)

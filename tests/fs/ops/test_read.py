@@ -206,7 +206,7 @@ def test_the_pages_of_a_large_removed_file_are_dropped_before_the_last_answer(
 
 
 async def setattr_of(volume: Volume, ino: int, size: int) -> Attr:
-    return await attr_ops.setattr_of(volume, ino, size=size)
+    return await attr_ops.setattr_of(volume, ino, {"size": size})
 
 
 def test_fsync_holds_invalidations_back_and_returns(volume: Volume, yoga: Machine) -> None:
