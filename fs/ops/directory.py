@@ -83,9 +83,9 @@ def releasedir(volume: Volume, handle: int) -> None:
 
 def mkdir(volume: Volume, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Attr:
     """mode: permission bits, umask applied. In a set-group-ID folder the group and that bit are inherited."""
-    above = volume.tree.attr(parent)
-    if above.mode & stat.S_ISGID:
-        gid, mode = above.gid, mode | stat.S_ISGID
+    above, group = volume.tree.mode_and_group(parent)
+    if above & stat.S_ISGID:
+        gid, mode = group, mode | stat.S_ISGID
     return volume.tree.create(parent, name_of(name), DIR, mode, uid, gid, "")
 
 

@@ -13,8 +13,8 @@ def symlink(volume: Volume, parent: int, name: bytes, target: bytes, uid: int, g
     """target: any UTF-8 text, kept as it is; EILSEQ for other bytes. A set-group-ID folder gives its group."""
     if len(target) > TARGET_MAX:
         raise OSError(errno.ENAMETOOLONG, "a link's target is at most 4095 bytes long")
-    above = volume.tree.attr(parent)
-    gid = above.gid if above.mode & stat.S_ISGID else gid
+    above, group = volume.tree.mode_and_group(parent)
+    gid = group if above & stat.S_ISGID else gid
     return volume.tree.create(parent, name_of(name), SYMLINK, 0o777, uid, gid, target.decode())
 
 

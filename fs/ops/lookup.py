@@ -10,7 +10,7 @@ from sync.core.errors import NotFound
 def lookup(volume: Volume, parent: int, name: bytes) -> Attr | None:
     """What stands there; the kernel then knows it once more. None if nothing does."""
     try:
-        return volume.tree.lookup(parent, name_of(name))
+        return volume.tree.look(parent, name_of(name))
     except NotFound:
         return None
 

@@ -58,9 +58,9 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
     checks no permissions of what it believes to be new.
     """
     text = name_of(name)
-    above = volume.tree.attr(parent)
+    above, group = volume.tree.mode_and_group(parent)
     try:
-        attr = volume.tree.create(parent, text, FILE, mode, uid, above.gid if above.mode & stat.S_ISGID else gid, "")
+        attr = volume.tree.create(parent, text, FILE, mode, uid, group if above & stat.S_ISGID else gid, "")
     except AlreadyExists as error:
         if flags & os.O_EXCL:
             raise

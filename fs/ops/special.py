@@ -25,7 +25,7 @@ def mknod(volume: Volume, parent: int, name: bytes, mode: int, rdev: int, uid: i
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind is None:
         raise OSError(errno.EINVAL, "nothing that mknod makes")
-    above = volume.tree.attr(parent)
-    gid = above.gid if above.mode & stat.S_ISGID else gid
+    above, group = volume.tree.mode_and_group(parent)
+    gid = group if above & stat.S_ISGID else gid
     number = rdev if kind in _DEVICES else 0
     return volume.tree.create(parent, name_of(name), kind, mode & _PERMISSIONS, uid, gid, "", number)

@@ -14,19 +14,29 @@ PAGE = 400  # shown rows read at once
 
 def lookup(st: State, parent: int, name: str) -> Attr:
     """What stands at a name, told to the kernel (counts as one lookup). NotFound."""
-    attr = find(st, parent, name)
-    st.inodes.remember(attr.ino, attr.kind, attr.told, attr.size, attr.mtime_ns, attr.nlink)
+    attr = look(st, parent, name)
+    if attr is None:
+        raise NotFound(f"no such name: {name!r}")
     return attr
 
 
-def find(st: State, parent: int, name: str) -> Attr:
-    """As lookup, without counting."""
+def look(st: State, parent: int, name: str) -> Attr | None:
+    """As lookup; None if there is nothing, which is so of each name before it is made."""
+    attr = find(st, parent, name)
+    if attr is not None:
+        st.inodes.remember(attr.ino, attr.kind, attr.told, attr.size, attr.mtime_ns, attr.nlink)
+    return attr
+
+
+def find(st: State, parent: int, name: str) -> Attr | None:
+    """As look, without counting."""
     entry = st.overlay.entry(parent, name)
     if entry is not None:
-        return st.node_attr(node_behind(st, entry))
+        node = st.overlay.node(entry.node) if entry.node is not None else None
+        return st.node_attr(node) if node is not None else None
     row = st.shown(parent, name)
     if row is None:
-        raise NotFound(f"no such name: {name!r}")
+        return None
     ino = st.told_number(row)
     if st.named_rows is not None:
         st.named_rows[ino] = row
@@ -36,9 +46,10 @@ def find(st: State, parent: int, name: str) -> Attr:
 def kind_at(st: State, parent: int, name: str) -> int | None:
     """What stands at a name, without counting a lookup; None if nothing does."""
     try:
-        return find(st, parent, name).kind
+        found = find(st, parent, name)
     except NotFound:
         return None
+    return found.kind if found is not None else None
 
 
 def node_behind(st: State, entry: Entry) -> Node:
@@ -66,6 +77,15 @@ def attr(st: State, ino: int) -> Attr:
     if row is None or (known is not None and known.told != row.value and row.kind != DIR):
         raise Stale(f"inode {ino} is gone, or stands for other content")
     return st.row_attr(row, ino)
+
+
+def mode_and_group(st: State, ino: int) -> tuple[int, int]:
+    """Of a folder, for what is made in it. Stale as attr."""
+    node = st.overlay.node(ino)
+    if node is not None and node.stored:
+        return node.mode, node.gid
+    found = attr(st, ino)
+    return found.mode, found.gid
 
 
 def xattrs_of(st: State, ino: int) -> dict[str, str]:
@@ -197,7 +217,7 @@ def create(
         st.unshown.add(node.id)
         st.subfolders.moved(parent, 1)
     st.overlay.put_node(node)
-    st.put_entry(entry)
+    st.attach_folder(parent)
     st.touch(entry)
     st.touch_dir(parent, now_ns)
     st.inodes.remember(node.id, kind, 0, size, now_ns)

@@ -83,6 +83,10 @@ class Tree:
         """NotFound. Counts as one lookup, as create does: see forget."""
         return names.lookup(self.state, parent, name)
 
+    def look(self, parent: int, name: str) -> Attr | None:
+        """As lookup; None if there is nothing."""
+        return names.look(self.state, parent, name)
+
     def remember(self, attr: Attr) -> None:
         """The kernel took an inode from a listing: that counts as one lookup."""
         self.state.inodes.remember(attr.ino, attr.kind, attr.told, attr.size, attr.mtime_ns, attr.nlink)
@@ -148,6 +152,10 @@ class Tree:
     def attr(self, ino: int) -> Attr:
         """Stale if the number stands for nothing any more."""
         return names.attr(self.state, ino)
+
+    def mode_and_group(self, ino: int) -> tuple[int, int]:
+        """Of a folder, for what is made in it. Stale as attr."""
+        return names.mode_and_group(self.state, ino)
 
     def setattr(self, ino: int, **changes: Any) -> Attr:
         """mode, uid, gid, size, mtime_ns, atime_ns; None leaves one as it is. Stale, ReadOnly."""

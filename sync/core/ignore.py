@@ -18,6 +18,7 @@ _REMEMBERED_MAX = 10_000  # folders
 _NOT_SUPPORTED = re.compile(r"\[[^]]*(?:\[|--|&&|~~|\|\|)")  # classes like [[:alpha:]], which the library would misread
 
 _GROUP_NAME = re.compile(r"\(\?P<\w+>")  # two groups of one name do not fit into one expression
+_ANYWHERE = "^(?:.+/)?"  # with this the library begins a pattern that is good in every folder
 
 
 class Ignore:
@@ -34,7 +35,7 @@ class Ignore:
         self._folders: dict[str, bool] = {"": False}
         # Most names match no pattern at all: one look says so, where asking the library takes ten times as long.
         taking = [pattern.regex.pattern for pattern in self._spec.patterns if pattern.include and pattern.regex]
-        self._may_match = re.compile("|".join(f"(?:{_GROUP_NAME.sub('(', text)})" for text in taking)).search
+        self._may_match = re.compile(_any_of([_GROUP_NAME.sub("(", text) for text in taking])).search
 
     def _parse(self, lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:
         patterns: list[GitIgnoreSpecPattern] = []
@@ -64,3 +65,17 @@ class Ignore:
 
     def _matches(self, path: str) -> bool:
         return self._may_match(path) is not None and bool(self._spec.check_file(path).include)
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """An expression that matches where one of these does. Those that are good in every folder have their beginning in
+    common: a path is gone through once, not once for each of them.
+    """
+    anywhere, others = list[str](), list[str]()
+    for text in texts:
+        (anywhere if text.startswith(_ANYWHERE) else others).append(text)
+    parts = [f"(?:{text})" for text in others]
+    if anywhere:
+        below = "|".join(f"(?:{text.removeprefix(_ANYWHERE)})" for text in anywhere)
+        parts.append(f"{_ANYWHERE}(?:{below})")
+    return "|".join(parts)

@@ -1,6 +1,17 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
-from sync.core.ignore import Ignore
+from sync.core.ignore import DEFAULT_LOCAL_ONLY, GIT_FOLDER, Ignore
+
+PARTS = st.sampled_from(["a", "b", "ab", "*", "*b", "a*", "**", ".git", "x.swp", "?"])
+LINES = st.builds(
+    lambda mark, start, parts, end: mark + start + "/".join(parts) + end,
+    st.sampled_from(["", "", "!"]), st.sampled_from(["", "/"]), st.lists(PARTS, min_size=1, max_size=3),
+    st.sampled_from(["", "/"]),
+)  # fmt: skip
+NAMES = st.sampled_from(["a", "b", "ab", "ba", ".git", "x.swp", "c"])
 
 
 @pytest.mark.parametrize(
@@ -84,3 +95,11 @@ def test_more_folders_than_are_remembered() -> None:
     ignore = Ignore("d7/\n")
     for _ in range(2):
         assert [n for n in range(12_000) if ignore.is_ignored(f"d{n}/f", False)] == [7]
+
+
+@given(st.lists(LINES, max_size=4), st.lists(NAMES, min_size=1, max_size=4))
+def test_the_one_look_that_most_names_get_passes_over_nothing(lines: list[str], names: list[str]) -> None:
+    library = GitIgnoreSpec.from_lines([*DEFAULT_LOCAL_ONLY, GIT_FOLDER, *lines])
+    path = "/".join(names)
+    asked = [*("/".join(names[:count]) + "/" for count in range(1, len(names))), path]
+    assert Ignore("\n".join(lines)).is_ignored(path, False) == any(library.check_file(text).include for text in asked)
