@@ -142,7 +142,10 @@ class Node:
     @property
     def files(self) -> tuple[WorkFile, ...]:
         """Its local bytes, newest first."""
-        return tuple(file for file in (self.work, self.layer) if file is not None)
+        work, layer = self.work, self.layer
+        if layer is None:
+            return () if work is None else (work,)
+        return (layer,) if work is None else (work, layer)
 
     def close_files(self) -> None:
         for file in self.files:

@@ -207,6 +207,10 @@ class Overlay:
         folder.add(entry)
         self._entries_changed[entry.key] = entry
 
+    def mark_entry(self, key: Key, entry: Entry) -> None:
+        """As put_entry, of one that `entry` has just given for that key."""
+        self._entries_changed[key] = entry
+
     def drop_entry(self, entry: Entry) -> None:
         """The row goes, its node stays."""
         folder = self.folders[entry.parent]
@@ -218,8 +222,11 @@ class Overlay:
     def new_file(self, node: Node, limit_below: int) -> WorkFile:
         """A new work file; its row is written only if it is put."""
         spare = self.spares.take()
-        work_id, fd = spare if spare is not None else (self._take("next_work", 1), -1)
-        return WorkFile(work_id, node.id, self._file_path(work_id), limit_below, fd=fd)
+        if spare is not None:
+            work_id, path, fd = spare
+            return WorkFile(work_id, node.id, path, limit_below, fd=fd)
+        work_id = self._take("next_work", 1)
+        return WorkFile(work_id, node.id, self._file_path(work_id), limit_below)
 
     @property
     def wants_spares(self) -> bool:

@@ -342,14 +342,19 @@ class State:
         node.gen += 1
         if not node.stored:
             return
-        self.overlay.put_node(node)
+        overlay, key = self.overlay, node.key
+        overlay.put_node(node)
         if node.links:
-            for each in self.overlay.entries_of(node):
+            for each in overlay.entries_of(node):
                 self.touch(each)
-        elif node.key is not None:
-            entry = self.overlay.entry_of(node)
-            if entry is not None:
-                self.touch(entry)
+        elif key is not None:
+            entry = overlay.entry(*key)
+            if entry is not None:  # as touch, of a row that stands in its folder: each write of a program comes here
+                entry.gen += 1
+                overlay.mark_entry(key, entry)
+                if not entry.local_only:
+                    entry.dirty = True
+                    self.pending[key] = self.env.monotonic()
         elif node.lost_path is not None:
             self.pending[node.id] = self.env.monotonic()
 

@@ -29,13 +29,10 @@ class Spares:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def take(self) -> tuple[int, int] | None:
-        """The number and the descriptor of a spare; the caller owns the file now. None: there is none."""
+    def take(self) -> tuple[int, str, int] | None:
+        """Number, path and descriptor of a spare; the caller owns the file now. None: there is none."""
         self._taken += 1
-        if not self._ready:
-            return None
-        number, _, fd = self._ready.popleft()
-        return number, fd
+        return self._ready.popleft() if self._ready else None
 
     def ordered(self) -> None:
         """`make` is about to be called."""

@@ -61,7 +61,7 @@ class WorkFile:
         self.rewrite = False
         self.run_start = self.run_end = self.sync_error = 0
         self._fd = fd
-        self._touched: RangeSet | None = None
+        self._touched: RangeSet | None = self.spans  # what has no rows yet: at first that is all
         self._tail = (0, 0)
         self._rows = 0
 
@@ -70,6 +70,7 @@ class WorkFile:
         for start, end in spans:
             self.spans.add(start, end)
         self.stored = self.was_synced = True
+        self._touched = None
         self._rows = len(spans)
 
     def fd(self) -> int:
@@ -127,7 +128,8 @@ class WorkFile:
             self.spans.add(start, end)
             if self._touched is None:
                 self._touched = RangeSet()
-            self._touched.add(start, end)
+            if self._touched is not self.spans:
+                self._touched.add(start, end)
 
     def truncate(self, size: int) -> None:
         """Nothing at or behind `size` counts any more, here or below, whatever the size becomes later. See `cut`."""

@@ -25,8 +25,8 @@ def test_spares_are_empty_files_open_for_reading_and_writing(tmp_path: Path) -> 
     spares.make(order(tmp_path))
     found = spares.take()
     assert found is not None
-    number, fd = found
-    assert number == 1
+    number, path, fd = found
+    assert (number, path) == (1, str(tmp_path / "1"))
     os.write(fd, b"data")
     assert os.pread(fd, 10, 0) == (tmp_path / "1").read_bytes() == b"data"
     os.close(fd)
@@ -64,7 +64,7 @@ def test_enough_are_enough(tmp_path: Path, count: int) -> None:
     for _ in range(BUSY_AFTER):
         taken = spares.take()
         assert taken is not None
-        os.close(taken[1])
+        os.close(taken[2])
     assert spares.are_wanted
     spares.make(order(tmp_path, 1000)[: BUSY_AFTER + count])
     assert not spares.are_wanted
