@@ -10,7 +10,7 @@ from fs.hydrate.eager import SMALL_MAX
 from fs.ops import consent
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.tree.files import OpenFile
-from fs.tree.model import FILE, Attr, Invalidation
+from fs.tree.model import Attr, Invalidation
 from sync.core.errors import AlreadyExists, Stale
 
 PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
@@ -59,13 +59,14 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
     """
     text = name_of(name)
     above, group = volume.tree.mode_and_group(parent)
+    if above & stat.S_ISGID:
+        gid = group
     try:
-        attr = volume.tree.create(parent, text, FILE, mode, uid, group if above & stat.S_ISGID else gid, "")
+        attr, file = volume.tree.create_open(parent, text, mode, uid, gid, write=bool(flags & _WRITES))
     except AlreadyExists as error:
         if flags & os.O_EXCL:
             raise
         raise Stale("the name is taken by now") from error
-    file = volume.tree.open(attr.ino, write=bool(flags & _WRITES))
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(attr.ino, file, flags)
     return handle, attr

@@ -161,7 +161,8 @@ class Marks:
                 aside.update(marked)
                 marked.clear()
         for table in self._small:
-            table.logged()
+            if table.is_unlogged:
+                table.logged()
 
     def recall(self) -> None:
         """What was set aside is to be written, too, as it is by now."""

@@ -189,6 +189,13 @@ def create(
     """Make a file, directory, symlink or special file; told to the kernel (counts as one lookup). AlreadyExists,
     BadPath, NoSpace.
     """
+    return st.node_attr(make(st, parent, name, kind, mode, uid, gid, target, rdev))
+
+
+def make(
+    st: State, parent: int, name: str, kind: int, mode: int, uid: int, gid: int, target: str = "", rdev: int = 0
+) -> Node:  # fmt: skip
+    """As create."""
     check_parent(st, parent)
     path = check_name(st, parent, name)
     entry = st.overlay.entry(parent, name)
@@ -221,7 +228,7 @@ def create(
     st.touch(entry)
     st.touch_dir(parent, now_ns)
     st.inodes.remember(node.id, kind, 0, size, now_ns)
-    return st.node_attr(node)
+    return node
 
 
 def renew_whiteout(st: State, entry: Entry) -> None:

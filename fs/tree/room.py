@@ -24,6 +24,7 @@ class Room:
     def __init__(self, path: Path | None) -> None:
         """path: of the ballast; None: there is always room (tree.db is in memory)."""
         self._path = path
+        self._path_text = str(path)  # looked at behind every close
         self.is_short = False
         self.trouble = ""
         self.look()
@@ -60,11 +61,10 @@ class Room:
         """
         if self._path is None:
             return
-        has_room = ballast.keep if self.is_short else ballast.has_room
-        if not ballast.is_kept(self._path) and not has_room(self._path):
-            self._find_short()
-            return
-        if self.is_short:
+        if not self.is_short:
+            if not ballast.is_kept(self._path_text) and not ballast.has_room(self._path):
+                self._find_short()
+        elif ballast.keep(self._path):
             self.is_short = False
             log.info("the disk of %s has room again", self._path.parent)
 

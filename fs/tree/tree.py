@@ -10,7 +10,7 @@ from typing import Any
 
 from fs.tree import access, attrs, exchange, files, linking, names, note, recovery, release, rename, whole
 from fs.tree.files import OpenFile
-from fs.tree.model import ROOT_ID, Attr, Cut
+from fs.tree.model import FILE, ROOT_ID, Attr, Cut
 from fs.tree.overlay import KEEP, Overlay
 from fs.tree.state import State
 from sync.env import Env
@@ -114,6 +114,13 @@ class Tree:
     ) -> Attr:  # fmt: skip
         """AlreadyExists, BadPath, Stale if the parent is gone. Counts as one lookup."""
         return names.create(self.state, parent, name, kind, mode, uid, gid, target, rdev)
+
+    def create_open(
+        self, parent: int, name: str, mode: int, uid: int, gid: int, *, write: bool
+    ) -> tuple[Attr, OpenFile]:  # fmt: skip
+        """As create, of a file, and open."""
+        node = names.make(self.state, parent, name, FILE, mode, uid, gid)
+        return self.state.node_attr(node), files.open_node(self.state, node, write=write, truncate=False)
 
     def link(self, ino: int, parent: int, name: str) -> Attr:
         """Another name for a file. PermissionError for a directory, NotFound if it has no name any more, OSError EXDEV

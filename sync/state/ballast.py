@@ -35,9 +35,9 @@ def is_full(error: BaseException) -> bool:
     return False
 
 
-def is_kept(path: Path) -> bool:
+def is_kept(path: Path | str) -> bool:
     try:
-        return os.stat(path).st_size == SIZE  # noqa: PTH116  asked at every commit of the mount
+        return os.stat(path).st_size == SIZE  # noqa: PTH116  asked behind every close in the mount
     except FileNotFoundError:
         return False
 

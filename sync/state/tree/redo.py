@@ -90,6 +90,7 @@ class RedoLog:
     def __init__(self, path: Path) -> None:
         """OSError where the file cannot have its size."""
         self._stamp = b""
+        self._checksum = 0  # of the stamp, which goes before each payload
         self._offset = 0
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -100,7 +101,7 @@ class RedoLog:
 
     def restart(self, stamp: bytes) -> None:
         """tree.db was committed with this stamp: records begin anew."""
-        self._stamp, self._offset = stamp, 0
+        self._stamp, self._offset, self._checksum = stamp, 0, zlib.crc32(stamp)
 
     def append(self, batches: list[Batch]) -> bool:
         """False if it was not taken, for want of space or because the disk refuses: then tree.db has to take it.
@@ -114,7 +115,7 @@ class RedoLog:
         size = _HEADER.size + len(payload)
         if self._offset + size > SIZE or not self._stamp:
             return False
-        header = _HEADER.pack(len(payload), zlib.crc32(payload, zlib.crc32(self._stamp)), self._stamp)
+        header = _HEADER.pack(len(payload), zlib.crc32(payload, self._checksum), self._stamp)
         try:
             if os.pwritev(self._fd, (header, payload), self._offset) != size:
                 return False
