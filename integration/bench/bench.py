@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 import side_rows
-from common import GIB, PAUSE_S, first_bytes, seconds, sh, shell
+from common import GIB, PAUSE_S, first_bytes, put_away, seconds, sh, shell
 from fleetkit import FUSE, Machine, poll
 from sides import drop_page_cache
 
@@ -90,7 +90,7 @@ class Bench:
             yield where
         finally:
             sh("fusermount3", "-u", where)
-            shutil.rmtree(source)
+            put_away(source)
 
     @contextlib.contextmanager
     def rebind(self, source: Path) -> Iterator[Path]:
@@ -112,11 +112,11 @@ class Bench:
         finally:
             yoga.destroy()
             bates.destroy()
-            shutil.rmtree(base, ignore_errors=True)
+            put_away(base)
 
     def cold(self, machine: Machine) -> None:
         machine.run("down", expect=None)
-        shutil.rmtree(machine.home / "cache", ignore_errors=True)
+        put_away(machine.home / "cache")
         drop_page_cache()
         machine.up()
 
@@ -153,7 +153,7 @@ class Bench:
             poll(lambda: sum(1 for _ in (bates.mountpoint / "t").rglob("*")) == count, 60, "the tree on bates")
             self.cold(bates)
             self.cold_rows("tcfs", bates.mountpoint / "t")
-        shutil.rmtree(ext4)
+        put_away(ext4)
 
     def reading_rows(self, side: str, root: Path, machine: Machine | None) -> None:
         shell("find . -printf '%s\\n'; ls -lR >/dev/null; tar c . | cat", root)
@@ -184,7 +184,7 @@ class Bench:
         with self.machines() as (yoga, _):
             yoga.up()
             self.row("untar 10,000 files", "tcfs", seconds(lambda: shell(f"tar xf {archive}", yoga.mountpoint)))
-        shutil.rmtree(ext4)
+        put_away(ext4)
 
     def git_rows(self) -> None:
         def prepare(root: Path) -> Callable[[], None]:
@@ -210,7 +210,7 @@ class Bench:
             action = prepare(yoga.mountpoint)
             yoga.run("wait", timeout=300)
             measure("tcfs", action)
-        shutil.rmtree(ext4)
+        put_away(ext4)
 
     def large_rows(self) -> None:
         write = "dd if={} of={} bs=1M conv=fsync status=none"
@@ -251,7 +251,7 @@ class Bench:
                 if is_cold:
                     drop_page_cache()
                 self.row(row, "tcfs", seconds(lambda: (bates.up(), os.listdir(bates.mountpoint))))
-        shutil.rmtree(ext4)
+        put_away(ext4)
 
     def rclone_rows(self, rclone: str, source: Path, read: str) -> None:
         with self.rclone(rclone, source) as where:
@@ -278,7 +278,7 @@ class Bench:
         finally:
             subprocess.run(["fusermount3", "-u", str(where)], stderr=subprocess.DEVNULL)
             process.wait(timeout=20)
-            shutil.rmtree(cache, ignore_errors=True)
+            put_away(cache)
 
     def random_reads(self, path: Path, count: int = 4000) -> float:
         """Reads of 4 KiB at random places past the kernel's cache (O_DIRECT), a second."""
@@ -303,7 +303,7 @@ class Bench:
             "restic",
             seconds(lambda: sh("restic", "backup", "-q", "-r", repo / "r", ".", cwd=self.tree, env=password)),
         )
-        shutil.rmtree(repo)
+        put_away(repo)
         with self.machines() as (yoga, _):
             self.row("push 10,000 files", "tcfs", seconds(lambda: yoga.run("push", str(self.tree), timeout=300)))
             store = yoga.home.parent / "store"
@@ -316,7 +316,7 @@ class Bench:
             "cp+sync",
             seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)),
         )
-        shutil.rmtree(target)
+        put_away(target)
         with self.machines() as (yoga, bates):
             self.row("push 1 GiB", "tcfs", seconds(lambda: yoga.run("push", str(self.big), timeout=300)))
             target = self.fresh("cp")
@@ -326,7 +326,7 @@ class Bench:
                 "cp+sync",
                 seconds(lambda: shell(f"cp {self.big} {target}/big && sync {target}/big", self.base)),
             )
-            shutil.rmtree(target)
+            put_away(target)
             os.sync()
             self.row("pull 1 GiB", "tcfs", seconds(lambda: bates.run("pull", "big", "copy", timeout=300)))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
+from common import put_away
 from fleetkit import Machine, poll
 
 READY_S = 60.0
@@ -71,7 +72,7 @@ class Ext4(Side):
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.root)
+        pass
 
     def cold(self) -> Path:
         drop_page_cache()
@@ -90,7 +91,6 @@ class Bindfs(Side):
 
     def __exit__(self, *_: object) -> None:
         unmount(self.root)
-        shutil.rmtree(self.source)
 
     def cold(self) -> Path:
         unmount(self.root)
@@ -116,7 +116,6 @@ class Passthrough(Side):
 
     def __exit__(self, *_: object) -> None:
         self._unmount()
-        shutil.rmtree(self.source)
 
     def cold(self) -> Path:
         self._unmount()
@@ -169,7 +168,7 @@ class Tcfs(Side):
         count = _entries(self.root)
         poll(lambda: _entries(self.bates.mountpoint) == count, READY_S, "the same tree on bates")
         self.bates.run("down", expect=None)
-        shutil.rmtree(self.bates.home / "cache", ignore_errors=True)
+        put_away(self.bates.home / "cache")
         drop_page_cache()
         self.bates.up()
         return self.bates.mountpoint
@@ -193,7 +192,7 @@ class Juicefs(Side):
 
     def cold(self) -> Path:
         self._unmount()
-        shutil.rmtree(self.cache, ignore_errors=True)
+        put_away(self.cache)
         drop_page_cache()
         self._mount()
         return self.root
@@ -281,7 +280,7 @@ class Weed(Side):
 
     def cold(self) -> Path:
         self._unmount()
-        shutil.rmtree(self.cache, ignore_errors=True)
+        put_away(self.cache)
         self.cache.mkdir()
         drop_page_cache()
         self._mount()
@@ -317,7 +316,7 @@ def sides(base: Path, *, peers: bool) -> Iterator[Side]:
         try:
             yield side(base)
         finally:
-            shutil.rmtree(base, ignore_errors=True)
+            put_away(base)
 
 
 def quietly(*command: str | Path) -> None:
