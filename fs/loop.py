@@ -12,6 +12,7 @@ whole mount otherwise. pyfuse3 answers EAGAIN by raising; the loop of that worke
 
 import errno
 import logging
+import math
 import os
 import select
 import types
@@ -148,12 +149,20 @@ class Lowlevel:
         self._poll: Callable[[int], list[tuple[int, int]]] = lambda timeout: []
         self._budget = BUDGET
         self._until = 0.0
+        self._every = 0
+        self._call: Callable[[], None] = lambda: None
+        self._call_at = math.inf
         self.served_at_once = 0
         self.parked = 0
 
     current_task = staticmethod(trio.lowlevel.current_task)
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
     notify_closing = staticmethod(trio.lowlevel.notify_closing)
+
+    def call_every(self, requests: int, call: Callable[[], None]) -> None:
+        """Call `call` each time that so many requests were served at once."""
+        self._every, self._call = requests, call
+        self._call_at = self.served_at_once + requests
 
     async def wait_readable(self, fd: int) -> None:
         if fd != self._fd:
@@ -162,6 +171,9 @@ class Lowlevel:
             self._budget -= 1
             if self._poll(0) or (self._env.monotonic() < self._until and self._linger(fd)):
                 self.served_at_once += 1
+                if self.served_at_once >= self._call_at:
+                    self._call_at = self.served_at_once + self._every
+                    self._call()
                 return
         self._budget = BUDGET
         self.parked += 1

@@ -21,6 +21,7 @@ class Options(NamedTuple):
     no_hydrate: tuple[str, ...]
     daemon: tuple[str, ...] | None
     kernel_caches: bool = True
+    low_latency: bool = False
 
     @property
     def log_file(self) -> Path:
@@ -40,4 +41,14 @@ class Options(NamedTuple):
         daemon = None if environ.get("TCFS_START_DAEMON") == "0" else (tcfsd,)
         git = settings.sync_git == "raw"
         caches = not (config.no_kernel_cache or environ.get("TCFS_NO_KERNEL_CACHE") == "1")
-        return cls(paths, config, Path(place), settings.log_level, git, settings.no_hydrate, daemon, caches)
+        return cls(
+            paths,
+            config,
+            Path(place),
+            settings.log_level,
+            git,
+            settings.no_hydrate,
+            daemon,
+            kernel_caches=caches,
+            low_latency=settings.low_latency,
+        )

@@ -20,6 +20,7 @@ from fs.hydrate.cache import CachedContent
 from fs.hydrate.callers import Callers
 from fs.hydrate.eager import Eager
 from fs.hydrate.reader import VersionReader
+from fs.latency import LightSleep, bearable_us
 from fs.ops.volume import Volume
 from fs.options import Options
 from fs.tasks.tasks import Tasks
@@ -136,6 +137,8 @@ async def _run(
         nursery.start_soon(_tune, options.mountpoint, initialised)
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
+        if quick is not None and options.low_latency and (microseconds := bearable_us()) is not None:
+            nursery.start_soon(LightSleep(quick.lowlevel, volume.env.monotonic, microseconds).run)
         if waker is not None:
             tasks.follower.watched = waker.add
             nursery.start_soon(waker.run)

@@ -86,6 +86,12 @@ SETTINGS = (
         NO_HYDRATE,
         "programs that get EAGAIN for what is not local, instead of fetching it; 'default' = the shipped list",
     ),
+    Setting(
+        "low_latency",
+        _one_of("auto", "off"),
+        "auto",
+        "auto: a mount of root's keeps processors from deep sleep while a program asks quickly; off: never",
+    ),
     Setting("log_level", _one_of("debug", "info", "warning", "error"), "info", "least level that is logged"),
 )
 
@@ -152,6 +158,10 @@ class Settings:
     def no_hydrate(self) -> tuple[str, ...]:
         """Names of programs, with * and ?."""
         return tuple(self.resolved["no_hydrate"].value)
+
+    @property
+    def low_latency(self) -> bool:
+        return bool(self.resolved["low_latency"].value == "auto")
 
     @property
     def log_level(self) -> str:
