@@ -22,9 +22,16 @@ def has_more(st: State) -> bool:
 
 def feed(st: State, limit: int = ITEMS_MAX) -> list[Invalidation]:
     """Read up to `limit` items and commit, if the disk has room; each place once, as it is now."""
-    items = st.view.feed_after(int(st.overlay.meta("feed_cursor") or 0), limit)
-    if not items:
-        return []
+    with st.view.snapshot():  # one moment for all, and one lock instead of several an item
+        items = st.view.feed_after(int(st.overlay.meta("feed_cursor") or 0), limit)
+        if not items:
+            return []
+        found = _follow(st, items)
+    st.overlay.try_commit()
+    return list(found)
+
+
+def _follow(st: State, items: list[FeedItem]) -> dict[Invalidation, None]:
     _follow_folders(st, items)
     found, st.held_items = st.held_items, {}
     places: dict[Key, None] = {}
@@ -54,8 +61,7 @@ def feed(st: State, limit: int = ITEMS_MAX) -> list[Invalidation]:
     st.overlay.set_meta("feed_cursor", items[-1].n)
     if not has_more(st):
         st.inodes.noted.clear()
-    st.overlay.try_commit()
-    return list(found)
+    return found
 
 
 def take_changes(st: State) -> list[Change]:

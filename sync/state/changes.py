@@ -84,11 +84,11 @@ class Places:
         self._places.setdefault((place.item.parent, place.item.name), place)
 
     def take_moving(self, view: ShownView, is_told: Callable[[Place], bool]) -> "Places":
-        """Takes out the ends of moves: the items of the feed that come next may tell of the other end."""
+        """Takes out the ends of moves that are told: the items of the feed that come next may tell of the other end."""
         taken = Places()
         for key, place in list(self._places.items()):
-            if not place.is_end and (came_from(view, place) is not None or went_to(view, place)):
-                place.is_end = is_told(place)
+            if not place.is_end and is_told(place):
+                place.is_end = came_from(view, place) is not None or bool(went_to(view, place))
             if place.is_end:
                 taken._places[key] = self._places.pop(key)
         return taken
