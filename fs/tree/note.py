@@ -150,6 +150,7 @@ class _Note:
         self.node = node if node is not None and node.seal_id == ref.seal_id else None
         self.is_node_as_sealed = self.node is not None and self.node.gen == self.node.sealed_gen
         self._may_drop = True
+        self._kept_value: int | None = None  # the content token of a complete layer
 
     def apply(self) -> list[Invalidation]:
         if self.node is not None:
@@ -199,7 +200,9 @@ class _Note:
         layer = node.layer
         if not self.is_refused and node.kind == FILE:
             if layer is not None:
-                kept = whole.keep(st, layer, self._ref.size, self._version)
+                target = whole.place(st, layer, self._ref.size, self._version)
+                self._kept_value = target.value if target is not None else None
+                kept = target is not None and whole.keep(st, layer, self._ref.size, target)
                 if node.handles:
                     with contextlib.suppress(FileNotFoundError):
                         layer.fd()
@@ -365,7 +368,7 @@ class _Note:
         st, version = self._st, self._version
         if version is None:
             return row.value if row is not None else 0
-        if row is not None and version in st.view.seen_of(row):
+        if row is not None and (row.value == self._kept_value or version in st.view.seen_of(row)):
             return row.value
         try:
             return value_number(st.view.manifest(version))

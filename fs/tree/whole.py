@@ -42,11 +42,8 @@ def place(st: State, layer: WorkFile, size: int, version: str | None) -> Place |
     return Place(f"{st.whole_folder}/{content.content_id}", file_value(content.content_id))
 
 
-def keep(st: State, layer: WorkFile, size: int, version: str | None) -> bool:
-    """Move a complete layer to the cache. True if the file is not at its old place any more."""
-    target = place(st, layer, size, version)
-    if target is None:
-        return False
+def keep(st: State, layer: WorkFile, size: int, target: Place) -> bool:
+    """Move a complete layer to its place in the cache. True if the file is not at its old place any more."""
     st.env.fault("note.before_rename")
     try:
         _cut(layer.path, size)
