@@ -7,7 +7,7 @@ engine serves the socket while it runs. Nothing here is global: a test may run m
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -33,6 +33,7 @@ from sync.state.home import FleetConfig, FleetPaths
 from sync.state.lock import FileLock
 from sync.state.migrate import schema_version
 from sync.state.policies import PolicyFile
+from sync.state.rows import Taken
 from sync.state.settings import Settings
 from sync.state.tree.database import tree_schema
 from sync.state.tree.reader import Dirty, TreeReader
@@ -305,6 +306,10 @@ class Engine:
     async def dirty(self) -> list[Dirty]:
         """Every path of the mount that is not published, as tree.db says now."""
         return await self.env.run_io(self.tree.dirty, self.context.db.view.path_of)
+
+    async def answers(self, seal_ids: Sequence[bytes]) -> list[Taken]:
+        """Those that these seals have."""
+        return await self.env.run_io(self.context.db.view.answers, seal_ids)
 
     def queued_paths(self) -> list[str]:
         """Paths with versions in the outbox."""

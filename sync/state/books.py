@@ -175,6 +175,10 @@ class Books:
         )
         return int(self._one("SELECT n FROM taken WHERE seal_id = ?", seal_id)[0])
 
+    def answer_all(self, answers: Sequence[tuple[bytes, str, str | None, str | None]]) -> None:
+        """answer, of many seals: (seal_id, answer, version, reason) of each, numbered in their order."""
+        insert_many(self._connection, "INSERT OR IGNORE INTO taken (seal_id, answer, version, reason) VALUES ", answers)
+
     def prune_taken(self, durable_upto: int) -> None:
         """Forget answers up to this number: the mount has noted them, and a commit that is on disk says so."""
         self._execute("DELETE FROM taken WHERE n <= ?", durable_upto)
@@ -194,13 +198,12 @@ class Books:
             *(*key, record.size, record.seq),
         )
         pack = self._one("SELECT num FROM pack WHERE machine = ? AND pack_id = ?", *key)[0]
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (bytes.fromhex(chunk.id), pack, chunk.offset, chunk.length, chunk.raw_length, chunk.flags)
-                for chunk in record.chunks
-            ],
-        )
+        rows = [
+            (bytes.fromhex(chunk.id), pack, chunk.offset, chunk.length, chunk.raw_length, chunk.flags)
+            for chunk in record.chunks
+        ]
+        rows.sort()  # in the order of the table each page is found once
+        insert_many(self._connection, "INSERT OR IGNORE INTO chunk VALUES ", rows)
 
     def condemn(self, machine_id: str, pack_id: str) -> None:
         """Never refer to this pack (hex) of this machine again. May come before the pack itself is known."""

@@ -6,7 +6,7 @@ A view over the engine's own connection (FleetDb.view) shows, inside a transacti
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from sync.core.errors import NotFound, NotYet, Unsupported
 from sync.core.manifest import KNOWN_REQUIREMENTS, ChunkId, Kind, Manifest, VersionId, split_version_id
 from sync.env import Env
+from sync.state.many import batches, marks
 from sync.state.migrate import applied_version, schema_version
 from sync.state.rows import (
     DIR,
@@ -343,6 +344,15 @@ class ShownView:
     def answer(self, seal_id: bytes) -> Taken | None:
         row = self._one(f"{_TAKEN} WHERE seal_id = ?", seal_id)
         return None if row is None else Taken._make(row)
+
+    def answers(self, seal_ids: Iterable[bytes]) -> list[Taken]:
+        """answer, of many seals; those without one are left out."""
+        found: list[Taken] = []
+        for batch in batches(seal_ids):
+            with self._lock:
+                rows = self._connection.execute(f"{_TAKEN} WHERE seal_id IN {marks(len(batch))}", batch).fetchall()
+            found += map(Taken._make, rows)
+        return found
 
     def data_version(self) -> int:
         """Another number than last time: some other connection has committed."""

@@ -1,17 +1,18 @@
 """What has to arrive in the store before somebody's wait is over."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from sync.reports.status import is_among
+from sync.state.books import REFUSED
 from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress
 
 if TYPE_CHECKING:
     from sync.engine import Engine
 
-PAUSE_S: Final = 0.05  # between two looks; longer where a look takes long and nothing was answered
+PAUSE_S: Final = 0.02  # between two looks; longer where a look takes long and nothing was answered
 LONGEST_PAUSE_S: Final = 2.0
 STUCK_S: Final = 5.0  # how long a path may be reported as one that cannot be published; it is tried each second
 
@@ -40,6 +41,7 @@ class Goal:
         self._away_s = away_s
         self._away_since: float | None = None
         self._noticed = 0  # the number of the last answer that a look has found
+        self._reasons: dict[bytes | None, str] = {}  # of seals that were refused
         self._stuck: dict[str, float] = {}  # path -> since when (monotonic) it is reported
         self.refused = refused  # path -> why it will not arrive
         self.paths = sorted({*self._waiting, *refused})
@@ -67,13 +69,15 @@ class Goal:
 
     async def reached(self, progress: Progress) -> None:
         """Returns when everything has arrived; never by itself while the store is away."""
-        total = len(self._waiting)
+        total, look_s = len(self._waiting), 0.0
+        await self._take_answers()  # what tree.db says was read a moment ago
+        progress({"files": total - len(self._waiting), "files_total": total})
         while self._waiting:
+            await self._pause(look_s)
             began = self._engine.env.monotonic()
             await self._look()
+            look_s = self._engine.env.monotonic() - began
             progress({"files": total - len(self._waiting), "files_total": total})
-            if self._waiting:
-                await self._pause(self._engine.env.monotonic() - began)
         while self._is_queued():
             await self._pause(0.0)
 
@@ -97,13 +101,34 @@ class Goal:
         return self._engine.context.db.view.last_taken() > self._noticed
 
     async def _look(self) -> None:
-        self._noticed = max(self._noticed, self._engine.context.db.view.last_taken())
-        now = {item.path: item for item in await self._engine.dirty()}
-        for path, then in list(self._waiting.items()):
-            if self._has_arrived(then, now.get(path)):
-                del self._waiting[path]
-                self._upto = self._engine.context.db.next_seq - 1
+        await self._take_answers()
+        if self._waiting:
+            now = {item.path: item for item in await self._engine.dirty()}
+            seals = {item.seal_id for path, item in now.items() if path in self._waiting}
+            answers = await self._answers({*seals, *(then.seal_id for then in self._waiting.values())})
+            for path, then in list(self._waiting.items()):
+                if self._has_arrived(then, now.get(path), answers):
+                    self._arrived(path)
         self._give_up()
+
+    async def _take_answers(self) -> None:
+        """What held the state of then has arrived with its answer, whatever has become of it since."""
+        self._noticed = max(self._noticed, self._engine.context.db.view.last_taken())
+        held = {path: then.seal_id for path, then in self._waiting.items() if self._held(then)}
+        answers = await self._answers(held.values())
+        for path, seal_id in held.items():
+            if answers.get(seal_id, REFUSED) != REFUSED:
+                self._arrived(path)
+
+    async def _answers(self, seal_ids: Iterable[bytes | None]) -> dict[bytes | None, str]:
+        """seal_id -> its answer, of those that have one."""
+        found = await self._engine.answers([seal_id for seal_id in seal_ids if seal_id is not None])
+        self._reasons.update({taken.seal_id: taken.reason or REFUSED for taken in found if taken.answer == REFUSED})
+        return {taken.seal_id: taken.answer for taken in found}
+
+    def _arrived(self, path: str) -> None:
+        del self._waiting[path]
+        self._upto = self._engine.context.db.next_seq - 1
 
     def _give_up(self) -> None:
         """On paths whose bytes, or whose base, cannot be read: they have no answer, and may never get one."""
@@ -114,28 +139,25 @@ class Goal:
                 self.refused[path] = stuck[path][0]
                 del self._waiting[path]
 
-    def _has_arrived(self, then: Dirty, now: Dirty | None) -> bool:
+    def _held(self, then: Dirty) -> bool:
+        """True if its seal holds the state that it had then."""
+        return then.seal_id is not None and (then.state is DirtyState.SEALED or self._sealed_as_is)
+
+    def _has_arrived(self, then: Dirty, now: Dirty | None, answers: Mapping[bytes | None, str]) -> bool:
         if now is None:
             return True
-        held_then = then.state is DirtyState.SEALED or (self._sealed_as_is and then.seal_id is not None)
-        is_newer = held_then or now.seal_id != then.seal_id
-        if now.seal_id is not None and is_newer and self._is_answered(then.path, now.seal_id):
-            return True
+        if now.seal_id in answers and (self._held(then) or now.seal_id != then.seal_id):
+            return self._is_answered(then.path, now.seal_id, answers)
         # A seal that held the state of then and is gone has been noted: what is dirty now came later, unless it was
         # refused. An answer that nobody can tell any more counts for nothing: the next seal has one.
-        return (
-            held_then
-            and then.seal_id is not None
-            and now.seal_id != then.seal_id
-            and self._is_answered(then.path, then.seal_id)
-        )
+        is_noted = self._held(then) and now.seal_id != then.seal_id
+        return is_noted and self._is_answered(then.path, then.seal_id, answers)
 
-    def _is_answered(self, path: str, seal_id: bytes) -> bool:
+    def _is_answered(self, path: str, seal_id: bytes | None, answers: Mapping[bytes | None, str]) -> bool:
         """Remembers the path if the answer is a refusal."""
-        answer = self._engine.context.db.view.answer(seal_id)
-        if answer is not None and answer.answer == "refused":
-            self.refused[path] = answer.reason or "refused"
-        return answer is not None
+        if answers.get(seal_id) == REFUSED:
+            self.refused[path] = self._reasons[seal_id]
+        return seal_id in answers
 
     def _is_queued(self) -> bool:
         return any(first <= self._upto for first, _ in self._engine.context.db.queued_seqs())

@@ -45,11 +45,11 @@ class FileSource(msgspec.Struct, frozen=True):
 class LayerSource(msgspec.Struct, frozen=True):
     """A sealed layer over a base: `spans` of the layer file, then the base's bytes below limit_below, then zeros.
 
-    layer None: nothing but the size has changed; there are no spans.
+    layer: the path of its file; None: nothing but the size has changed, there are no spans.
     """
 
     base: VersionId | None
-    layer: Path | None
+    layer: str | None
     spans: RangeSet
     limit_below: int  # bytes of the base that still show
     size: int  # bytes of the whole

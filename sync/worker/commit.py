@@ -72,6 +72,7 @@ class Committer:
         self._held = Held() if refused is None else refused.copy()
         self._lines: list[bytes] = []
         self._new_chunks: set[ChunkId] = set()
+        self._answers: list[tuple[bytes, str, str | None, str | None]] = []  # as of Transaction.answer_all
 
     def find(self, identity: str) -> Version | None:
         """A version, read through renames; None if it is not known."""
@@ -256,7 +257,7 @@ class Committer:
 
     def _take(self, seal_id: bytes, answer: Answer) -> None:
         version = answer.version if answer.outcome is Outcome.QUEUED else None
-        self._txn.answer(seal_id, answer.outcome.value, version, answer.reason or None)
+        self._answers.append((seal_id, answer.outcome.value, version, answer.reason or None))
 
     def _move_folder(self, move: FolderMove) -> Answer:
         """The whole of it or nothing: a thing below that cannot have its new path would be lost at the old one."""
@@ -283,8 +284,9 @@ class Committer:
     def finish(self) -> None:
         """Queue the records as segments, with their journal heads, chained to what was queued or confirmed before.
 
-        Without records nothing is queued.
+        Without records nothing is queued. With them go the answers to the seals.
         """
+        self._txn.answer_all(self._answers)
         queued = self._db.outbox()
         confirmed = self._db.confirmed
         predecessor = confirmed.segment_hash if confirmed is not None else NO_PREDECESSOR

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from sync.core.chunking import ChunkParams, Fresh, Reuse, Zeros, recut
-from sync.core.codec import chunk_id
+from sync.core.codec import chunk_id, content_id
 from sync.core.errors import Integrity
 from sync.core.keys import Keys
 from sync.core.manifest import ChunkId
@@ -37,9 +37,9 @@ class LayerIngest:
         results: list[Content] = []
         while len(results) < len(sources):
             group = sources[len(results) : len(results) + GROUP_FILES]
-            for chunks, content in await self._env.run(_read_small_layers, self._keys, group, self._params.min_size):
-                await sink.add(chunks)
-                results.append(content)
+            chunks, contents = await self._env.run(_read_small_layers, self._keys, group, self._params.min_size)
+            await sink.add(chunks)
+            results += contents
             if len(results) < len(sources) and not _is_small(sources[len(results)], self._params.min_size):
                 results.append(await self._layer(sources[len(results)], sink))
         return results
@@ -210,24 +210,35 @@ def _is_small(source: LayerSource, small_max: int) -> bool:
     return source.size <= small_max and (source.base is None or source.limit_below == 0)
 
 
-def _read_small_layers(keys: Keys, sources: Sequence[LayerSource], small_max: int) -> list[tuple[Chunks, Content]]:
-    """The layers from the front on that are small, until a group is full."""
-    found: list[tuple[Chunks, Content]] = []
+def _read_small_layers(keys: Keys, sources: Sequence[LayerSource], small_max: int) -> tuple[Chunks, list[Content]]:
+    """The layers from the front on that are small, until a group is full: all their chunks, and what each holds."""
+    chunks: Chunks = []
+    contents: list[Content] = []
     taken = 0
     for source in sources:
         if not _is_small(source, small_max) or taken >= GROUP_BYTES:
             break
-        data = bytearray(source.size)
-        descriptor = open_file(source.layer) if source.layer is not None else None
-        try:
-            _Composite(descriptor, source, []).read_at(0, memoryview(data))
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        builder = ContentBuilder(keys)
-        chunks: Chunks = [(chunk_id(keys, data), bytes(data))] if data else []
-        for chunk, piece in chunks:
-            builder.add(chunk, len(piece))
-        found.append((chunks, builder.finish(blake3(data).hexdigest())))
+        data = _read_small(source)
+        ids, sizes = ([chunk_id(keys, data)], [len(data)]) if data else ([], [])
+        chunks += [(chunk, data) for chunk in ids]
+        names = [chunk.hex() for chunk in ids]
+        contents.append(Content(len(data), content_id(keys, ids, sizes), blake3(data).hexdigest(), names, sizes))
         taken += source.size
-    return found
+    return chunks, contents
+
+
+def _read_small(source: LayerSource) -> bytes:
+    """All bytes of a small layer. Integrity if the file ends before its spans."""
+    descriptor = open_file(source.layer) if source.layer is not None else None
+    try:
+        if descriptor is not None and source.spans.covers(0, source.size):  # as nearly every file that is new
+            data = os.pread(descriptor, source.size, 0)
+            if len(data) < source.size:
+                raise Integrity(f"{source.layer}: the layer ends at {len(data)}, not at {source.size}")
+            return data
+        buffer = bytearray(source.size)
+        _Composite(descriptor, source, []).read_at(0, memoryview(buffer))
+        return bytes(buffer)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

@@ -16,7 +16,8 @@ from sync.core.errors import BadFormat, BadInput, NoSpace, NotFound, TcfsError, 
 from sync.core.manifest import Kind, VersionId
 from sync.core.ranges import RangeSet
 from sync.state.rows import DIR, FILE, SYMLINK, NodePlace
-from sync.state.tree.reader import Seal, TreeReader, layer_path
+from sync.state.tree.database import layer_name
+from sync.state.tree.reader import Seal, TreeReader
 from sync.worker.change import (
     Answer,
     Batch,
@@ -63,7 +64,7 @@ class SealWorker:
         """large: bytes to be read that make a file large."""
         self._context = context
         self._tree = tree
-        self._work_dir = work_dir
+        self._work_dir = str(work_dir)
         self._publisher = publisher
         self._reported: set[str] = set()  # paths of changes that cannot be published
         self._lock = asyncio.Lock()
@@ -181,7 +182,10 @@ class SealWorker:
         return count
 
     def _batch(self, step: Sequence[Seal]) -> Batch:
-        return _folder_move(step[0]) if step[0].op == "movedir" else [self._change(seal) for seal in step]
+        if step[0].op == "movedir":
+            return _folder_move(step[0])
+        spans = self._tree.spans_of([seal.layer for seal in step if seal.layer is not None])
+        return [self._change(seal, spans) for seal in step]
 
     def _tell(self, answers: Sequence[Answer]) -> None:
         """What could not be published, and what can be again."""
@@ -261,7 +265,8 @@ class SealWorker:
             self._clear(name.path)
         return {name.seal_id for name in names}
 
-    def _change(self, seal: Seal) -> Change:
+    def _change(self, seal: Seal, spans: Mapping[int, RangeSet] | None = None) -> Change:
+        """spans: those of all layers in question; None: they are read."""
         seen = frozenset(seal.seen)
         last = VersionId(seal.last) if seal.last is not None else None
         if seal.op == "remove":
@@ -283,7 +288,7 @@ class SealWorker:
         return Change(
             seal.path,
             kind,
-            source=self._large.content(seal) or self._source(seal) if kind is Kind.FILE else None,
+            source=self._large.content(seal) or self._source(seal, spans) if kind is Kind.FILE else None,
             mode=seal.mode or 0,
             mtime_ns=seal.mtime_ns or 0,
             xattrs=seal.xattrs,
@@ -297,15 +302,15 @@ class SealWorker:
             link_id=seal.link_id,
         )
 
-    def _source(self, seal: Seal) -> Source | Content:
+    def _source(self, seal: Seal, known: Mapping[int, RangeSet] | None = None) -> Source | Content:
         size = seal.size or 0
         check_size(seal.path, size)
         base = VersionId(seal.base) if seal.base is not None else None
         if seal.layer is not None:
-            spans = self._tree.spans(seal.layer)
+            spans = self._tree.spans(seal.layer) if known is None else known[seal.layer]
             spans.truncate(size)
             limit = min(seal.limit_below or 0, size) if base is not None else 0
-            return LayerSource(base, layer_path(self._work_dir, seal.layer), spans, limit, size)
+            return LayerSource(base, self._layer(seal), spans, limit, size)
         if base is not None:
             limit = size if seal.limit_below is None else min(seal.limit_below, size)
             kept = self._context.db.view.manifest(base).file_size
@@ -316,8 +321,8 @@ class SealWorker:
             return Content(0, content_id(self._context.keys, [], []))
         return LayerSource(None, None, RangeSet(), 0, size)
 
-    def _layer(self, seal: Seal) -> Path:
-        return layer_path(self._work_dir, seal.layer or 0)
+    def _layer(self, seal: Seal) -> str:
+        return f"{self._work_dir}/{layer_name(seal.layer or 0)}"
 
     def _is_layer_lost(self, seal: Seal) -> bool:
         """The mount renames a layer once it has noted the answer; without one the bytes are lost, and that is told."""

@@ -14,6 +14,7 @@ from sync.core.errors import NotFound, NotYet, TcfsError, Unsupported
 from sync.core.manifest import PathVersion, VersionId
 from sync.core.ranges import RangeSet
 from sync.env import Env
+from sync.state.many import batches, marks
 from sync.state.migrate import applied_version
 from sync.state.rows import SPECIAL
 from sync.state.tree.database import layer_path, tree_schema
@@ -31,6 +32,7 @@ _SEAL_COLUMNS = (
     "ord, seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
     " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
 )
+_SPANS = 'SELECT work, start, "end" FROM span WHERE work IN'
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -164,7 +166,15 @@ class TreeReader:
 
     def spans(self, work_id: int) -> RangeSet:
         """The byte ranges of a layer that hold data; everything else shows what lies below, or zeros."""
-        return RangeSet(self._all('SELECT start, "end" FROM span WHERE work = ? ORDER BY start', work_id))
+        return self.spans_of([work_id])[work_id]
+
+    def spans_of(self, work_ids: Collection[int]) -> dict[int, RangeSet]:
+        """The same of many layers, in few statements."""
+        found = {work_id: RangeSet() for work_id in work_ids}
+        for batch in batches(found):
+            for work_id, start, end in self._all(f"{_SPANS} {marks(len(batch))} ORDER BY work, start", *batch):
+                found[work_id].add(start, end)
+        return found
 
     def taken_upto(self) -> int:
         """The number of the last answer the mount has noted; 0 if none."""

@@ -308,6 +308,17 @@ def test_records_held_back_wait_for_their_batch(db: FleetDb, env: FakeEnv, bates
     assert [held.seq for held in db.held_back()] == [8]
 
 
+def test_answers_to_many_seals(db: FleetDb) -> None:
+    answers = [(b"%03d" % n, "queued", f"id:{n}:00000000", None) for n in range(70)]
+    with db.transaction() as txn:
+        txn.answer(b"002", "refused", reason="too deep")
+        txn.answer_all(answers)
+    taken = {item.seal_id: item for item in db.view.answers([b"000", b"002", b"069", b"none"])}
+    assert set(taken) == {b"000", b"002", b"069"}
+    assert taken[b"002"].reason == "too deep"  # a seal answered already keeps its answer
+    assert taken[b"000"].n < taken[b"069"].n == db.view.last_taken()
+
+
 def test_a_seal_keeps_its_first_answer_until_it_is_pruned(db: FleetDb) -> None:
     with db.transaction() as txn:
         first = txn.answer(b"one", "queued", "id:1:00000000")

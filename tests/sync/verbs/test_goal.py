@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from sync.state.rows import Taken
@@ -19,7 +20,7 @@ class Fleet:
         self.looked_at: list[float] = []
         self._answered_s = answered_s
         self.env = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
-        view = SimpleNamespace(last_taken=self._last_taken, answer=self._answer)
+        view = SimpleNamespace(last_taken=self._last_taken)
         self.context = SimpleNamespace(db=SimpleNamespace(view=view, next_seq=1, queued_seqs=list))
 
     async def _sleep(self, seconds: float) -> None:
@@ -32,8 +33,8 @@ class Fleet:
     def _last_taken(self) -> int:
         return max((taken.n for taken in self._taken()), default=0)
 
-    def _answer(self, seal_id: bytes) -> Taken | None:
-        return next(iter(self._taken()), None)
+    async def answers(self, seal_ids: Sequence[bytes]) -> list[Taken]:
+        return [taken for taken in self._taken() if taken.seal_id in seal_ids]
 
     async def dirty(self) -> list[Dirty]:
         self.looked_at.append(self.now)
@@ -49,19 +50,35 @@ class Fleet:
         return {}
 
 
-def reach(fleet: Fleet) -> None:
-    goal = Goal(fleet, [], [Dirty("a", DirtyState.SEALED, False, b"s")], {}, False, math.inf)  # type: ignore[arg-type]
+def reach(fleet: Fleet, then: Dirty) -> None:
+    goal = Goal(fleet, [], [then], {}, False, math.inf)  # type: ignore[arg-type]
     asyncio.run(goal.reached(lambda data: None))
+
+
+UNSEALED = Dirty("a", DirtyState.UNSEALED, False, None)
+SEALED = Dirty("a", DirtyState.SEALED, False, b"s")
 
 
 def test_an_answer_is_noticed_at_once() -> None:
     fleet = Fleet(answered_s=0.7)
-    reach(fleet)
+    reach(fleet, UNSEALED)
     assert len(fleet.looked_at) == 2
     assert fleet.looked_at[-1] < 0.7 + 0.1
 
 
 def test_without_an_answer_a_look_that_takes_long_is_rare() -> None:
     fleet = Fleet(answered_s=20 * LOOK_S)
-    reach(fleet)
+    reach(fleet, UNSEALED)
     assert len(fleet.looked_at) <= 5
+
+
+def test_what_was_sealed_arrives_with_its_answer_and_tree_db_is_not_read_again() -> None:
+    fleet = Fleet(answered_s=0.0)
+    reach(fleet, SEALED)
+    assert fleet.looked_at == []
+
+
+def test_what_was_sealed_is_looked_at_when_its_answer_is_late() -> None:
+    fleet = Fleet(answered_s=0.7)
+    reach(fleet, SEALED)
+    assert fleet.now < 0.7 + LOOK_S + 0.1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from workerkit import KEYS, Fleet, Mount, run
 
 from sync.core.chunking import ChunkParams
-from sync.core.errors import NotFound, NotYet
+from sync.core.errors import Integrity, NotFound, NotYet
 from sync.core.manifest import ChunkId
 from sync.core.ranges import RangeSet
 from sync.env import FakeEnv
@@ -94,12 +94,47 @@ def test_a_layer_over_a_base_is_the_whole_file(
         chunks = Chunks()
         chunks.lists[BASE] = await whole(folder / "old", old, chunks)
         expected = await whole(folder / "new", bytes(new), chunks)
-        source = LayerSource(BASE, layer, spans, min(limit, new_size), new_size)  # type: ignore[arg-type]
+        source = LayerSource(BASE, str(layer), spans, min(limit, new_size), new_size)  # type: ignore[arg-type]
         (found,) = await LayerIngest(FakeEnv(), KEYS, PARAMS, chunks).layers([source], chunks)
         assert found.content_id == expected.content_id
         assert found.chunks == expected.chunks
         assert found.file_hash in ("", expected.file_hash)
         assert chunks.bytes_of(found) == bytes(new)
+
+    asyncio.run(go())
+
+
+def test_small_layers_go_to_the_sink_together(tmp_path: Path) -> None:
+    """What is known already is asked for once a group, not once a file."""
+
+    class Counting(Chunks):
+        calls = 0
+
+        async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
+            self.calls += 1
+            await super().add(chunks)
+
+    async def go() -> None:
+        sink = Counting()
+        sources, expected = [], []
+        for n in range(60):
+            data = b"" if n == 7 else random.Random(n).randbytes(n)
+            path = tmp_path / str(n)
+            expected.append(await whole(path, data, Chunks()))
+            sources.append(LayerSource(None, str(path), RangeSet([(0, n)] if data else []), 0, len(data)))
+        assert await LayerIngest(FakeEnv(), KEYS, PARAMS, sink).layers(sources, sink) == expected
+        assert all(sink.bytes_of(content) == (tmp_path / str(n)).read_bytes() for n, content in enumerate(expected))
+        assert sink.calls == 1
+
+    asyncio.run(go())
+
+
+def test_a_small_layer_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    async def go() -> None:
+        (tmp_path / "layer").write_bytes(b"12345")
+        source = LayerSource(None, str(tmp_path / "layer"), RangeSet([(0, 6)]), 0, 6)
+        with pytest.raises(Integrity, match="ends at 5, not at 6"):
+            await LayerIngest(FakeEnv(), KEYS, PARAMS, Chunks()).layers([source], Chunks())
 
     asyncio.run(go())
 
@@ -112,7 +147,7 @@ def test_one_byte_reads_little_of_the_base(tmp_path: Path) -> None:
         with layer.open("wb") as file:
             file.seek(50_000)
             file.write(b"x")
-        source = LayerSource(BASE, layer, RangeSet([(50_000, 50_001)]), 100_000, 100_000)  # type: ignore[arg-type]
+        source = LayerSource(BASE, str(layer), RangeSet([(50_000, 50_001)]), 100_000, 100_000)  # type: ignore[arg-type]
         before = len(chunks.data)
         await LayerIngest(FakeEnv(), KEYS, PARAMS, chunks).layers([source], chunks)
         assert len(chunks.read) <= 8

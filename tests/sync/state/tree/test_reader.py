@@ -111,6 +111,7 @@ def test_spans_of_one_layer(tree: sqlite3.Connection, reader: TreeReader) -> Non
     tree.executemany("INSERT INTO span VALUES (?, ?, ?)", [(1, 10, 20), (1, 0, 5), (2, 0, 99)])
     assert reader.spans(1) == RangeSet([(0, 5), (10, 20)])
     assert reader.spans(3) == RangeSet()
+    assert reader.spans_of([3, 1]) == {1: RangeSet([(0, 5), (10, 20)]), 3: RangeSet()}
 
 
 def test_where_layers_lie(tmp_path: Path) -> None:
