@@ -97,6 +97,8 @@ def new_clock(machine_id: str, seq: int, seen: Iterable[Version], own_newest: Ma
     given, so an actor whose number is not less than seq is passed over.
     """
     superseded = heads_of(seen)
+    if not (superseded or own_newest):  # the first version of a path, as nearly all of a copy are
+        return Stamp({machine_id: seq}, Actor(machine_id), ())
     clock = join(version.clock for version in superseded)
     claimed = {actor: number + 1 for actor, number in clock.items() if number >= seq}
     actor = next_actor(machine_id, clock, {**own_newest, **claimed})

@@ -32,6 +32,7 @@ class ShownTable:
         self._free: set[int] = set()  # numbers that no row of the table has
         self._fresh: dict[int, int] = {}  # directories that this object made -> number of their rows
         self._changed_parents: set[int] = set()
+        self._gained: dict[int, int] = {}  # directories -> number of the rows below them in `_inserted`
         self.links_changed: dict[str, None] = {}  # link_ids of rows that came, went or changed
         self._before: dict[tuple[int, str], ShownRow | None] = {}  # of places changed here
 
@@ -92,6 +93,8 @@ class ShownTable:
     def has_children(self, parent: int) -> bool:
         if parent in self._fresh:
             return self._fresh[parent] > 0
+        if self._gained.get(parent):
+            return True
         if parent in self._changed_parents:
             self.flush()
         return (
@@ -143,6 +146,7 @@ class ShownTable:
             self._before[key] = self.at(*key)
         self._at[(row.parent, row.name)] = row
         self._inserted[row.id] = row
+        self._gained[row.parent] = self._gained.get(row.parent, 0) + 1
         if row.link_id is not None:
             self.links_changed[row.link_id] = None
         if fresh_dir:
@@ -157,6 +161,8 @@ class ShownTable:
         if self._inserted.pop(row.id, None) is None:
             self._deleted[row.id] = None
             self._updated.pop(row.id, None)
+        else:
+            self._gained[row.parent] -= 1
         self._count(row.parent, -1)
 
     def replace(self, old: ShownRow, new: ShownRow) -> None:
@@ -188,6 +194,7 @@ class ShownTable:
         self._updated = {}
         self._inserted = {}
         self._changed_parents.clear()
+        self._gained.clear()
 
     def _count(self, parent: int, difference: int) -> None:
         if parent in self._fresh:

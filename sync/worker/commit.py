@@ -235,7 +235,7 @@ class Committer:
         line = self.add_record(manifest)
         version = Version(version_id(self._machine_id, manifest.seq, line), manifest)
         self._txn.insert_version(line, version, change.place)
-        return version, stands_beside(heads, version, item.seen)
+        return version, stands_beside(heads, version, item.seen) if heads else ()
 
     def _answer(
         self,
