@@ -106,7 +106,7 @@ class Drill:
 
     def _check_seen(self, allowed: dict[str, set[bytes]]) -> None:
         seen = json.loads(self._seen.read_text())
-        assert seen["wrong"] == []
+        assert seen["wrong"] == [], seen["wrong"]
         assert seen["rounds"] > 0
         assert seen["errors"] == [] or self.may_not_read, "\n".join([*seen["errors"], self.there.logs()])
         for name, contents in seen["contents"].items():
