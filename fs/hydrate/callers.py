@@ -71,6 +71,7 @@ class Callers:
     def __init__(self, patterns: Sequence[str], proc: Path = Path("/proc")) -> None:
         self._patterns = tuple(patterns)
         self._proc = proc
+        matching(self._patterns, "", "")  # has them compiled: the first to read something cold need not wait for that
 
     def refused(self, pid: int) -> str | None:
         """The program's name if it is on the list. None for all others, and for one that has ended by now."""

@@ -87,6 +87,7 @@ class ChunkCodec:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._local = threading.local()
+        AESGCM(bytes(32))  # the first cipher of a process takes a millisecond, for which a first reader would wait
 
     def encode(self, chunk: ChunkId, data: Buffer, nonce: bytes) -> tuple[bytes, int]:
         """(nonce | ciphertext | tag, flags). The nonce, 12 random bytes, must never be used again for this chunk id.
