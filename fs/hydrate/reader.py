@@ -10,8 +10,7 @@ from fs.hydrate.cache import CachedContent, Unchecked
 from fs.hydrate.plan import ChunkMap, ChunkSlice
 from sync.core.errors import Integrity, NotYet, Unsupported
 from sync.core.manifest import ChunkId, VersionId
-from sync.state.rows import ShownRow
-from sync.state.view import Content
+from sync.state.rows import Content, ShownRow
 
 MAPS_KEPT = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 LOCAL_KEPT = 200_000  # contents remembered to be local

@@ -8,7 +8,7 @@ import blake3
 import msgspec
 
 from sync.core.errors import NotFound
-from sync.core.manifest import Kind, Manifest, Version, VersionId, decode_manifest
+from sync.core.manifest import KNOWN_REQUIREMENTS, Kind, Manifest, Version, VersionId, decode_manifest
 
 ROOT_ID: Final = 1
 FILE: Final = 1
@@ -108,6 +108,25 @@ class Taken(NamedTuple):
     answer: str
     version: str | None
     reason: str | None
+
+
+class Content(msgspec.Struct, frozen=True, tag_field="type", tag="version"):
+    """Of a stored manifest what tells where the bytes lie; the fields are the Manifest's."""
+
+    file_size: int = 0
+    content_id: str = ""
+    chunks: list[str] = []
+    chunk_sizes: list[int] = []
+    chunk_pages: list[str] = []
+    requires: list[str] = []
+
+    @property
+    def is_readable(self) -> bool:
+        """False for a version that requires what this program does not know: shown, but never misread."""
+        return not self.requires or KNOWN_REQUIREMENTS.issuperset(self.requires)
+
+
+decode_content: Final = msgspec.json.Decoder(Content).decode  # of a stored record, which is a manifest
 
 
 class NodePlace(NamedTuple):

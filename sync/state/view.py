@@ -14,25 +14,22 @@ import msgspec
 from cachetools import LRUCache
 
 from sync.core.errors import NotFound, NotYet, Unsupported
-from sync.core.manifest import KNOWN_REQUIREMENTS, ChunkId, Kind, Manifest, VersionId, split_version_id
+from sync.core.manifest import ChunkId, Kind, Manifest, VersionId, split_version_id
 from sync.env import Env
 from sync.state.many import batches, marks
 from sync.state.migrate import applied_version, schema_version
 from sync.state.rows import (
-    DIR,
-    FILE,
     ROOT_ID,
     ROW_COLUMNS,
-    SYMLINK,
+    Content,
     FeedItem,
     MachineNumbers,
     ShownRow,
     Taken,
+    decode_content,
     decode_version,
     identity_of,
 )
-
-__all__ = ["DIR", "FILE", "ROOT_ID", "SYMLINK", "FeedItem", "ShownRow", "ShownView", "Taken"]
 
 FLEET_PACKAGE: Final = "sync.state"
 RENAMES_MAX: Final = 1000  # longer chains of renamed versions than this are a loop
@@ -70,23 +67,6 @@ _FEED = "SELECT n, path, parent, name, id, was FROM feed WHERE n > ? ORDER BY n 
 _TAKEN = "SELECT n, seal_id, answer, version, reason FROM taken"
 
 
-class Content(msgspec.Struct, frozen=True, tag_field="type", tag="version"):
-    """Of a stored manifest what tells where the bytes lie; the fields are the Manifest's."""
-
-    file_size: int = 0
-    content_id: str = ""
-    chunks: list[str] = []
-    chunk_sizes: list[int] = []
-    chunk_pages: list[str] = []
-    requires: list[str] = []
-
-    @property
-    def is_readable(self) -> bool:
-        """False for a version that requires what this program does not know: shown, but never misread."""
-        return not self.requires or KNOWN_REQUIREMENTS.issuperset(self.requires)
-
-
-_content = msgspec.json.Decoder(Content)
 _identities = msgspec.json.Decoder(list[VersionId])
 _xattrs = msgspec.json.Decoder(dict[str, str])
 _page = msgspec.json.Decoder(list[tuple[str, int]])
@@ -227,14 +207,14 @@ class ShownView:
         row = self._record(identity) or self._record(self.resolve(identity))
         if row is None:
             raise NotFound(f"version {identity} is not known here")
-        return _content.decode(row[1])
+        return decode_content(row[1])
 
     def content_of(self, number: int) -> Content:
         """The same by the number that rows carry."""
         row = self._one("SELECT record FROM version WHERE num = ?", number)
         if row is None:
             raise NotFound(f"no version has the number {number}")
-        return _content.decode(row[0])
+        return decode_content(row[0])
 
     def seen_of(self, row: ShownRow) -> list[VersionId]:
         """All that somebody who sees this row has seen: its version and those it covers.

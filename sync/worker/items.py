@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sync.core.paths import join_path
-from sync.state.view import DIR, ShownRow
+from sync.state.rows import DIR, ShownRow
 from sync.worker.context import Context
 from sync.worker.examine import EnterDir, Entry, Item, LeaveDir
 from sync.worker.plain import known_at

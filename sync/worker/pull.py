@@ -14,7 +14,7 @@ from sync.core.errors import Conflict, Integrity, NotFound, TcfsError, Unsupport
 from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import split_path
 from sync.state.books import Plain
-from sync.state.view import DIR, ShownRow
+from sync.state.rows import DIR, ShownRow
 from sync.worker.chunks import reading
 from sync.worker.content import FileStat
 from sync.worker.context import Context

@@ -12,7 +12,7 @@ from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
 from sync.core.ignore import Ignore
 from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import join_path, parents_of, parse_rel_path
-from sync.state.view import DIR
+from sync.state.rows import DIR
 from sync.state.writer import Transaction
 from sync.worker.change import Answer, Change, Content, KeepSource, Outcome
 from sync.worker.content import FileStat, Ingested

@@ -8,7 +8,7 @@ from fs.hydrate import reader
 from fs.hydrate.cache import CachedContent
 from fs.hydrate.reader import VersionReader
 from sync.core.manifest import ChunkId, VersionId
-from sync.state.view import Content
+from sync.state.rows import Content
 
 
 class Versions:
