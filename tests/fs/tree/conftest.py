@@ -16,3 +16,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def yoga(fleet: Fleet) -> Machine:
     return fleet.machine("yoga")
+
+
+@pytest.fixture
+def bates(fleet: Fleet, yoga: Machine) -> Machine:
+    return fleet.machine("bates")

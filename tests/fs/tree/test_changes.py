@@ -3,16 +3,11 @@
 import base64
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree import feed
 from fs.tree.changes import Change, What
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def told(here: Machine, there: Machine) -> list[Change]:

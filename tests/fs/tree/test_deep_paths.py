@@ -1,15 +1,10 @@
 """Paths longer than what can be published: made and used as any other, kept on this machine until they are short."""
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree.model import DIR, ROOT_ID
 from sync.core.paths import PATH_MAX
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def deep(machine: Machine, levels: int) -> int:

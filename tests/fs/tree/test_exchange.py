@@ -3,15 +3,10 @@
 import errno
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree.model import FIFO
 from sync.core.errors import NotFound, ReadOnly
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def exchange(machine: Machine, one: str, other: str) -> None:

@@ -1,16 +1,11 @@
 """What the kernel has and nothing stands for any more is told of once, with the place where it was."""
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree.feed import take_changes
 from fs.tree.left import attr_of, is_left, take
 from fs.tree.model import DIR, FILE, ROOT_ID
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def learn(here: Machine, there: Machine) -> None:

@@ -3,7 +3,7 @@
 import errno
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree import acl, feed
 from fs.tree.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, AclEntry
@@ -33,11 +33,6 @@ def put(machine: Machine, path: str, name: str, value: bytes) -> None:
 
 def get(machine: Machine, path: str, name: str) -> bytes | None:
     return machine.tree.getxattr(machine.ino(path), name)
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def test_they_outlast_everything_and_are_never_published(yoga: Machine, bates: Machine) -> None:

@@ -6,17 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree import note, sealing
 from fs.tree.whole import copy_layers
 from sync.env import Crash
 from sync.state.tree.reader import Seal
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def published(machine: Machine) -> Machine:

@@ -1,14 +1,8 @@
 """Owners that were set here: local, and kept through all that happens to the file."""
 
-import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree import feed
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def owner(machine: Machine, path: str) -> tuple[int, int]:

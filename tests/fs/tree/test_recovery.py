@@ -9,11 +9,6 @@ from sync.env import FakeEnv
 from sync.state.tree.reader import DirtyState, TreeReader
 
 
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
-
-
 def test_what_was_being_written_is_interrupted(yoga: Machine, bates: Machine) -> None:
     """(!) Kept, shown, and not sealed by itself."""
     yoga.write("done", b"1")

@@ -1,14 +1,9 @@
 """Renaming: what the seals say, what waits for what, and what other machines see."""
 
 import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def sealed(machine: Machine) -> list[tuple[str, str | None, str]]:

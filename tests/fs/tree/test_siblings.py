@@ -9,11 +9,6 @@ SIBLING = "a.bates.conflict"
 
 
 @pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
-
-
-@pytest.fixture
 def torn(yoga: Machine, bates: Machine) -> Machine:
     """yoga, showing its own a = mine and bates' theirs beside it."""
     yoga.write("a", b"mine")

@@ -1,14 +1,8 @@
 """st_nlink of a folder: two, and one more for each folder in it."""
 
-import pytest
-from treekit import Fleet, Machine
+from treekit import Machine
 
 from fs.tree import feed
-
-
-@pytest.fixture
-def bates(fleet: Fleet, yoga: Machine) -> Machine:
-    return fleet.machine("bates")
 
 
 def links(machine: Machine, *paths: str) -> list[int]:
