@@ -1,4 +1,7 @@
-"""FleetDb: the engine's database. All writing goes through `with db.transaction() as txn`; reading is here."""
+"""FleetDb: the engine's database. All writing goes through `with db.transaction() as txn`; reading is here.
+
+But for two topics of their own: the tree (view.py), and where chunks lie (packs.py).
+"""
 
 import contextlib
 import sqlite3
