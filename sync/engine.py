@@ -57,8 +57,8 @@ from sync.worker.store_loops import StoreLoops
 
 if TYPE_CHECKING:
     from sync.machines.keeper import MountKeeper
-    from sync.worker.pull import Pull
-    from sync.worker.push import Push
+    from sync.plain.pull import Pull
+    from sync.plain.push import Push
 
 T = TypeVar("T")
 Verb = Callable[["Engine", dict[str, object], Progress], Awaitable[dict[str, object]]]
@@ -289,14 +289,14 @@ class Engine:
     # ---- for the verbs
 
     def pusher(self) -> "Push":
-        from sync.worker.push import Push  # here: a verb that pulls starts without it
+        from sync.plain.push import Push  # here: a verb that pulls starts without it
 
         return Push(
             self.context, self.learner, self.publisher, self.ignore_file, own_folders(self.config, self.paths.home)
         )
 
     def puller(self) -> "Pull":
-        from sync.worker.pull import Pull
+        from sync.plain.pull import Pull
 
         return Pull(self.context, self.learner, self.fetcher, self.cache, self.reader)
 

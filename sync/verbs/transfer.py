@@ -12,11 +12,11 @@ from sync.core.errors import BadInput
 from sync.machines.mounts import InMount
 from sync.machines.own import own_folders
 from sync.machines.places import find_place, local_place, meanings, push_source, remote_forms
+from sync.plain.report import Progress as Moved
+from sync.plain.report import ProgressCallback, TransferReport
 from sync.state.files import files_below
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.wait import publish_now
-from sync.worker.report import Progress as Moved
-from sync.worker.report import ProgressCallback, TransferReport
 from sync.worker.restore import restore
 
 if TYPE_CHECKING:

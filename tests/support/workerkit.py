@@ -16,6 +16,9 @@ from sync.core.sealed import SigningKey
 from sync.core.show import Mode
 from sync.env import FakeClock, FakeEnv
 from sync.events.memory import MemoryBus, MemoryEvents
+from sync.plain.pull import Pull
+from sync.plain.push import Push
+from sync.plain.report import TransferReport
 from sync.state.fleet import FleetDb
 from sync.state.tree.database import layer_path, open_tree
 from sync.state.tree.reader import TreeReader
@@ -28,9 +31,6 @@ from sync.worker.ignorefile import IgnoreFile
 from sync.worker.journals import JournalReader
 from sync.worker.learn import Learner
 from sync.worker.publish import Publisher
-from sync.worker.pull import Pull
-from sync.worker.push import Push
-from sync.worker.report import TransferReport
 from sync.worker.seals import SealWorker
 
 FLEET_ID = "f1ee7000-0000-4000-8000-000000000000"

@@ -12,9 +12,9 @@ from sync.core.errors import BadPath
 from sync.core.ignore import Ignore
 from sync.core.manifest import Kind
 from sync.core.paths import join_path, parse_rel_path
+from sync.plain.temps import is_temp
+from sync.plain.xattrs import NO_XATTRS, Found, read_xattrs
 from sync.worker.content import FileStat
-from sync.worker.temps import is_temp
-from sync.worker.xattrs import NO_XATTRS, Found, read_xattrs
 
 GROUP_ENTRIES: Final = 512  # what one hop to a thread brings back
 

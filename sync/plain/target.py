@@ -13,10 +13,10 @@ import msgspec
 from blake3 import blake3
 
 from sync.core.errors import Conflict, Integrity
+from sync.plain.naming import NO_LINKS, name_new
+from sync.plain.temps import make_temp, remove_left
+from sync.plain.xattrs import write_xattrs
 from sync.worker.content import FileStat
-from sync.worker.naming import NO_LINKS, name_new
-from sync.worker.temps import make_temp, remove_left
-from sync.worker.xattrs import write_xattrs
 
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_SIZE: Final = 1 << 20

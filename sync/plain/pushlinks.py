@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from sync.core.manifest import Kind, Manifest
-from sync.worker.examine import Known
-from sync.worker.walk import LocalEntry
+from sync.plain.examine import Known
+from sync.plain.walk import LocalEntry
 
 Inode = tuple[int, int]  # device, number
 

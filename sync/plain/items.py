@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sync.core.paths import join_path
+from sync.plain.examine import EnterDir, Entry, Item, LeaveDir
+from sync.plain.known import known_at
 from sync.state.rows import DIR, ShownRow
 from sync.worker.context import Context
-from sync.worker.examine import EnterDir, Entry, Item, LeaveDir
-from sync.worker.plain import known_at
 
 
 def items_of(context: Context, row: ShownRow, remote: str, parent: Path, name: str) -> Iterator[Item]:

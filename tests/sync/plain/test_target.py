@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.core.errors import Conflict, Integrity
-from sync.worker import naming
+from sync.plain import naming
+from sync.plain.target import TargetDir, TargetFile
 from sync.worker.content import FileStat
-from sync.worker.target import TargetDir, TargetFile
 
 
 @pytest.fixture

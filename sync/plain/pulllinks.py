@@ -4,9 +4,9 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sync.plain.examine import Entry, Same, Write
+from sync.plain.target import TargetDir
 from sync.worker.content import FileStat
-from sync.worker.examine import Entry, Same, Write
-from sync.worker.target import TargetDir
 
 
 @dataclass(slots=True)

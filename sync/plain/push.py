@@ -12,20 +12,20 @@ from sync.core.errors import BadInput, Conflict, NotFound, StoreAway, TcfsError
 from sync.core.ignore import Ignore
 from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import join_path, parents_of, parse_rel_path
+from sync.plain.examine import Known, local_error
+from sync.plain.known import known_below, plain_of, real_place
+from sync.plain.pushlinks import PushLinks
+from sync.plain.report import ProgressCallback, TransferReport
+from sync.plain.walk import LocalEntry, Skipped, walk
 from sync.state.rows import DIR
 from sync.state.writer import Transaction
 from sync.worker.change import Answer, Change, Content, KeepSource, Outcome
 from sync.worker.content import FileStat, Ingested
 from sync.worker.context import Context
-from sync.worker.examine import Known, local_error
 from sync.worker.ignorefile import IgnoreFile
 from sync.worker.learn import Learner
-from sync.worker.plain import known_below, plain_of, real_place
 from sync.worker.publish import Publication, Publisher
-from sync.worker.pushlinks import PushLinks
-from sync.worker.report import ProgressCallback, TransferReport
 from sync.worker.threads import run_to_end
-from sync.worker.walk import LocalEntry, Skipped, walk
 
 SLICE_RECORDS: Final = 20_000  # changes of one batch: a larger push goes out in several
 SLICE_BYTES: Final = 4 << 30  # bytes read for one batch

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from workerkit import Fleet, run
 
-from sync.worker import temps
-from sync.worker.temps import AGE_MAX_S, is_temp, make_temp, remove_left, temp_name
+from sync.plain import temps
+from sync.plain.temps import AGE_MAX_S, is_temp, make_temp, remove_left, temp_name
 
 NAME = temp_name(bytes(8))
 HOLDER = """
 import os, sys
-from sync.worker.temps import make_temp
+from sync.plain.temps import make_temp
 make_temp(os.open(sys.argv[1], os.O_RDONLY), sys.argv[2])
 print("made", flush=True)
 sys.stdin.read()

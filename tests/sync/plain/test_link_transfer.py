@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from workerkit import Fleet, Machine, run
 
-from sync.worker import pull as pull_module
-from sync.worker.target import TargetDir
+from sync.plain import pull as pull_module
+from sync.plain.target import TargetDir
 
 BIG = bytes(range(256)) * 2000
 

@@ -14,8 +14,8 @@ from sync.core.codec import ContentHasher, chunk_id
 from sync.core.errors import Conflict, TcfsError
 from sync.core.keys import Keys
 from sync.core.manifest import Manifest, VersionId
+from sync.plain.target import TargetDir
 from sync.worker.content import FileStat
-from sync.worker.target import TargetDir
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from workerkit import Fleet, Machine, run
 
-from sync.worker.xattrs import NO_XATTRS, Found, read_xattrs, write_xattrs
+from sync.plain.xattrs import NO_XATTRS, Found, read_xattrs, write_xattrs
 
 
 def have_xattrs(folder: Path) -> bool:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from sync.core.manifest import VersionId
+from sync.plain.examine import Known
 from sync.state.books import Plain
 from sync.state.fleet import FleetDb
 from sync.worker.content import FileStat
-from sync.worker.examine import Known
 
 QUERY_MAX: Final = 500  # variables of one statement
 

@@ -13,12 +13,7 @@ from sync.cas.reader import ChunkReader
 from sync.core.errors import Conflict, Integrity, NotFound, TcfsError, Unsupported
 from sync.core.manifest import ChunkId, Kind, Manifest, VersionId
 from sync.core.paths import split_path
-from sync.state.books import Plain
-from sync.state.rows import DIR, ShownRow
-from sync.worker.chunks import reading
-from sync.worker.content import FileStat
-from sync.worker.context import Context
-from sync.worker.examine import (
+from sync.plain.examine import (
     Close,
     EnterDir,
     Entry,
@@ -30,14 +25,19 @@ from sync.worker.examine import (
     Write,
     local_error,
 )
+from sync.plain.items import items_of
+from sync.plain.known import plain_of, real_place
+from sync.plain.pulllinks import PullLinks
+from sync.plain.report import ProgressCallback, TransferReport
+from sync.plain.target import TargetDir, TargetFile, sync_tree
+from sync.plain.temps import temp_name
+from sync.state.books import Plain
+from sync.state.rows import DIR, ShownRow
+from sync.worker.chunks import reading
+from sync.worker.content import FileStat
+from sync.worker.context import Context
 from sync.worker.fetch import Fetcher
-from sync.worker.items import items_of
 from sync.worker.learn import Learner
-from sync.worker.plain import plain_of, real_place
-from sync.worker.pulllinks import PullLinks
-from sync.worker.report import ProgressCallback, TransferReport
-from sync.worker.target import TargetDir, TargetFile, sync_tree
-from sync.worker.temps import temp_name
 from sync.worker.threads import run_to_end
 
 EXAMINED_AT_ONCE: Final = 96  # items: each may hold an open folder

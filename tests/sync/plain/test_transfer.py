@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 from workerkit import Fleet, Machine, run
 
-import sync.worker.report as report_of
+import sync.plain.report as report_of
 from sync.core.errors import Conflict, Integrity, NotFound, StoreAway, TcfsError
+from sync.plain.target import TargetDir
 from sync.worker.content import FileStat
-from sync.worker.target import TargetDir
 
 
 def big(size: int, seed: int = 1) -> bytes:
