@@ -27,6 +27,10 @@ FAR_WORDS = (*map(os.strerror, FAR), f"exited {-signal.SIGBUS}", "disk I/O error
 class ToolFailed(Exception):
     """A program that uses the mount has failed, with what it said."""
 
+    def __init__(self, script: str, code: int, said: str) -> None:
+        super().__init__(f"{script}\nexited {code}\n{said}")
+        self.is_silent = not said.strip()  # vim -es: whatever the mount has refused, it does not say
+
 
 class Load:
     """Subclasses: `step` does something and checks it, `recover` looks after a failure that may be, `final` leaves a
@@ -99,7 +103,8 @@ class Load:
         text = f"{type(error).__name__}: {error}"
         say("failed", self.rounds, json.dumps(text[-300:]))
         now = time.monotonic()
-        is_far = (isinstance(error, OSError) and error.errno in FAR) or any(word in text for word in FAR_WORDS)
+        is_told = (isinstance(error, OSError) and error.errno in FAR) or any(word in text for word in FAR_WORDS)
+        is_far = is_told or (isinstance(error, ToolFailed) and error.is_silent)
         for kind, start, end in self._troubles():
             if start > now or end < began:
                 continue
@@ -149,7 +154,7 @@ class Load:
         except subprocess.TimeoutExpired:
             wrong(f"hangs for {timeout} s: {script}")
         if done.returncode != 0:
-            raise ToolFailed(f"{script[-300:]}\nexited {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
+            raise ToolFailed(script[-300:], done.returncode, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         return done.stdout
 
     def commit(self) -> None:
