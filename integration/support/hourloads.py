@@ -162,7 +162,7 @@ class Bytes(Load):
         command = [sys.executable, __file__, "map", str(self.root / name), str(at), str(len(data)), str(seed)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_S)
         if done.returncode:
-            raise ToolFailed(f"mapping {name}: exited {done.returncode}: {done.stderr[-1000:]}")
+            raise ToolFailed(f"mapping {name}", done.returncode, done.stderr[-1000:])
 
     def recover(self) -> None:
         for name, model in self.model.items():

@@ -151,7 +151,7 @@ class Database(Load):
         done = subprocess.run([*command, str(self.count)], capture_output=True, text=True, timeout=TOOL_S)
         self.seen[name] = sum(line.isdigit() for line in done.stdout.splitlines(keepends=False))
         if done.returncode:
-            raise ToolFailed(f"sqlite_writer exited {done.returncode}: {done.stderr[-1000:]}")
+            raise ToolFailed("sqlite_writer", done.returncode, done.stderr[-1000:])
         if len(self.seen) > 15:
             self.going = set(self.random.sample(sorted(self.seen), 8))
             names = ", ".join(f"'{name}'" for name in self.going)
