@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,7 +135,7 @@ def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bu
     freezer = Freezer(st, lambda node: include_busy or not (node.busy or node.interrupted))
     chosen = list(st.pending)
     if only_due:
-        chosen = [key for key in chosen if _is_due(st, key, now)][:ROUND_MAX]
+        chosen = list(islice((key for key in chosen if _is_due(st, key, now)), ROUND_MAX))
         freezer = Freezer(st, lambda node: _may_freeze(st, node, now))
     if paths is not None:
         chosen = [key for key in chosen if _is_meant(st, key, paths)]
