@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, NoReturn
 
@@ -315,7 +315,7 @@ class Adapter(pyfuse3.Operations):
         if name.startswith(seen.PREFIXES):
             await seen.setxattr(self._volume, inode, name, value)
         else:
-            xattr.setxattr(self._volume, inode, name, value)
+            xattr.setxattr(self._volume, inode, name, value, ctx.uid, ctx.gid, lambda: _groups_of(ctx.pid))
 
     @_handler
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
@@ -386,6 +386,14 @@ class Adapter(pyfuse3.Operations):
             return repr(self._volume.tree.path_of(ino))
         except (TcfsError, sqlite3.Error, KeyError):
             return "?"  # what is being logged is another failure
+
+
+def _groups_of(pid: int) -> Collection[int]:
+    """Supplementary groups; none of a process that cannot be seen from here."""
+    try:
+        return pyfuse3.get_sup_groups(pid)
+    except OSError:
+        return ()
 
 
 def _present(value: bytes | None) -> bytes:

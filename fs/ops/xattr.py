@@ -1,6 +1,8 @@
 """Extended attributes: user.* is published; trusted.*, security.* and POSIX ACLs stay here; there are no others."""
 
 import errno
+import stat
+from collections.abc import Callable, Collection
 
 from fs.ops.volume import Volume
 from sync.core.filestate import is_virtual
@@ -11,7 +13,8 @@ NAME_MAX = 255  # bytes
 VALUE_MAX = 65_536  # bytes, as Linux has it
 
 _NAMESPACES = (USER, TRUSTED, b"security.")
-_ACLS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
+_ACCESS_ACL = b"system.posix_acl_access"
+_ACLS = frozenset({_ACCESS_ACL, b"system.posix_acl_default"})
 _ASKED = _ACLS | {b"security.capability", b"security.selinux"}
 
 
@@ -36,12 +39,20 @@ def getxattr(volume: Volume, ino: int, name: bytes) -> bytes | None:
     return volume.tree.getxattr(ino, name.decode())
 
 
-def setxattr(volume: Volume, ino: int, name: bytes, value: bytes) -> None:
-    """EOPNOTSUPP for what is not kept; Stale (ESTALE) if the inode's version has moved."""
+def setxattr(
+    volume: Volume, ino: int, name: bytes, value: bytes, uid: int, gid: int, more_groups: Callable[[], Collection[int]]
+) -> None:
+    """EOPNOTSUPP for what is not kept; Stale (ESTALE) if the inode's version has moved. uid, gid, more_groups: of who
+    asks; an ACL takes the set-group-ID bit as chmod does, unless it comes from root or a member of the group.
+    """
     _check(name)
     if len(name) > NAME_MAX or len(value) > VALUE_MAX:
         raise OSError(errno.ERANGE if len(name) > NAME_MAX else errno.E2BIG, "too long")
     volume.tree.setxattr(ino, name.decode(), value)
+    if uid != 0 and name == _ACCESS_ACL:
+        mode, group = volume.tree.mode_and_group(ino)
+        if mode & stat.S_ISGID and group != gid and group not in more_groups():
+            volume.tree.setattr(ino, mode=mode & ~stat.S_ISGID)
 
 
 def listxattr(volume: Volume, ino: int, uid: int) -> list[bytes]:
@@ -53,7 +64,7 @@ def listxattr(volume: Volume, ino: int, uid: int) -> list[bytes]:
 
 
 def removexattr(volume: Volume, ino: int, name: bytes) -> None:
-    """ENODATA if there is none; EOPNOTSUPP for what is not kept."""
+    """ENODATA if there is none, but for ACLs; EOPNOTSUPP for what is not kept."""
     _check(name)
     volume.tree.removexattr(ino, name.decode())
 

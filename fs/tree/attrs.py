@@ -123,10 +123,12 @@ def listxattr(st: State, ino: int) -> list[str]:
 
 
 def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
-    """None removes it; OSError ENODATA if there is none. Stale and ReadOnly as setattr."""
+    """None removes it; OSError ENODATA if there is none, but for ACLs. Stale and ReadOnly as setattr."""
     if value is None:
         names = local_xattrs.of(st, ino) if local_xattrs.is_local(name) else xattrs_of(st, ino)
         if name not in names:
+            if name in local_xattrs.ACLS:
+                return  # a mode is an ACL, too: what is beyond it is gone
             raise OSError(61, "no such attribute")
     else:
         st.overlay.room.need()

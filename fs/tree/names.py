@@ -80,7 +80,7 @@ def attr(st: State, ino: int) -> Attr:
 
 
 def mode_and_group(st: State, ino: int) -> tuple[int, int]:
-    """Of a folder, for what is made in it. Stale as attr."""
+    """Permission bits and group; of a folder for what is made in it. Stale as attr."""
     node = st.overlay.node(ino)
     if node is not None and node.stored:
         return node.mode, node.gid

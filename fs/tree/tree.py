@@ -161,7 +161,7 @@ class Tree:
         return names.attr(self.state, ino)
 
     def mode_and_group(self, ino: int) -> tuple[int, int]:
-        """Of a folder, for what is made in it. Stale as attr."""
+        """Permission bits and group; of a folder for what is made in it. Stale as attr."""
         return names.mode_and_group(self.state, ino)
 
     def setattr(self, ino: int, **changes: Any) -> Attr:

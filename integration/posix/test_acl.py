@@ -38,6 +38,11 @@ setfacl -d -m u:1:r h; as 65534 setfacl -m u:65534:rw h; as 65534 setfacl -b h
 getfattr -d -m - -e hex h
 chown 65534 h; as 65534 setfacl -m u:65533:rw h; as 65533 sh -c 'echo z >> h'; cat h
 rm h; touch h; show h
+setfattr -x system.posix_acl_access h; setfattr -x system.posix_acl_default h
+chown 65534:65533 h; chmod 2755 h; setfacl -m o::- h; stat -c %a h
+as 65534 setfacl -m o::r h; stat -c %a h
+chmod 2755 h; setpriv --reuid 65534 --regid 65534 --groups 65533 setfacl -m o::- h; stat -c %a h
+as 65534 setfacl -m u:1:r h; stat -c %a h
 """
 
 

@@ -7,6 +7,7 @@ from treekit import Machine
 from fs.ops import attr, directory, link, lookup, rename, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
+from fs.tree import acl
 from fs.tree.model import DIR
 from sync.core.errors import AlreadyExists, NotFound, Stale
 
@@ -176,7 +177,7 @@ def test_extended_attributes(volume: Volume) -> None:
     ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
     assert not xattr.is_kept(b"system.a") and xattr.is_absent(volume, b"security.capability")
     assert xattr.getxattr(volume, ino, b"user.a") is None
-    xattr.setxattr(volume, ino, b"user.a", b"1")
+    xattr.setxattr(volume, ino, b"user.a", b"1", 0, 0, set)
     assert xattr.getxattr(volume, ino, b"user.a") == b"1"
     assert xattr.listxattr(volume, ino, 0) == [b"user.a"]
     for name, value, number in (
@@ -186,7 +187,7 @@ def test_extended_attributes(volume: Volume) -> None:
         (b"user.b", b"1" * 65_537, errno.E2BIG),
     ):
         with pytest.raises(OSError) as caught:
-            xattr.setxattr(volume, ino, name, value)
+            xattr.setxattr(volume, ino, name, value, 0, 0, set)
         assert caught.value.errno == number
     xattr.removexattr(volume, ino, b"user.a")
     with pytest.raises(OSError) as caught:
@@ -194,10 +195,24 @@ def test_extended_attributes(volume: Volume) -> None:
     assert caught.value.errno == errno.ENODATA
 
 
+@pytest.mark.parametrize(
+    ("uid", "gid", "more", "stays"),
+    [(0, 0, (), True), (1000, 5, (), True), (1000, 6, (5,), True), (1000, 6, (), False)],
+)
+def test_an_acl_takes_the_group_id_bit_as_chmod_does(
+    volume: Volume, uid: int, gid: int, more: tuple[int, ...], stays: bool
+) -> None:
+    ino = directory.mkdir(volume, ROOT, b"d", 0o2755, 1000, 5).ino
+    entries = ((acl.USER_OBJ, 7), (acl.GROUP_OBJ, 5), (acl.OTHER, 0))
+    value = acl.encode(tuple(acl.AclEntry(tag, permissions, 0xFFFFFFFF) for tag, permissions in entries))
+    xattr.setxattr(volume, ino, b"system.posix_acl_access", value, uid, gid, lambda: more)
+    assert volume.tree.attr(ino).mode == (0o2750 if stays else 0o750)
+
+
 def test_attributes_that_stay_here(volume: Volume) -> None:
     ino = directory.mkdir(volume, ROOT, b"d", 0o755, 0, 0).ino
     for name in (b"user.a", b"trusted.a", b"security.a"):
-        xattr.setxattr(volume, ino, name, b"1")
+        xattr.setxattr(volume, ino, name, b"1", 0, 0, set)
     assert xattr.listxattr(volume, ino, 0) == [b"security.a", b"trusted.a", b"user.a"]
     assert xattr.listxattr(volume, ino, 1000) == [b"security.a", b"user.a"]
     xattr.removexattr(volume, ino, b"trusted.a")

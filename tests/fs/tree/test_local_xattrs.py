@@ -139,3 +139,12 @@ def test_nothing_is_left_of_what_was_removed_elsewhere(yoga: Machine, bates: Mac
     assert not yoga.exists("a")
     kept = yoga.exists("b")
     assert len(yoga.tree.overlay.local_xattrs) == int(kept)
+
+
+def test_an_acl_that_is_not_there_can_be_removed(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    for name in (acl.ACCESS, acl.DEFAULT):
+        yoga.tree.removexattr(yoga.ino("a"), name)
+    with pytest.raises(OSError) as caught:
+        yoga.tree.removexattr(yoga.ino("a"), "trusted.x")
+    assert caught.value.errno == errno.ENODATA
