@@ -32,8 +32,9 @@ class Drill:
         """The first changes are published: what dies from now on dies in the middle of others."""
         self.await_setup()
         self.here.run("wait")
-        last = self.there.mountpoint / self.folder / f"run/m{chaos.MOVED - 1}-0/c{chaos.CHILDREN - 1}"
-        poll(lambda: _is_there(last), 30, "the first changes")
+        run = self.there.mountpoint / self.folder / "run"
+        last = [run / f"m{m}-0/c{chaos.CHILDREN - 1}" for m in range(chaos.MOVED)]  # they come in any order
+        poll(lambda: all(map(_is_there, last)), 30, "the first changes")
         self.watch()
         self.go()
 
