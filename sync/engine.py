@@ -25,7 +25,6 @@ from sync.ipc.frames import Hello
 from sync.ipc.server import Link, Progress, Server, Written
 from sync.machines.identity import known_fleet
 from sync.machines.own import own_folders
-from sync.reports.status import queued_paths, refused_seals
 from sync.state import ballast
 from sync.state.files import files_below
 from sync.state.fleet import FleetDb
@@ -311,21 +310,10 @@ class Engine:
         """Those that these seals have."""
         return await self.env.run_io(self.context.db.view.answers, seal_ids)
 
-    def queued_paths(self) -> list[str]:
-        """Paths with versions in the outbox."""
-        return queued_paths(self.context.db)
-
-    def refused_seals(self) -> dict[bytes, str]:
-        return refused_seals(self.context.db)
-
     def unpublishable(self) -> dict[str, tuple[str, str]]:
         """path -> (why its seal could not be published when it was last tried, what to do)."""
         refused = [problem for problem in self.context.problems.current() if problem.kind is ProblemKind.REFUSED]
         return {problem.subject: (problem.message, problem.hint) for problem in refused}
-
-    def has_rival(self, path: str) -> bool:
-        """True if live heads of different value stand at this path."""
-        return len({head.manifest.value for head in self.context.db.heads(path) if head.is_live}) > 1
 
     def refusals(self) -> list[frames.Refused]:
         """Programs that were refused content since the mount's start, the last one first."""

@@ -10,7 +10,7 @@ from sync.core.errors import Integrity, NoSpace, NotYet, ObjectMissing, StoreAwa
 from sync.core.manifest import ChunkId
 from sync.core.policy import Policies
 from sync.ipc.frames import ContentMoved
-from sync.reports.status import is_among
+from sync.reports.status import is_among, queued_paths
 from sync.state.files import ShownFile, files_below
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.places import places_of
@@ -92,7 +92,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         await engine.change_policies(lambda now: now.unpinned(*places))
     policies = engine.policies.read()
     protected = await engine.env.run(engine.pins.protected)
-    unsafe = {item.path for item in await engine.dirty()} | set(engine.queued_paths())
+    unsafe = {item.path for item in await engine.dirty()} | set(queued_paths(engine.context.db))
     packs: dict[str, bool] = {}
     freed: list[ShownFile] = []
     freed_bytes = 0

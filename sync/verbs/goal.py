@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from sync.reports.status import is_among
+from sync.reports.status import is_among, queued_paths, refused_seals
 from sync.state.books import REFUSED
 from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress
@@ -50,7 +50,7 @@ class Goal:
         self._stuck: dict[str, float] = {}  # path -> since when (monotonic) it is reported
         self.refused = refused  # path -> why it will not arrive
         self.paths = sorted({*self._waiting, *refused})
-        is_queued = any(is_among(path, chosen) for path in engine.queued_paths())
+        is_queued = any(is_among(path, chosen) for path in queued_paths(engine.context.db))
         self._upto = engine.context.db.next_seq - 1 if is_queued else 0
 
     @classmethod
@@ -66,7 +66,7 @@ class Goal:
         """sealed_as_is: every seal that stands holds its path's state. away_s: how long the store may fail before its
         error is raised.
         """
-        answers, began = engine.refused_seals(), engine.env.monotonic()
+        answers, began = refused_seals(engine.context.db), engine.env.monotonic()
         wanted = [item for item in await engine.dirty() if is_among(item.path, chosen) and item.path not in without]
         read_s = engine.env.monotonic() - began
         refused = {item.path: answers[item.seal_id] for item in wanted if item.seal_id in answers}
@@ -90,7 +90,7 @@ class Goal:
 
     async def left(self) -> list[str]:
         """Paths that have not arrived; those that are only queued come last."""
-        queued = self._engine.queued_paths() if self._is_queued() else []
+        queued = queued_paths(self._engine.context.db) if self._is_queued() else []
         return [*sorted(self._waiting), *(path for path in queued if is_among(path, self._chosen))]
 
     def _check_store(self) -> None:

@@ -84,12 +84,17 @@ async def publish_now(engine: "Engine", paths: list[str]) -> Published:
     for path in goal.paths:
         if trouble := goal.refused.get(path):
             published.failures.append(NotYet(f"cannot be published: {trouble}", path=path))
-        elif engine.has_rival(path):
+        elif _has_rival(engine, path):
             published.conflicts.append(path)
             published.failures.append(Conflict("another version stands beside it: see 'tcfs conflicts'", path=path))
         else:
             published.files += 1
     return published
+
+
+def _has_rival(engine: "Engine", path: str) -> bool:
+    """True if live heads of different value stand at this path."""
+    return len({head.manifest.value for head in engine.context.db.heads(path) if head.is_live}) > 1
 
 
 async def mount_connected(engine: "Engine") -> None:

@@ -10,6 +10,7 @@ from sync.core.errors import Integrity, NoSpace, NotAuthorised, TcfsError
 from sync.core.filekey import FileKey
 from sync.engine import EngineBusy
 from sync.ipc import frames
+from sync.reports.status import queued_paths
 from sync.state import ballast
 
 
@@ -59,7 +60,7 @@ def test_what_is_sealed_is_published_and_told(yoga, bates):
         mount.send(frames.Sealed())
         await until(lambda: engine.context.db.view.answer(seal_id))
         await until(lambda: {type(message) for message in mount.told} >= {frames.FeedMoved, frames.TakenMoved})
-        await until(lambda: not engine.queued_paths())
+        await until(lambda: not queued_paths(engine.context.db))
         tree.close()
         await mount.close()
 
@@ -145,7 +146,7 @@ def test_a_store_that_is_away_is_said_and_waited_for(yoga, tmp_path, caplog):
         assert (await call(engine, "engine"))["store_trouble"] == trouble
         (tmp_path / "gone").rename(tmp_path / "store")
         await until(lambda: engine.is_shown("a"))
-        await until(lambda: not engine.queued_paths())
+        await until(lambda: not queued_paths(engine.context.db))
         await until(lambda: not engine.store_trouble())
         tree.close()
 

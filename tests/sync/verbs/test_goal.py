@@ -21,7 +21,9 @@ class Fleet:
         self._answered_s = answered_s
         self.env = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
         view = SimpleNamespace(last_taken=self._last_taken)
-        self.context = SimpleNamespace(db=SimpleNamespace(view=view, next_seq=1, queued_seqs=list))
+        self.context = SimpleNamespace(
+            db=SimpleNamespace(view=view, next_seq=1, queued_seqs=list, query=lambda sql: [])
+        )
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -42,9 +44,6 @@ class Fleet:
         return [Dirty("a", DirtyState.SEALED, False, b"s")]
 
     def store_error(self) -> None: ...
-
-    def queued_paths(self) -> list[str]:
-        return []
 
     def unpublishable(self) -> dict[str, tuple[str, str]]:
         return {}
