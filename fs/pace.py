@@ -2,8 +2,7 @@
 
 Each round costs a sync of the disk and a commit, and the disk and the processors are those that a big copy needs, too.
 So while many changes come in, rounds are few and large; on a calm mount nothing waits. `is_held` never says yes for
-longer than HOLD_S after the last round, nor once MANY changes wait, nor while somebody waits for a round. Noting, of
-which nobody sees anything, waits for longer: it costs the mount twice what sealing does.
+longer than HOLD_S after the last round, nor once MANY changes wait, nor while somebody waits for a round.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,6 @@ BUSY_SPAN_S = 0.1
 BUSY_CHANGES = 40  # in BUSY_SPAN_S: a copy makes thousands, an editor that saves makes ten
 HOLD_S = 5.0  # seconds; the kernel itself keeps what is not synced to itself for 5 to 30
 SHARE = 4  # a round may take one part in so many of the time, if the mount is busy
-NOTING_HOLD_S = 10.0
 MANY = 6_000  # changes that are worth a round in any case: what publishes them has a processor of its own meanwhile
 
 
@@ -44,15 +42,11 @@ class Pace:
             self._mark, self._at_mark = now, self.changes
         return self._was_busy or new >= BUSY_CHANGES
 
-    def is_held(self, last_round: float, ready: int, hold_s: float = HOLD_S) -> bool:
+    def is_held(self, last_round: float, ready: int) -> bool:
         """True while a round of `ready` changes should wait. last_round: monotonic s."""
-        if self._waiting or ready >= MANY or self._monotonic() - last_round >= hold_s:
+        if self._waiting or ready >= MANY or self._monotonic() - last_round >= HOLD_S:
             return False
         return self.is_busy
-
-    def is_noting_held(self, last: float) -> bool:
-        """True while answers should wait to be noted. last: when some were, monotonic s."""
-        return self.is_held(last, 0, NOTING_HOLD_S)
 
     def must_rest(self, started: float, ended: float) -> bool:
         """True while the next round should not begin. started, ended: of the last one, monotonic s."""

@@ -104,7 +104,7 @@ class Follower:
             self.policy_moved()  # the hint may have been lost, or somebody has edited the file
             self._reports.say_refused()
             await self._looking.wait(LOOK_S)
-            await give_way(partial(self._pace.is_noting_held, looked), TICK_S)
+            await give_way(partial(self._pace.is_held, looked, 0), TICK_S)
 
     async def _tell_contents(self) -> None:
         """All files of the contents that have come or gone, as far as the kernel knows them."""

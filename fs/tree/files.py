@@ -1,5 +1,6 @@
 """Open files: what a handle reads and writes, and when a file counts as closed."""
 
+import errno
 from typing import TYPE_CHECKING, Final
 
 from fs.tree import access, shrink
@@ -161,6 +162,7 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
     node = st.overlay.node(ino)
     if node is None or (not node.stored and not node.unlinked):
         row = shown_row(st, ino, check_told=True)
+        _check_kind(row.kind)  # before there is a node: a change of a folder would store one that is not whole
         if write or truncate:
             refuse_sibling(row)
         node = clean_node(st, ino, row)
@@ -169,10 +171,7 @@ def open_file(st: State, ino: int, *, write: bool, truncate: bool) -> OpenFile:
 
 def open_node(st: State, node: Node, *, write: bool, truncate: bool) -> OpenFile:
     """A handle of the node. Stale if it was removed, and its bytes by now, too."""
-    if node.kind == DIR:
-        raise IsADirectoryError(21, "is a directory")
-    if node.kind == SYMLINK:
-        raise BadInput("a symlink cannot be opened")
+    _check_kind(node.kind)
     if node.unlinked and not node.handles:
         _find_files(node)
     file = OpenFile(st, node, write=write)
@@ -196,6 +195,13 @@ def open_node(st: State, node: Node, *, write: bool, truncate: bool) -> OpenFile
         file.release()
         raise
     return file
+
+
+def _check_kind(kind: int) -> None:
+    if kind == DIR:
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+    if kind == SYMLINK:
+        raise BadInput("a symlink cannot be opened")
 
 
 def _find_files(node: Node) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fs.pace import BUSY_CHANGES, HOLD_S, MANY, NOTING_HOLD_S, SHARE, Pace
+from fs.pace import BUSY_CHANGES, HOLD_S, MANY, SHARE, Pace
 
 
 class Clock:
@@ -44,19 +44,6 @@ def test_a_busy_one_holds_rounds_for_a_while_only(pace: Pace, clock: Clock) -> N
     assert pace.is_held(last_round, 1)
     copy(pace, clock, HOLD_S / 2 + 0.02)
     assert not pace.is_held(last_round, 1)
-
-
-def test_noting_is_held_for_longer_than_rounds(pace: Pace, clock: Clock) -> None:
-    last = clock.now
-    assert not pace.is_noting_held(last)
-    copy(pace, clock, (HOLD_S + NOTING_HOLD_S) / 2)
-    assert not pace.is_held(last, 1)
-    assert pace.is_noting_held(last)
-    pace.asked()
-    assert not pace.is_noting_held(last)
-    pace.answered()
-    copy(pace, clock, (NOTING_HOLD_S - HOLD_S) / 2 + 0.02)
-    assert not pace.is_noting_held(last)
 
 
 def test_many_changes_are_not_held(pace: Pace, clock: Clock) -> None:

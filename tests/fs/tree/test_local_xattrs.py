@@ -148,3 +148,18 @@ def test_an_acl_that_is_not_there_can_be_removed(yoga: Machine) -> None:
     with pytest.raises(OSError) as caught:
         yoga.tree.removexattr(yoga.ino("a"), "trusted.x")
     assert caught.value.errno == errno.ENODATA
+
+
+def test_a_folder_that_somebody_tried_to_open_keeps_them(yoga: Machine, bates: Machine) -> None:
+    bates.mkdir("d")
+    bates.cycle()
+    yoga.learn()
+    put(yoga, "d", "trusted.x", b"kept")
+    yoga.cycle()
+    for write in (False, True):
+        with pytest.raises(IsADirectoryError):
+            yoga.tree.open(yoga.ino("d"), write=write, truncate=write)
+    yoga.write("d/a", b"x")
+    yoga.tree.overlay.commit(full=True)
+    yoga.restart()
+    assert get(yoga, "d", "trusted.x") == b"kept"
