@@ -331,8 +331,7 @@ class Bench:
             self.row("pull 1 GiB", "tcfs", seconds(lambda: bates.run("pull", "big", "copy", timeout=300)))
 
     def table(self) -> None:
-        sides = ["ext4", "bindfs", "pyfuse3", "juicefs", "weed", "rclone", "restic", "cp+sync"]
-        sides = [side for side in sides if any(side in row.figures for row in self.rows.values())]
+        sides = list(dict.fromkeys(side for row in self.rows.values() for side in row.figures if side != "tcfs"))
         print(f"\n| row | {' | '.join(sides)} | tcfs | min-max | ratio to others |")
         print("|" + "---|" * (len(sides) + 4))
         for row in self.rows.values():
