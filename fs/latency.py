@@ -5,7 +5,7 @@ well. To wake that processor takes longer than most answers do: in a virtual mac
 called, and a laptop needs as long from a deep sleep. Linux takes requests for less (PM QoS: a program that keeps
 /dev/cpu_dma_latency open says how many µs it can bear), from root only; such a request ends with its descriptor, so a
 killed mount leaves none behind. It costs power. So it is made only while requests come one right after the other, as
-in a copy of many files, and withdrawn as soon as they become few.
+in a copy of many files, or a large file is written straight on, and withdrawn as soon as they become few.
 """
 
 import logging
@@ -53,7 +53,9 @@ class LightSleep:
         self._fd = -1
         self._held = trio.Event()
         self._since = monotonic()
-        if os.access(device, os.W_OK):
+        self._is_streaming = False
+        self._may_ask = os.access(device, os.W_OK)
+        if self._may_ask:
             loop.call_every(EVERY, self._look)
 
     @property
@@ -67,10 +69,17 @@ class LightSleep:
                 await self._held.wait()
                 served = self._loop.served_at_once
                 await trio.sleep(REST_S)
-                if self._loop.served_at_once - served < EVERY:
+                if self._loop.served_at_once - served < EVERY and not self._is_streaming:
                     self._release()
+                self._is_streaming = False
         finally:
             self._release()
+
+    def streams(self) -> None:
+        """Some more MiB were written straight on: large requests, of which few are as urgent as many small ones."""
+        self._is_streaming = True
+        if self._may_ask and not self.is_held:
+            self._hold()
 
     def _look(self) -> None:
         now = self._monotonic()

@@ -138,7 +138,9 @@ async def _run(
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
         if quick is not None and options.low_latency and (microseconds := bearable_us()) is not None:
-            nursery.start_soon(LightSleep(quick.lowlevel, volume.env.monotonic, microseconds).run)
+            light_sleep = LightSleep(quick.lowlevel, volume.env.monotonic, microseconds)
+            tasks.saver.on_stream = light_sleep.streams
+            nursery.start_soon(light_sleep.run)
         if waker is not None:
             tasks.follower.watched = waker.add
             nursery.start_soon(waker.run)

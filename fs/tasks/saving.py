@@ -33,6 +33,7 @@ class Saver:
         self._growing = Signal()
         self._tidying = Signal()
         self._removable: list[str | int] = []
+        self.on_stream: Callable[[], None] = lambda: None  # called while a program writes a large file
         self._sync_thread = trio.CapacityLimiter(1)
         self._writeback_thread = trio.CapacityLimiter(1)
 
@@ -88,6 +89,7 @@ class Saver:
         """Large files start for the disk while programs write them."""
         while True:
             await self._growing.wait()
+            self.on_stream()
             await trio.to_thread.run_sync(self._overlay.writeback.start, limiter=self._writeback_thread)
 
     async def tidy(self) -> None:

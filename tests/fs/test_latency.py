@@ -89,9 +89,22 @@ def test_slow_programs_are_not_worth_it(device: Path) -> None:
     run(device, test)
 
 
+def test_a_large_file_that_is_written_straight_on_is_worth_it(device: Path) -> None:
+    async def test(mount: Mount) -> None:
+        for _ in range(10):
+            mount.sleep.streams()
+            assert mount.sleep.is_held
+            await trio.sleep(REST_S / 2)
+        await trio.sleep(2.1 * REST_S)
+        assert not mount.sleep.is_held
+
+    run(device, test)
+
+
 def test_nobody_may_ask(tmp_path: Path) -> None:
     async def test(mount: Mount) -> None:
         await mount.serve()
+        mount.sleep.streams()
         assert not mount.sleep.is_held
 
     run(tmp_path / "absent", test)
