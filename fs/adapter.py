@@ -10,36 +10,25 @@ import functools
 import logging
 import os
 import sqlite3
-import stat
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, NoReturn
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
 
+from fs.convert import PERMISSIONS, changes_of, entry_of, groups_of
 from fs.errno import outcome_of
 from fs.ops import attr as attr_ops
 from fs.ops import directory, link, lookup, named, read, rename, replay, seen, special, statfs, write, xattr
 from fs.ops import open as open_ops
 from fs.ops.volume import Volume
-from fs.tree.model import BLOCK_DEVICE, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Attr
+from fs.tree.model import DIR, FILE, SYMLINK, Attr
 from sync.core.errors import NotFound, Stale, TcfsError
 from sync.core.paths import PART_MAX
 
 FOREVER_S = 10.0 * 365 * 86_400  # every change is told to the kernel, so it may believe what it knows
-BLOCK_SIZE = 128 * 1024  # what programs take as a good size of reads and writes
 
-_TYPE_BITS = {
-    FILE: stat.S_IFREG,
-    DIR: stat.S_IFDIR,
-    SYMLINK: stat.S_IFLNK,
-    FIFO: stat.S_IFIFO,
-    SOCKET: stat.S_IFSOCK,
-    CHAR: stat.S_IFCHR,
-    BLOCK_DEVICE: stat.S_IFBLK,
-}
-_PERMISSIONS = 0o7777
 _BY_HANDLE = frozenset({"read", "write", "flush", "release", "fsync"})
 _WITH_CONTENT = frozenset({"write", "setxattr"})  # as their third argument
 
@@ -104,26 +93,6 @@ def _change(function: Callable[..., Any]) -> Handler:
     return _replayable(function.__name__, wrapped)
 
 
-def _entry(attr: Attr, valid_s: float) -> EntryAttributes:
-    entry = EntryAttributes()
-    entry.st_ino = attr.ino
-    entry.entry_timeout = valid_s
-    entry.attr_timeout = valid_s
-    entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
-    entry.st_nlink = attr.nlink
-    entry.st_uid = attr.uid
-    entry.st_gid = attr.gid
-    entry.st_size = attr.size
-    entry.st_blocks = attr.blocks
-    entry.st_blksize = BLOCK_SIZE
-    entry.st_atime_ns = attr.atime_ns
-    entry.st_mtime_ns = attr.mtime_ns
-    entry.st_ctime_ns = attr.ctime_ns
-    if attr.rdev:
-        entry.st_rdev = attr.rdev
-    return entry
-
-
 class Adapter(pyfuse3.Operations):
     """What the kernel asks, put to one Volume."""
 
@@ -146,7 +115,7 @@ class Adapter(pyfuse3.Operations):
         self._absent = absent
 
     def _entry(self, attr: Attr) -> EntryAttributes:
-        return _entry(attr, self._valid_s)
+        return entry_of(attr, self._valid_s)
 
     def _replayed_entry(self, name: bytes, attr: Attr) -> EntryAttributes:
         """A name that only the helper knows is one for a moment."""
@@ -189,7 +158,7 @@ class Adapter(pyfuse3.Operations):
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(await attr_ops.setattr_of(self._volume, inode, _changes(attr, fields)))
+        return self._entry(await attr_ops.setattr_of(self._volume, inode, changes_of(attr, fields)))
 
     @_handler
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -201,7 +170,7 @@ class Adapter(pyfuse3.Operations):
 
     @_change
     def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(directory.mkdir(self._volume, parent_inode, name, mode & _PERMISSIONS, ctx.uid, ctx.gid))
+        return self._entry(directory.mkdir(self._volume, parent_inode, name, mode & PERMISSIONS, ctx.uid, ctx.gid))
 
     @_change
     def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -244,7 +213,7 @@ class Adapter(pyfuse3.Operations):
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        opened, attr = open_ops.create(self._volume, parent_inode, name, mode & _PERMISSIONS, flags, ctx.uid, ctx.gid)
+        opened, attr = open_ops.create(self._volume, parent_inode, name, mode & PERMISSIONS, flags, ctx.uid, ctx.gid)
         return self._file_info(opened), self._entry(attr)
 
     @_handler
@@ -315,7 +284,7 @@ class Adapter(pyfuse3.Operations):
         if name.startswith(seen.PREFIXES):
             await seen.setxattr(self._volume, inode, name, value)
         else:
-            xattr.setxattr(self._volume, inode, name, value, ctx.uid, ctx.gid, lambda: _groups_of(ctx.pid))
+            xattr.setxattr(self._volume, inode, name, value, ctx.uid, ctx.gid, lambda: groups_of(ctx.pid))
 
     @_handler
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
@@ -388,36 +357,10 @@ class Adapter(pyfuse3.Operations):
             return "?"  # what is being logged is another failure
 
 
-def _groups_of(pid: int) -> Collection[int]:
-    """Supplementary groups; none of a process that cannot be seen from here."""
-    try:
-        return pyfuse3.get_sup_groups(pid)
-    except OSError:
-        return ()
-
-
 def _present(value: bytes | None) -> bytes:
     if value is None:
         raise FUSEError(errno.ENODATA)
     return value
-
-
-def _changes(attr: EntryAttributes, fields: SetattrFields) -> dict[str, int]:
-    """What is to be changed, by the names of setattr_of."""
-    changes: dict[str, int] = {}
-    if fields.update_mode:
-        changes["mode"] = attr.st_mode & _PERMISSIONS
-    if fields.update_uid:
-        changes["uid"] = attr.st_uid
-    if fields.update_gid:
-        changes["gid"] = attr.st_gid
-    if fields.update_size:
-        changes["size"] = attr.st_size
-    if fields.update_atime:
-        changes["atime_ns"] = attr.st_atime_ns
-    if fields.update_mtime:
-        changes["mtime_ns"] = attr.st_mtime_ns
-    return changes
 
 
 # Requests that come by a name: what they do with what a lookup has named. Arguments as theirs, but for the last.
@@ -425,7 +368,7 @@ _SECOND: dict[str, Callable[..., Any]] = {
     "open": lambda to, row, ino, flags: to._file_info(named.open_file(to._volume, row, ino, flags)),
     "getattr": lambda to, row, ino: to._entry(named.getattr_of(to._volume, row, ino)),
     "setattr": lambda to, row, ino, attr, fields, fh: to._entry(
-        named.setattr_of(to._volume, row, ino, _changes(attr, fields))
+        named.setattr_of(to._volume, row, ino, changes_of(attr, fields))
     ),
     "readlink": lambda to, row, ino: named.readlink(to._volume, row),
     "getxattr": lambda to, row, ino, name: named.getxattr(to._volume, row, name),

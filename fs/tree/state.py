@@ -331,11 +331,14 @@ class State:
 
     def touch(self, entry: Entry) -> None:
         """The entry, or the node behind it, has changed in a way that is to be published."""
-        entry.gen += 1
         self.overlay.put_entry(entry)
+        self._touched(entry.key, entry)
+
+    def _touched(self, key: Key, entry: Entry) -> None:
+        entry.gen += 1
         if not entry.local_only:
             entry.dirty = True
-            self.pending[entry.key] = self.env.monotonic()
+            self.pending[key] = self.env.monotonic()
 
     def touch_node(self, node: Node) -> None:
         """As touch, from the node's side; a nameless node is to be published only if it has a lost_path."""
@@ -349,12 +352,9 @@ class State:
                 self.touch(each)
         elif key is not None:
             entry = overlay.entry(*key)
-            if entry is not None:  # as touch, of a row that stands in its folder: each write of a program comes here
-                entry.gen += 1
+            if entry is not None:  # it stands in its folder: each write of a program comes here
                 overlay.mark_entry(key, entry)
-                if not entry.local_only:
-                    entry.dirty = True
-                    self.pending[key] = self.env.monotonic()
+                self._touched(key, entry)
         elif node.lost_path is not None:
             self.pending[node.id] = self.env.monotonic()
 

@@ -10,7 +10,8 @@ import pyfuse3
 import pytest
 from pyfuse3 import FUSEError
 
-from fs.adapter import FOREVER_S, Adapter, _entry
+from fs.adapter import FOREVER_S, Adapter
+from fs.convert import entry_of
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
 from fs.replay.waiting import Replay
@@ -135,7 +136,7 @@ def test_what_people_write_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -
 
 
 def test_attributes_reach_the_kernel_unchanged() -> None:
-    entry = _entry(ATTR, FOREVER_S)
+    entry = entry_of(ATTR, FOREVER_S)
     assert (entry.st_ino, entry.st_mode, entry.st_nlink) == (5, 0o100640, 1)
     assert (entry.st_uid, entry.st_gid, entry.st_size, entry.st_blocks) == (7, 8, 1000, 2)
     assert (entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns) == (1_000_000_001, 2_000_000_002, 3_000_000_003)
