@@ -124,8 +124,9 @@ class Adapter(pyfuse3.Operations):
             entry.entry_timeout, entry.attr_timeout = 0.0, FOREVER_S
         return entry
 
-    def _file_info(self, handle: int) -> FileInfo:
-        return FileInfo(fh=handle, keep_cache=self._keeps)  # a number stands for one content: so do the kernel's pages
+    def _file_info(self, handle: int, *, is_direct: bool = False) -> FileInfo:
+        # A number stands for one content: so do the kernel's pages.
+        return FileInfo(fh=handle, keep_cache=self._keeps, direct_io=is_direct)
 
     def init(self) -> None:
         self.on_init()
@@ -204,24 +205,24 @@ class Adapter(pyfuse3.Operations):
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         if ctx.pid == self._replay.pid:
             return self._file_info(replay.open_file(self._volume, inode, flags))
-        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid)
+        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid, ctx.uid)
         if self._volume.retries:
             named.served(self._volume, ctx.pid)
-        return self._file_info(handle)
+        return self._file_info(handle, is_direct=self._volume.handles[handle].is_direct)
 
     @_change
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         opened, attr = open_ops.create(self._volume, parent_inode, name, mode & PERMISSIONS, flags, ctx.uid, ctx.gid)
-        return self._file_info(opened), self._entry(attr)
+        return self._file_info(opened, is_direct=self._volume.handles[opened].is_direct), self._entry(attr)
 
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         return await read.read(self._volume, fh, off, size)
 
     @_change
-    def write(self, fh: int, off: int, buf: bytes) -> int:
+    def write(self, fh: int, off: int, buf: bytes) -> int | Coroutine[Any, Any, int]:
         return write.write(self._volume, fh, off, buf)
 
     @_handler

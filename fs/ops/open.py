@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from fs.hydrate.eager import SMALL_MAX
-from fs.ops import consent
+from fs.ops import consent, direct
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.tree.files import OpenFile
 from fs.tree.model import Attr, Invalidation
@@ -18,10 +18,12 @@ PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
-def open_file(volume: Volume, ino: int, flags: int, pid: int = 0) -> int:
+def open_file(volume: Volume, ino: int, flags: int, pid: int = 0, uid: int = 0) -> int:
     """A handle. Stale (ESTALE) if the inode shows another version than the kernel was told: it looks again."""
     file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
-    return opened(volume, ino, file, flags, pid)
+    handle = opened(volume, ino, file, flags, pid)
+    direct.begin(volume, volume.handles[handle], uid)
+    return handle
 
 
 def opened(volume: Volume, ino: int, file: OpenFile, flags: int, pid: int = 0) -> int:
@@ -69,6 +71,7 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
         raise Stale("the name is taken by now") from error
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(attr.ino, file, flags)
+    direct.begin(volume, volume.handles[handle], uid)
     return handle, attr
 
 

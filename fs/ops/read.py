@@ -45,6 +45,7 @@ async def read(volume: Volume, handle: int, offset: int, size: int) -> bytes:
         # Looked up anew each time: while this waited the file may have been written to.
         found = _read_local(volume, open_handle, offset, size, inline)
         if isinstance(found, bytes):
+            volume.tree.state.inodes.gave_pages(open_handle.ino)
             if not open_handle.flags & os.O_NOATIME:
                 open_handle.file.was_read()
             if offset == 0 and len(found) <= eager.SMALL_MAX:

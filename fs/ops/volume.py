@@ -27,7 +27,7 @@ DISK_THREADS = 4  # looking at cached chunks, syncing files
 
 @dataclass(slots=True)
 class OpenHandle:
-    """One open file: what a file handle number stands for."""
+    """One open file: what a file handle number stands for. is_direct: see fs/ops/direct.py."""
 
     ino: int
     file: OpenFile
@@ -35,6 +35,8 @@ class OpenHandle:
     pid: int = 0  # who opened it; 0: nobody knows
     refused: str | None = None  # why nothing is fetched for it; '': it is. None: not asked yet
     has_fetched: bool = False
+    is_direct: bool = False
+    is_root: bool = False  # who opened it, if it is direct
     readahead: Readahead = field(default_factory=Readahead)
 
 
@@ -57,7 +59,8 @@ class Volume:
     """One mounted fleet. All of it belongs to the thread of the request loop.
 
     fleet_epoch: of the fleet.db that is being shown. on_change: called after an operation that changed the tree.
-    checking: cached chunks, by file and offset, that are being looked at. policies: as of a moment ago.
+    checking: cached chunks, by file and offset, that are being looked at. shielded: inode -> the bytes that are being
+    written directly while the kernel drops its pages. policies: as of a moment ago.
     """
 
     env: Env
@@ -71,6 +74,7 @@ class Volume:
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     last_handle: int = 0
     checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
+    shielded: dict[int, tuple[int, int]] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
     callers: Callers = field(default_factory=lambda: Callers(()))
     refusals: Refusals = field(default_factory=Refusals)

@@ -12,7 +12,7 @@ from fs.tree.model import Key, Node
 @dataclass(slots=True, eq=False)
 class Known:
     """An inode the kernel remembers. count: lookups not yet forgotten; told, size, mtime_ns, and nlink of a file: what
-    it was last told.
+    it was last told. has_pages: the kernel was given some of its content since all of that was dropped.
     """
 
     kind: int
@@ -21,6 +21,7 @@ class Known:
     size: int
     mtime_ns: int
     nlink: int = 1
+    has_pages: bool = False
 
 
 class Inodes:
@@ -53,6 +54,25 @@ class Inodes:
         if known is not None:
             known.count += 1
         return known is not None
+
+    def gave_pages(self, ino: int) -> None:
+        """The kernel was given content of the inode."""
+        known = self.known.get(ino)
+        if known is not None:
+            known.has_pages = True
+
+    def has_pages(self, ino: int) -> bool:
+        """The kernel may keep content of the inode that it was given."""
+        known = self.known.get(ino)
+        return known is not None and known.has_pages
+
+    def take_pages(self, ino: int) -> bool:
+        """As has_pages; what the kernel has now is about to be dropped."""
+        known = self.known.get(ino)
+        if known is None or not known.has_pages:
+            return False
+        known.has_pages = False
+        return True
 
     def told(self) -> list[tuple[int, int]]:
         """Every inode the kernel knows, with the token of the content that it was told (0: none, or one of ours)."""
