@@ -57,7 +57,7 @@ async def drop(volume: Volume, handle: OpenHandle, start: int, end: int) -> None
         return
     volume.shielded[handle.ino] = (start, end)
     try:
-        await trio.to_thread.run_sync(partial(volume.invalidations.deliver, [item]), limiter=volume.disk_threads)
+        await trio.to_thread.run_sync(partial(volume.invalidations.deliver, [item]), limiter=volume.page_threads)
     finally:
         del volume.shielded[handle.ino]
 

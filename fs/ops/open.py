@@ -94,7 +94,7 @@ async def release(volume: Volume, handle: int) -> None:
     if node.unlinked and not node.handles and node.size > PAGES_AT_ONCE:
         # With the answer the kernel forgets the inode. It would drop all of its pages while we write that answer.
         drop = partial(volume.invalidations.deliver, [Invalidation(0, "", open_handle.ino, "data")])
-        await trio.to_thread.run_sync(drop, limiter=volume.disk_threads)
+        await trio.to_thread.run_sync(drop, limiter=volume.page_threads)
 
 
 async def fsync(volume: Volume, handle: int) -> None:

@@ -23,6 +23,7 @@ from sync.core.policy import Policies
 from sync.env import Env
 
 DISK_THREADS = 4  # looking at cached chunks, syncing files
+PAGE_THREADS = 4  # dropping pages: that waits for reads, which may wait for a thread of the others
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ class Volume:
     walks: Walks = field(init=False)
     eager: Eager = field(default_factory=Eager)
     disk_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
+    page_threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(PAGE_THREADS))
     replay: Replay = field(default_factory=Replay)
     recent: Recent = field(init=False)
     retries: Retries = field(init=False)

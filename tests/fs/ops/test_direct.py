@@ -146,3 +146,14 @@ def test_capabilities_go_with_a_write(volume: Volume, yoga: Machine) -> None:
     local_xattrs.put(yoga.tree.state, open_handle.file.node, direct.CAPABILITIES, b"some")
     write_now(volume, handle, 0, b"x")
     assert not local_xattrs.of(yoga.tree.state, open_handle.ino)
+
+
+def test_dropping_pages_takes_no_thread_that_a_read_may_wait_for(volume: Volume, kernel: Kernel) -> None:
+    """The kernel drops a page when the read of it is answered; that read may have to look at a cached chunk first."""
+    handle = created(volume, b"a")
+    write_now(volume, handle, 0, b"old")
+    read(volume, again(volume, handle, os.O_RDONLY))
+    free: list[float] = []
+    kernel.meanwhile = lambda: free.append(volume.disk_threads.available_tokens)
+    finish(write(volume, handle, 0, b"new"))
+    assert free == [volume.disk_threads.total_tokens]
