@@ -205,7 +205,7 @@ class Adapter(pyfuse3.Operations):
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         if ctx.pid == self._replay.pid:
             return self._file_info(replay.open_file(self._volume, inode, flags))
-        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid, ctx.uid)
+        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid)
         if self._volume.retries:
             named.served(self._volume, ctx.pid)
         return self._file_info(handle, is_direct=self._volume.handles[handle].is_direct)

@@ -120,7 +120,7 @@ async def _run(
 ) -> None:
     """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
-    tasks = Tasks(volume, lambda: _stop(requests), PolicyFile(options.paths.policies_toml))
+    tasks = Tasks(volume, lambda: _stop(requests, volume), PolicyFile(options.paths.policies_toml))
     tasks.follower.policy_moved()
     volume.on_change = tasks.saver.changed
     callbacks.feed_moved = callbacks.taken_moved = tasks.follower.look_soon
@@ -133,7 +133,7 @@ async def _run(
     initialised = trio.Event()
     adapter.on_init = initialised.set
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, requests)
+        await nursery.start(_stop_on_signal, requests, volume)
         nursery.start_soon(_tune, options.mountpoint, initialised)
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
@@ -169,20 +169,20 @@ async def _tune(place: Path, initialised: trio.Event) -> None:
 
 
 async def _stop_on_signal(
-    requests: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    requests: trio.CancelScope, volume: Volume, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     with trio.open_signal_receiver(*ENDING) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         task_status.started()
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)
-            _stop(requests)
+            _stop(requests, volume)
 
 
-def _stop(requests: trio.CancelScope) -> None:
+def _stop(requests: trio.CancelScope, volume: Volume) -> None:
     """End the request loop; what still waits after a moment is given up."""
     requests.deadline = trio.current_time() + STOP_S
-    pyfuse3.terminate()
+    volume.dropping.end(pyfuse3.terminate)
 
 
 def mount_options() -> set[str]:

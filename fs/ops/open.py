@@ -18,11 +18,11 @@ PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
-def open_file(volume: Volume, ino: int, flags: int, pid: int = 0, uid: int = 0) -> int:
+def open_file(volume: Volume, ino: int, flags: int, pid: int = 0) -> int:
     """A handle. Stale (ESTALE) if the inode shows another version than the kernel was told: it looks again."""
     file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
     handle = opened(volume, ino, file, flags, pid)
-    direct.begin(volume, volume.handles[handle], uid)
+    direct.begin(volume, volume.handles[handle])
     return handle
 
 
@@ -71,7 +71,7 @@ def create(volume: Volume, parent: int, name: bytes, mode: int, flags: int, uid:
         raise Stale("the name is taken by now") from error
     handle = volume.new_handle()
     volume.handles[handle] = OpenHandle(attr.ino, file, flags)
-    direct.begin(volume, volume.handles[handle], uid)
+    direct.begin(volume, volume.handles[handle])
     return handle, attr
 
 

@@ -12,6 +12,7 @@ from fs.hydrate.eager import Eager
 from fs.hydrate.readahead import Readahead
 from fs.hydrate.reader import VersionReader
 from fs.hydrate.walk import Walks
+from fs.ops.dropping import Dropping
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
 from fs.replay.waiting import Replay
@@ -37,7 +38,6 @@ class OpenHandle:
     refused: str | None = None  # why nothing is fetched for it; '': it is. None: not asked yet
     has_fetched: bool = False
     is_direct: bool = False
-    is_root: bool = False  # who opened it, if it is direct
     readahead: Readahead = field(default_factory=Readahead)
 
 
@@ -60,8 +60,7 @@ class Volume:
     """One mounted fleet. All of it belongs to the thread of the request loop.
 
     fleet_epoch: of the fleet.db that is being shown. on_change: called after an operation that changed the tree.
-    checking: cached chunks, by file and offset, that are being looked at. shielded: inode -> the bytes that are being
-    written directly while the kernel drops its pages. policies: as of a moment ago.
+    checking: cached chunks, by file and offset, that are being looked at. policies: as of a moment ago.
     """
 
     env: Env
@@ -75,7 +74,7 @@ class Volume:
     folders: dict[int, OpenFolder] = field(default_factory=dict)
     last_handle: int = 0
     checking: dict[tuple[str, int], trio.Event] = field(default_factory=dict)
-    shielded: dict[int, tuple[int, int]] = field(default_factory=dict)
+    dropping: Dropping = field(default_factory=Dropping)
     policies: Policies = field(default_factory=Policies)
     callers: Callers = field(default_factory=lambda: Callers(()))
     refusals: Refusals = field(default_factory=Refusals)

@@ -10,7 +10,9 @@ from fs.ops.volume import OpenHandle, Volume
 def write(volume: Volume, handle: int, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
     """Bytes written; fewer if the disk gave out in between, as write(2) has it: the next call says why (OSError)."""
     open_handle = volume.handles[handle]
-    if volume.shielded and open_handle.ino in volume.shielded:
+    if volume.dropping.ranges and open_handle.ino in volume.dropping.ranges:
+        if open_handle.is_direct:
+            return _behind_another(volume, handle, offset, data)
         return direct.write_back(volume, open_handle, offset, data)
     if not open_handle.is_direct:
         return open_handle.file.write(offset, data)
@@ -21,3 +23,10 @@ def write(volume: Volume, handle: int, offset: int, data: bytes) -> int | Corout
 async def _behind_readers(volume: Volume, handle: OpenHandle, offset: int, written: int) -> int:
     await direct.drop(volume, handle, offset, offset + written)
     return written
+
+
+async def _behind_another(volume: Volume, handle: int, offset: int, data: bytes) -> int:
+    """What programs write asynchronously comes while another such write goes on."""
+    await volume.dropping.over(volume.handles[handle].ino)
+    written = write(volume, handle, offset, data)
+    return written if isinstance(written, int) else await written
