@@ -4,12 +4,12 @@ A handle that can only write cannot be mapped. So the kernel may take its bytes 
 spares a copy, a page of memory each (the work file has them as well), and a request for capabilities before every
 write. 1 GiB and its fsync took 1.7 times as long as on ext4 with them, and take 1.1 times as long without.
 
-Before it asks the kernel drops its pages of the range. Those that it has nevertheless were read meanwhile. They must
-not stay: they would show the old bytes for good. So all pages of an inode are dropped behind a write, before it is
-answered, if any was read since the last time. A mapped page that a program stored into is written back then, with the
-old bytes around the new ones: what it has of the range is left out. It is known by coming through a handle that can be
-mapped: the kernel holds the inode, so nobody else writes to it until this is answered. (With io_submit and io_uring it
-lets go of it earlier, of writes that are not ordered then.)
+Before it asks the kernel (since 6.6) drops its pages of the range. Those that it has nevertheless were read meanwhile.
+They must not stay: they would show the old bytes for good. So all pages of an inode are dropped behind a write, before
+it is answered, if any was read, or written through, since the last time. A mapped page that a program stored into is
+written back then, with the old bytes around the new ones: what it has of the range is left out. It is known by coming
+through a handle that can be mapped: the kernel holds the inode, so nobody else writes to it until this is answered.
+(With io_submit and io_uring it lets go of it earlier, of writes that are not ordered then.)
 
 The thread that drops pages waits in the kernel for reads and writes that this process answers. So nothing of it begins
 once the mount ends, and the mount ends when nothing of it goes on; of a mount that is killed meanwhile the connection

@@ -15,6 +15,7 @@ def write(volume: Volume, handle: int, offset: int, data: bytes) -> int | Corout
             return _behind_another(volume, handle, offset, data)
         return direct.write_back(volume, open_handle, offset, data)
     if not open_handle.is_direct:
+        volume.tree.state.inodes.gave_pages(open_handle.ino)  # kernels before 6.6 keep what went through their pages
         return open_handle.file.write(offset, data)
     written = direct.write(volume, open_handle, offset, data)
     return _behind_readers(volume, open_handle, offset, written) if direct.must_drop(volume, open_handle) else written

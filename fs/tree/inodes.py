@@ -56,7 +56,7 @@ class Inodes:
         return known is not None
 
     def gave_pages(self, ino: int) -> None:
-        """The kernel was given content of the inode."""
+        """The kernel was given content of the inode, or gave us some and has it, too."""
         known = self.known.get(ino)
         if known is not None:
             known.has_pages = True

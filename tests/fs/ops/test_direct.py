@@ -232,3 +232,10 @@ def test_the_end_waits_for_what_drops_pages_and_nothing_more_does(volume: Volume
     read(volume, reader)
     write_now(volume, handle, 0, b"end")
     assert len(kernel.dropped) == 1
+
+
+def test_what_went_through_the_kernels_pages_is_dropped_as_what_was_read(volume: Volume, kernel: Kernel) -> None:
+    handle = created(volume, b"a")
+    write_now(volume, again(volume, handle, os.O_RDWR), 0, b"old")
+    assert finish(write(volume, handle, 0, b"new")) == 3
+    assert kernel.dropped == [volume.handles[handle].ino]
