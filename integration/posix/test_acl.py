@@ -12,7 +12,10 @@ from mountkit import HAS_FUSE, Fleet, fleet
 pytestmark = [
     pytest.mark.skipif(not HAS_FUSE, reason="/dev/fuse cannot be opened"),
     pytest.mark.skipif(os.geteuid() != 0, reason="other users are needed: run it as root"),
-    pytest.mark.skipif(shutil.which("setfacl") is None, reason="setfacl is not installed (package acl)"),
+    pytest.mark.skipif(
+        shutil.which("setfacl") is None or shutil.which("setfattr") is None,
+        reason="setfacl or setfattr is not installed (packages acl, attr)",
+    ),
 ]
 
 SCRIPT = """
