@@ -47,7 +47,7 @@ def begin(volume: Volume, handle: OpenHandle) -> None:
         return
     handle.is_direct = True
     if flags & os.O_TRUNC:
-        volume.tree.state.inodes.take_pages(handle.ino)  # with the answer the kernel drops them all
+        volume.tree.state.inodes.lost_pages(handle.ino)  # with the answer the kernel drops them all
 
 
 def write(volume: Volume, handle: OpenHandle, offset: int, data: bytes) -> int:
@@ -63,7 +63,7 @@ def must_drop(volume: Volume, handle: OpenHandle) -> bool:
 
 async def drop(volume: Volume, handle: OpenHandle, start: int, end: int) -> None:
     """[start, end) was written: returns when the kernel has no page from before that, and nothing of one came back."""
-    volume.tree.state.inodes.take_pages(handle.ino)
+    volume.tree.state.inodes.lost_pages(handle.ino)
     item = Invalidation(0, "", handle.ino, "data")
     if volume.invalidations.is_busy(handle.ino):  # this would wait for what that waits for, which may be the network
         volume.invalidations.add([item])

@@ -66,13 +66,11 @@ class Inodes:
         known = self.known.get(ino)
         return known is not None and known.has_pages
 
-    def take_pages(self, ino: int) -> bool:
-        """As has_pages; what the kernel has now is about to be dropped."""
+    def lost_pages(self, ino: int) -> None:
+        """What the kernel has of its content is about to be dropped."""
         known = self.known.get(ino)
-        if known is None or not known.has_pages:
-            return False
-        known.has_pages = False
-        return True
+        if known is not None:
+            known.has_pages = False
 
     def told(self) -> list[tuple[int, int]]:
         """Every inode the kernel knows, with the token of the content that it was told (0: none, or one of ours)."""

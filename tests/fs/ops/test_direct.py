@@ -14,6 +14,7 @@ from fs.ops import read as read_ops
 from fs.ops.volume import Volume
 from fs.ops.write import write
 from fs.tree import local_xattrs
+from fs.tree.kernel import Invalidations
 from sync.state.rows import ROOT_ID
 
 NEW = os.O_WRONLY | os.O_CREAT
@@ -60,7 +61,7 @@ class Kernel:
 @pytest.fixture
 def kernel(volume: Volume) -> Kernel:
     made = Kernel()
-    volume.invalidations._kernel = made  # type: ignore[assignment]
+    volume.invalidations = Invalidations(made, volume.tree.is_known)  # type: ignore[arg-type]
     return made
 
 
