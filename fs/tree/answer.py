@@ -78,7 +78,7 @@ class Note:
             self._settle_lost(node)
         if node is not None and self._is_queued:
             self._name_origin(node)
-        st.overlay.drop_seal(ref.seal_id)
+        st.overlay.seals.drop(ref.seal_id)
 
     # ---- the node
 
@@ -232,7 +232,7 @@ class Note:
         if row is not None and row.kind == node.kind:
             local_xattrs.move(st, node.id, row.number)
         else:
-            st.overlay.set_local_xattrs(node.id, None)
+            st.overlay.local_xattrs.put(node.id, None)
         known = st.inodes.known.get(node.id)
         if known is not None:
             known.told, known.size, known.mtime_ns = value, node.size if node.kind != DIR else 0, node.mtime_ns
@@ -269,20 +269,20 @@ class Note:
         if row is not None and (node.mtime_ns > row.mtime_ns or node.ctime_ns > row.ctime_ns):
             st.keep_times(row.id, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
         elif row is not None:
-            st.overlay.set_times(row.id, None)
+            st.overlay.times.put(row.id, None)
         if row is not None and st.overlay.has_rows(row.id):
-            st.overlay.set_attach(row.id, st.view.path_of(row.id))
+            st.overlay.attach.put(row.id, st.view.path_of(row.id))
         elif not st.overlay.has_rows(node.id):
-            st.overlay.set_attach(node.id, None)
+            st.overlay.attach.put(node.id, None)
         elif row is None:  # something else has its name by now
-            st.overlay.set_attach(node.id, st.path_at(entry.key))
+            st.overlay.attach.put(node.id, st.path_at(entry.key))
             st.gone.add(node.id)
 
     def _keep_owner(self, node: Node, row: ShownRow) -> None:
         """What was nothing to publish shown does not know either: the owner, and when that was changed."""
         st = self._st
         owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
-        st.overlay.set_owner(row.number, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
+        st.overlay.owners.put(row.number, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
         if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:
             st.keep_times(row.number, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
 

@@ -65,7 +65,7 @@ def change(
         node.mtime_ns = within(mtime_ns)
         st.told_time(mtime_ns)
         if node.kind == DIR:
-            st.overlay.set_times(node.id, None)
+            st.overlay.times.put(node.id, None)
     node.ctime_ns = st.stamp_ns()
     if is_resized or (mode, uid, gid, mtime_ns) != (None,) * 4:
         st.touch_node(node)

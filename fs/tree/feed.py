@@ -77,15 +77,15 @@ def _settle_times(st: State, item: FeedItem) -> None:
         return
     row = st.view.row(item.id)
     if row is None:
-        st.overlay.set_times(item.id, None)
+        st.overlay.times.put(item.id, None)
         return
     version = row.version or 0
     # A rename of what it lies in writes a version of a folder, too, and changes neither of its times.
     is_later = row.ctime_ns > times.ctime_ns and (row.kind != DIR or version != times.version)
     if is_later or (row.ctime_ns >= times.ctime_ns and row.mtime_ns >= times.mtime_ns):
-        st.overlay.set_times(item.id, None)
+        st.overlay.times.put(item.id, None)
     elif version != times.version:
-        st.overlay.set_times(item.id, times._replace(version=version))
+        st.overlay.times.put(item.id, times._replace(version=version))
 
 
 def _settle_owner(st: State, item: FeedItem) -> None:
@@ -94,9 +94,9 @@ def _settle_owner(st: State, item: FeedItem) -> None:
     if item.id not in overlay.owners and item.id not in overlay.local_xattrs:
         return
     if st.view.row(item.id) is None:
-        overlay.set_owner(item.id, None)
+        overlay.owners.put(item.id, None)
         if overlay.node(item.id) is None:
-            overlay.set_local_xattrs(item.id, None)
+            overlay.local_xattrs.put(item.id, None)
 
 
 def _is_known(st: State, folder: int) -> bool:
@@ -159,7 +159,7 @@ def _follow_folders(st: State, items: list[FeedItem]) -> None:
         if dir_id not in attached:
             continue
         try:
-            st.overlay.set_attach(dir_id, st.view.path_of(dir_id))
+            st.overlay.attach.put(dir_id, st.view.path_of(dir_id))
         except NotFound:
             node = st.overlay.node(dir_id)
             if node is None or node.key is None:

@@ -42,7 +42,7 @@ class GoneFolders:
         """
         self._maybe.add(dir_id)
         if place is not None:
-            self._st.overlay.set_gone(dir_id, place)
+            self._st.overlay.gone.put(dir_id, place)
             self._above.add(place[0])
         if path is None or self._ids is None or dir_id in self._paths:
             self._changed(dir_id)
@@ -59,7 +59,7 @@ class GoneFolders:
         path, place = st.path_of(dir_id), st.place_of(dir_id)
         is_elsewhere = self._is_elsewhere(dir_id, path)
         if st.overlay.has_rows(dir_id):
-            st.overlay.set_attach(dir_id, path)
+            st.overlay.attach.put(dir_id, path)
             self.add(dir_id, place, None if is_elsewhere else path)
         elif dir_id in self._above:
             self.add(dir_id, place)
@@ -161,7 +161,7 @@ class GoneFolders:
                     continue
                 self._paths[dir_id] = path
                 if dir_id in st.overlay.attach:
-                    st.overlay.set_attach(dir_id, path)
+                    st.overlay.attach.put(dir_id, path)
             ids.setdefault(path, []).append(dir_id)
         self._ids, self._sorted = ids, sorted(ids)
         return ids
@@ -176,7 +176,7 @@ class GoneFolders:
                 needed.add(dir_id)
                 dir_id = overlay.gone[dir_id][0]
         for dir_id in [dir_id for dir_id in overlay.gone if dir_id not in needed]:
-            overlay.set_gone(dir_id, None)
+            overlay.gone.put(dir_id, None)
         self._above = {place[0] for place in overlay.gone.values()}
 
 

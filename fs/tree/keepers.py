@@ -22,7 +22,7 @@ def keep(st: State, dir_id: int) -> bool:
     if parent is None or st.show(parent, name) is not None:
         return False
     _make(st, parent, name, dir_id)
-    st.overlay.set_attach(dir_id, None)
+    st.overlay.attach.put(dir_id, None)
     return True
 
 
@@ -35,7 +35,7 @@ def folder_at(st: State, path: str) -> int | None:
             numbers = [dir_id for dir_id, at in st.overlay.attach.items() if at == join_path(st.path_of(parent), name)]
             vanished = [dir_id for dir_id in numbers if st.place_of(dir_id) is None]
             parent = _make(st, parent, name, vanished[0] if vanished else st.overlay.new_ino()).id
-            st.overlay.set_attach(parent, None)
+            st.overlay.attach.put(parent, None)
             continue
         if isinstance(found, Entry):
             node = st.overlay.node(found.node) if found.node is not None else None
@@ -64,7 +64,7 @@ def drop_settled(st: State) -> list[Invalidation]:
                 rehang(st, node.id, row.id)
             _drop(st, entry, node)
             if st.overlay.has_rows(row.id):
-                st.overlay.set_attach(row.id, st.view.path_of(row.id))
+                st.overlay.attach.put(row.id, st.view.path_of(row.id))
             found.append(Invalidation(*key, node.id, "attr" if row.id == node.id else "entry"))
         elif not st.overlay.has_rows(node.id):
             _drop(st, entry, node)
@@ -86,14 +86,14 @@ def rehang(st: State, old_id: int, new_id: int) -> None:
         else:
             _give_way(st, entry, other)
     if st.overlay.has_rows(old_id):  # removals on their way
-        st.overlay.set_attach(old_id, st.path_of(new_id))
+        st.overlay.attach.put(old_id, st.path_of(new_id))
         st.gone.add(old_id)
         st.gone.succeed(old_id, new_id)
     else:
-        st.overlay.set_attach(old_id, None)
+        st.overlay.attach.put(old_id, None)
         st.gone.discard(old_id)
     if st.overlay.has_rows(new_id) and st.overlay.node(new_id) is None:
-        st.overlay.set_attach(new_id, st.path_of(new_id))
+        st.overlay.attach.put(new_id, st.path_of(new_id))
 
 
 def adopt(st: State, gone_id: int, new_id: int, path: str) -> None:
@@ -169,7 +169,7 @@ def _give_way(st: State, entry: Entry, other: Entry) -> None:
         if other_node is not None and other_node.kind == DIR:
             rehang(st, node.id, other_node.id)
         elif st.overlay.has_rows(node.id):
-            st.overlay.set_attach(node.id, path)
+            st.overlay.attach.put(node.id, path)
             st.gone.add(node.id)
     elif node.kind in SPECIAL or node.links:
         links.drop_name(st, node, entry.key)  # it has no content, or that has another name
@@ -189,7 +189,7 @@ def _has_life(st: State, dir_id: int) -> bool:
 def _make(st: State, parent: int, name: str, dir_id: int) -> Node:
     now_ns = st.stamp_ns()
     mtime_ns, ctime_ns, _ = st.overlay.times.get(dir_id) or (now_ns, now_ns, 0)
-    st.overlay.set_times(dir_id, None)
+    st.overlay.times.put(dir_id, None)
     node = Node(dir_id, DIR, KEEPER_MODE, st.uid, st.gid, 0, mtime_ns, mtime_ns, ctime_ns, key=(parent, name))
     try:
         seen = tuple(st.view.dead_heads(st.path_at((parent, name))))

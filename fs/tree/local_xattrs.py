@@ -42,7 +42,7 @@ def put(st: State, node: Node, name: str, value: bytes | None) -> None:
         names.pop(name, None)
     else:
         names[name] = base64.b64encode(value).decode()
-    st.overlay.set_local_xattrs(node.id, names or None)
+    st.overlay.local_xattrs.put(node.id, names or None)
 
 
 def mode_changed(st: State, node: Node) -> None:
@@ -53,7 +53,7 @@ def mode_changed(st: State, node: Node) -> None:
     if names and acl.ACCESS in names:
         changed = acl.with_mode(acl.parse(base64.b64decode(names[acl.ACCESS])), node.mode)
         text = base64.b64encode(acl.encode(changed)).decode()
-        st.overlay.set_local_xattrs(node.id, {**names, acl.ACCESS: text})
+        st.overlay.local_xattrs.put(node.id, {**names, acl.ACCESS: text})
 
 
 def inherit(st: State, parent: int, node: Node) -> None:
@@ -66,15 +66,15 @@ def inherit(st: State, parent: int, node: Node) -> None:
     names = {acl.DEFAULT: text} if node.kind == DIR else {}
     if not acl.is_mode(made):
         names[acl.ACCESS] = base64.b64encode(acl.encode(made)).decode()
-    st.overlay.set_local_xattrs(node.id, names or None)
+    st.overlay.local_xattrs.put(node.id, names or None)
 
 
 def move(st: State, old: int, new: int) -> None:
     """What had one number has another one."""
     names = st.overlay.local_xattrs.get(old)
     if names is not None and old != new:
-        st.overlay.set_local_xattrs(new, names)
-        st.overlay.set_local_xattrs(old, None)
+        st.overlay.local_xattrs.put(new, names)
+        st.overlay.local_xattrs.put(old, None)
 
 
 def _number(st: State, ino: int) -> int:

@@ -72,7 +72,7 @@ def note(st: State, limit: int = NOTES_MAX) -> list[Invalidation]:
 
 def _note_names(st: State, group: bytes) -> list[Invalidation]:
     """The answers to the seals of all names of one file: the engine gives them together."""
-    answers = ((ref, st.view.answer(ref.seal_id)) for ref in list(st.overlay.groups.get(group, ())))
+    answers = ((ref, st.view.answer(ref.seal_id)) for ref in list(st.overlay.seals.groups.get(group, ())))
     notes = [Note(st, ref, answer) for ref, answer in answers if answer is not None]
     node = next((note.node for note in notes if note.node is not None), None)
     taken = next((note for note in notes if not note.is_refused), notes[0])

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from fs.tree import wal
 from fs.tree.marks import Marks, WrittenFile
-from fs.tree.model import Entry, Folder, Key, LocalTimes, Node, SealRef
+from fs.tree.model import Entry, Folder, Key, LocalTimes, Node
 from fs.tree.room import Room
 from fs.tree.rows import decode_mapping, json_text
+from fs.tree.seal_refs import SealRefs
 from fs.tree.small import SmallTable
 from fs.tree.stored import Stored
 from fs.tree.writer import Writer
@@ -61,21 +62,23 @@ class Overlay:
         self._keep = keep
         self.nodes: dict[int, Node] = {}
         self.folders: dict[int, Folder] = {}
-        self.seals: dict[bytes, SealRef] = {}
-        self.groups: dict[bytes, list[SealRef]] = {}  # committed seals of files with several names
-        self._attach = SmallTable("attach", ("dir_id", "path"), str, lambda path: (path,))
-        self._owners = SmallTable("owner", ("id", "uid", "gid"), _owner, tuple)
-        self._times = SmallTable("local_time", ("id", "mtime_ns", "ctime_ns", "version"), LocalTimes, tuple)
-        self._gone = SmallTable("gone", ("dir_id", "parent", "name"), _place, tuple)
-        self._xattrs = SmallTable("local_xattr", ("id", "names"), decode_mapping, lambda names: (json_text(names),))
-        self._small: tuple[SmallTable[Any], ...] = (self._attach, self._owners, self._times, self._gone, self._xattrs)
+        # Where shown directories lie that are needed here.
+        self.attach = SmallTable("attach", ("dir_id", "path"), str, lambda path: (path,))
+        # What only this machine knows of shown rows: without a row of these, shown is right.
+        self.owners = SmallTable("owner", ("id", "uid", "gid"), _owner, tuple)
+        self.times = SmallTable("local_time", ("id", "mtime_ns", "ctime_ns", "version"), LocalTimes, tuple)
+        # Where removed directories were, while something below them is still to be published: see the schema.
+        self.gone = SmallTable("gone", ("dir_id", "parent", "name"), _place, tuple)
+        # Attributes that stay here, as {name: base64}.
+        self.local_xattrs = SmallTable(
+            "local_xattr", ("id", "names"), decode_mapping, lambda names: (json_text(names),)
+        )
+        self._small: tuple[SmallTable[Any], ...] = (
+            self.attach, self.owners, self.times, self.gone, self.local_xattrs,
+        )  # fmt: skip
         self._marks = Marks(self._small)
         self._writer = Writer(env, self._connection, self._marks)
-        self.attach = self._attach.rows
-        self.owners = self._owners.rows
-        self.times = self._times.rows
-        self.gone = self._gone.rows
-        self.local_xattrs = self._xattrs.rows
+        self.seals = SealRefs(self._marks, self._stored)
         self._meta: dict[str, Any] = {}
         self._next: dict[str, int] = {}
         self._complete = False  # all rows are in memory
@@ -263,59 +266,6 @@ class Overlay:
         """As text: pathlib costs as much as making the file."""
         return f"{self._work_folder}/{layer_name(file_id)}"
 
-    def set_attach(self, dir_id: int, path: str | None) -> None:
-        """Where a shown directory lies; None: no longer needed."""
-        self._attach.put(dir_id, path)
-
-    def set_owner(self, row_id: int, owner: tuple[int, int] | None) -> None:
-        """(uid, gid) of a shown row that only we know; None: shown knows better."""
-        self._owners.put(row_id, owner)
-
-    def set_local_xattrs(self, number: int, names: dict[str, str] | None) -> None:
-        """Attributes that stay here, as {name: base64}; None: it has none."""
-        self._xattrs.put(number, names)
-
-    def set_times(self, row_id: int, times: LocalTimes | None) -> None:
-        """Times of a shown row that only we know; None: shown knows better."""
-        self._times.put(row_id, times)
-
-    def set_gone(self, dir_id: int, place: Key | None) -> None:
-        """Where a removed directory was (see the schema); None: no longer needed."""
-        self._gone.put(dir_id, place)
-
-    def put_seal(self, row: tuple[Any, ...], ref: SealRef) -> None:
-        """`row` in the order of SEAL_COLUMNS."""
-        self._marks.seals_new.append(row)
-        self.seals[ref.seal_id] = ref
-        if ref.group is not None:
-            self.groups.setdefault(ref.group, []).append(ref)
-
-    def drop_seal(self, seal_id: bytes) -> None:
-        ref = self.seals.pop(seal_id, None)
-        self._marks.seals_gone.append(seal_id)
-        if ref is not None and ref.group is not None:
-            group = self.groups[ref.group]
-            group.remove(ref)
-            if not group:
-                del self.groups[ref.group]
-
-    def withdraw_seal(self, seal_id: bytes) -> None:
-        """A seal that was never committed is none."""
-        self.seals.pop(seal_id, None)
-        self._marks.seals_new[:] = [row for row in self._marks.seals_new if row[0] != seal_id]
-
-    def sealed_mtime(self, seal_id: bytes) -> int:
-        """mtime_ns of what a committed seal has frozen; 0 if it has none."""
-        return self._stored.sealed_mtime(seal_id)
-
-    def seal_numbers(self) -> list[tuple[bytes, int | None, str]]:
-        """(seal_id, node, dir_ids as JSON) of every committed seal."""
-        return self._stored.seal_numbers()
-
-    def renumber_seals(self, rows: list[tuple[int | None, list[int], bytes]]) -> None:
-        """Other numbers for (node, dir_ids) of seals, with the next commit."""
-        self._marks.seals_moved[:] = [(node, json_text(dir_ids), seal_id) for node, dir_ids, seal_id in rows]
-
     # ---- the transaction
 
     def log(self) -> None:
@@ -406,10 +356,7 @@ class Overlay:
         self._next = {counter: int(self._meta[counter]) for counter in ("next_ino", "next_work")}
         for table in self._small:
             table.load(self._connection)
-        for ref in self._stored.seals():
-            self.seals[ref.seal_id] = ref
-            if ref.group is not None:
-                self.groups.setdefault(ref.group, []).append(ref)
+        self.seals.load()
         if self._stored.count_entries() <= self._keep:
             self._hold_nodes(self._stored.nodes())
             self._hold_entries(self._stored.entries())

@@ -39,20 +39,20 @@ def to_other_fleet_db(st: State) -> None:
     _move_nodes(st, numbers)
     attached = dict(overlay.attach)
     for dir_id in attached:
-        overlay.set_attach(dir_id, None)
+        overlay.attach.put(dir_id, None)
     for dir_id, path in attached.items():
-        overlay.set_attach(numbers[dir_id], path)
+        overlay.attach.put(numbers[dir_id], path)
     _move_entries(st, entries, numbers)
     for dir_id in orphans:
         if overlay.node(numbers[dir_id]) is None:
             keepers.keep(st, numbers[dir_id])
     for row_id in list(overlay.owners):
-        overlay.set_owner(row_id, None)
+        overlay.owners.put(row_id, None)
     _keep_xattrs(st, numbers)
     for row_id in list(overlay.times):
-        overlay.set_times(row_id, None)
+        overlay.times.put(row_id, None)
     for dir_id in list(overlay.gone):
-        overlay.set_gone(dir_id, None)
+        overlay.gone.put(dir_id, None)
     _move_seals(st, numbers)
     st.forget_paths()
 
@@ -62,10 +62,10 @@ def _keep_xattrs(st: State, numbers: dict[int, int]) -> None:
     overlay = st.overlay
     known = dict(overlay.local_xattrs)
     for number in known:
-        overlay.set_local_xattrs(number, None)
+        overlay.local_xattrs.put(number, None)
     for number, names in known.items():
         if overlay.node(numbers.get(number, number)) is not None:
-            overlay.set_local_xattrs(numbers.get(number, number), names)
+            overlay.local_xattrs.put(numbers.get(number, number), names)
 
 
 def _move_nodes(st: State, numbers: dict[int, int]) -> None:
@@ -125,7 +125,7 @@ def _move_seals(st: State, numbers: dict[int, int]) -> None:
         if ref.folder is not None:
             ref.folder = numbers.get(ref.folder, ref.folder)
     rows = []
-    for seal_id, node, dir_ids in st.overlay.seal_numbers():
+    for seal_id, node, dir_ids in st.overlay.seals.numbers():
         ids = [numbers.get(number, number) for number in _numbers.decode(dir_ids)]
         rows.append((numbers.get(node, node) if node is not None else None, ids, seal_id))
-    st.overlay.renumber_seals(rows)
+    st.overlay.seals.renumber(rows)

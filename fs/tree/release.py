@@ -13,7 +13,7 @@ def release_node(st: "State", node: Node) -> None:
     node.set_keys(())
     node.nameless = node.unlinked = True
     node.lost_path = None
-    st.overlay.set_local_xattrs(node.id, None)
+    st.overlay.local_xattrs.put(node.id, None)
     st.unshown.discard(node.id)
     st.pending.pop(node.id, None)
     for key in st.left_by.pop(node.id, set()):

@@ -172,7 +172,7 @@ def finish(st: State, seal_round: SealRound) -> None:
     number = int(st.overlay.meta("round") or 0) + 1
     st.overlay.set_meta("round", number)
     for item in seal_round.items:
-        st.overlay.put_seal((item.ref.seal_id, number, *item.row), item.ref)
+        st.overlay.seals.put((item.ref.seal_id, number, *item.row), item.ref)
         node = st.overlay.node(item.ref.node) if item.ref.node is not None else None
         if node is not None and node.seal_id == item.ref.seal_id and node.work is None:
             node.synced = True
@@ -211,7 +211,7 @@ def abort(st: State, seal_round: SealRound) -> None:
     now = st.env.monotonic()
     for item in seal_round.items:
         ref = item.ref
-        st.overlay.withdraw_seal(ref.seal_id)
+        st.overlay.seals.withdraw(ref.seal_id)
         _wait_again(st, item)
         for key in ref.keys:
             entry = st.overlay.entry(*key)

@@ -2,19 +2,19 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 V = TypeVar("V")
 
 
-class SmallTable(Generic[V]):
-    """Read at the start, written behind: `write` puts what has changed since `written`."""
+class SmallTable(dict[int, V]):
+    """Read at the start, written behind: `put` changes it, `write` stores what has changed since `written`."""
 
     def __init__(
         self, name: str, columns: tuple[str, ...], of_row: Callable[..., V], to_row: Callable[[V], tuple[Any, ...]]
     ) -> None:
         """columns: the first is the number. of_row takes the others; to_row gives them."""
-        self.rows: dict[int, V] = {}
+        super().__init__()
         self.changed: set[int] = set()  # numbers of the rows that have changed since `written`
         self.name = name
         self.is_unlogged = False  # has changed since `logged`
@@ -26,24 +26,23 @@ class SmallTable(Generic[V]):
 
     def load(self, connection: sqlite3.Connection) -> None:
         for number, *values in connection.execute(self._select):
-            self.rows[number] = self._of_row(*values)
+            self[number] = self._of_row(*values)
 
     def put(self, number: int, value: V | None) -> None:
         """None: the row goes."""
-        if self.rows.get(number) == value:
+        if self.get(number) == value:
             return
         if value is None:
-            del self.rows[number]
+            del self[number]
         else:
-            self.rows[number] = value
+            self[number] = value
         self.changed.add(number)
         self.is_unlogged = True
 
     def changes(self) -> tuple[list[tuple[int]], list[tuple[Any, ...]]]:
         """(numbers of the rows that went, rows to put) since `written`."""
-        rows = self.rows
-        gone = [(number,) for number in self.changed if number not in rows]
-        return gone, [(number, *self._to_row(rows[number])) for number in self.changed if number in rows]
+        gone = [(number,) for number in self.changed if number not in self]
+        return gone, [(number, *self._to_row(self[number])) for number in self.changed if number in self]
 
     def write(self, connection: sqlite3.Connection) -> None:
         if self.changed:

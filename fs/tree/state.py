@@ -272,7 +272,7 @@ class State:
         entry.node = node.id
         node.key = entry.key
         if row.kind == DIR:
-            self.overlay.set_attach(row.id, self.view.path_of(row.id))
+            self.overlay.attach.put(row.id, self.view.path_of(row.id))
         self.overlay.put_node(node)
         self.put_entry(entry)
         self.pending[entry.key] = self.env.monotonic()
@@ -296,7 +296,7 @@ class State:
         if row.kind not in (DIR, FILE) and base is not None:
             node.target = self.view.manifest(base).target
         if ino != row.number and (names := self.overlay.local_xattrs.get(row.number)) is not None:
-            self.overlay.set_local_xattrs(ino, names)
+            self.overlay.local_xattrs.put(ino, names)
         self.inodes.drop(ino)
         return node
 
@@ -310,12 +310,12 @@ class State:
             return
         node = self.overlay.node(dir_id)
         if node is None or node.key is None:
-            self.overlay.set_attach(dir_id, self.path_of(dir_id))
+            self.overlay.attach.put(dir_id, self.path_of(dir_id))
 
     def detach_folder(self, dir_id: int) -> None:
         """Forget where a directory lies once nothing of ours is in it."""
         if dir_id in self.overlay.attach and not self.overlay.has_rows(dir_id) and self.overlay.node(dir_id) is None:
-            self.overlay.set_attach(dir_id, None)
+            self.overlay.attach.put(dir_id, None)
             self.gone.discard(dir_id)
 
     def drop_entry(self, entry: Entry) -> None:
@@ -376,8 +376,8 @@ class State:
         known = self.overlay.times
         if len(known) >= LOCAL_TIMES_KEPT and row_id not in known:
             for old in list(itertools.islice(known, LOCAL_TIMES_KEPT // 2)):
-                self.overlay.set_times(old, None)
-        self.overlay.set_times(row_id, times)
+                self.overlay.times.put(old, None)
+        self.overlay.times.put(row_id, times)
 
     def is_local_folder(self, dir_id: int) -> bool:
         node = self.overlay.node(dir_id)

@@ -61,7 +61,7 @@ def _safe(st: State, entry: Entry, node: Node) -> _Safe | None:
     """None if there is nothing that NAME could show instead. NotFound."""
     ref = st.overlay.seals.get(node.seal_id) if node.seal_id is not None else None
     if ref is not None:
-        return _Safe(node.base, ref.size, st.overlay.sealed_mtime(ref.seal_id), False)
+        return _Safe(node.base, ref.size, st.overlay.seals.sealed_mtime(ref.seal_id), False)
     if entry.seal_id is not None:
         return None  # of something else that stood here
     row = st.view.lookup(*entry.key)
