@@ -1,9 +1,11 @@
 """What comes here, when and for whom: pins, policies, programs that may not, walks; copies by reference."""
 
+import contextlib
 import errno
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,48 @@ def learned(machine: Machine, path: str) -> None:
 def local(machine: Machine) -> dict[str, dict[str, Any]]:
     """What is in the cache, by path."""
     return {file["path"]: file for file in machine.data("cache", "ls")["files"]}
+
+
+def test_what_was_changed_here_stays_here(tmp_path: Path) -> None:
+    """In place, appended, cut, with holes, a database: once it is published it is read with the store away."""
+    with fleet(tmp_path, "yoga") as (yoga,):
+        root = yoga.mountpoint
+        expected = {"place": content(1, 3_000_000), "append": content(2), "small": b"one", "cut": content(3, 3_000_000)}
+        for name, data in expected.items():
+            (root / name).write_bytes(data)
+        with contextlib.closing(sqlite3.connect(root / "db")) as db:
+            db.execute("CREATE TABLE t (x)")
+            db.executemany("INSERT INTO t VALUES (?)", [(content(n, 1000),) for n in range(500)])
+            db.commit()
+        yoga.run("wait")
+        for name, data, at in (("place", b"!", 1_500_000), ("append", b"more", 40_000), ("small", b"two", 3)):
+            with open(root / name, "r+b") as file:
+                file.seek(at)
+                file.write(data)
+            expected[name] = expected[name][:at] + data + expected[name][at + len(data) :]
+        os.truncate(root / "cut", 1_234_567)
+        expected["cut"] = expected["cut"][:1_234_567]
+        with open(root / "holes", "wb") as file:
+            file.truncate(1_000_000)
+            file.seek(500_000)
+            file.write(content(4))
+        expected["holes"] = bytes(500_000) + content(4) + bytes(460_000)
+        with contextlib.closing(sqlite3.connect(root / "db")) as db:
+            db.execute("UPDATE t SET x = 'changed' WHERE rowid = 250")
+            db.commit()
+        yoga.run("wait")
+        states = {name: os.getxattr(root / name, "user.tcfs.state") for name in (*expected, "db")}
+        assert states == dict.fromkeys(states, b"local")
+        (tmp_path / "store").rename(tmp_path / "away")
+        for name in (*expected, "db"):
+            with open(root / name, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what the kernel has of it
+        assert {name: (root / name).read_bytes() for name in expected} == expected
+        with contextlib.closing(sqlite3.connect(root / "db")) as db:
+            assert db.execute("SELECT x FROM t WHERE rowid = 250").fetchone() == ("changed",)
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        (tmp_path / "away").rename(tmp_path / "store")
+        yoga.fsck()
 
 
 def test_what_is_pinned_is_there_without_a_store(tmp_path: Path) -> None:

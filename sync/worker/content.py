@@ -35,11 +35,15 @@ class Sink(Protocol):
 
 
 class BaseReader(Protocol):
-    """Gives the chunks of versions already published; a Fetcher."""
+    """Gives the chunks of versions already published, and keeps chunks on this machine; a Fetcher."""
 
     async def chunk_list(self, version: str) -> tuple[list[ChunkId], list[int]]: ...
 
     async def base_bytes(self, version: str, indexes: Sequence[int]) -> dict[int, bytes]: ...
+
+    async def keep(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None: ...
+
+    async def keep_base(self, version: str, indexes: Sequence[int]) -> None: ...
 
 
 class FileStat(msgspec.Struct, frozen=True):

@@ -21,7 +21,12 @@ from sync.worker.threads import run_to_end
 
 
 class LayerIngest:
-    """Reads layers and hands the chunks that are new to a sink."""
+    """Reads layers and hands the chunks that are new to a sink.
+
+    What was on this machine before stays on it: once such a layer is published it goes, and nothing here is the whole
+    of the new version. So what was read of it, and what the base has here, is kept as chunks of the cache. The mount
+    itself keeps a layer that is the whole content.
+    """
 
     def __init__(self, env: Env, keys: Keys, params: ChunkParams, base: BaseReader) -> None:
         self._env = env
@@ -39,10 +44,23 @@ class LayerIngest:
             group = sources[len(results) : len(results) + GROUP_FILES]
             chunks, contents = await self._env.run(_read_small_layers, self._keys, group, self._params.min_size)
             await sink.add(chunks)
+            await self._keep_small(group, contents, chunks)
             results += contents
             if len(results) < len(sources) and not _is_small(sources[len(results)], self._params.min_size):
                 results.append(await self._layer(sources[len(results)], sink))
         return results
+
+    async def _keep_small(
+        self, sources: Sequence[LayerSource], contents: Sequence[Content], chunks: Sequence[tuple[ChunkId, bytes]]
+    ) -> None:
+        kept = {
+            name
+            for source, content in zip(sources, contents, strict=False)
+            if not _is_complete(source)
+            for name in content.chunks
+        }
+        if kept:
+            await self._base.keep([item for item in chunks if item[0].hex() in kept])
 
     async def _layer(self, source: LayerSource, sink: Sink) -> Content:
         ids: list[ChunkId] = []
@@ -61,6 +79,7 @@ class LayerIngest:
     ) -> Content:
         builder = ContentBuilder(self._keys)
         hasher: blake3 | None = blake3()  # None once a chunk was not read
+        keeps = not _is_complete(source)
         position = 0
         while position < source.size:
             steps = await run_to_end(self._env, self._recut_steps, source, composite, position, hasher)
@@ -77,7 +96,11 @@ class LayerIngest:
                         position += len(data) * times
                 if isinstance(step, Reuse) or step.times > 1:
                     hasher = None
-            await sink.add([(step.chunk, step.data) for step in steps if isinstance(step, _Run)])
+            fresh = [(step.chunk, step.data) for step in steps if isinstance(step, _Run)]
+            await sink.add(fresh)
+            if keeps:
+                await self._base.keep(fresh)
+                await self._base.keep_base(source.base or "", [step.index for step in steps if isinstance(step, Reuse)])
             await self._bring_base(composite, source.base or "", len(ids), position)
         return await builder.finish_into(sink, "" if hasher is None else hasher.hexdigest())
 
@@ -205,6 +228,11 @@ class _Composite:
         return len(piece)
 
 
+def _is_complete(source: LayerSource) -> bool:
+    """True if the layer is the whole content."""
+    return source.spans.covers(0, source.size)
+
+
 def _is_small(source: LayerSource, small_max: int) -> bool:
     """True if it is one chunk at most and needs nothing of its base."""
     return source.size <= small_max and (source.base is None or source.limit_below == 0)
@@ -231,7 +259,7 @@ def _read_small(source: LayerSource) -> bytes:
     """All bytes of a small layer. Integrity if the file ends before its spans."""
     descriptor = open_file(source.layer) if source.layer is not None else None
     try:
-        if descriptor is not None and source.spans.covers(0, source.size):  # as nearly every file that is new
+        if descriptor is not None and _is_complete(source):  # as nearly every file that is new
             data = os.pread(descriptor, source.size, 0)
             if len(data) < source.size:
                 raise Integrity(f"{source.layer}: the layer ends at {len(data)}, not at {source.size}")

@@ -32,6 +32,7 @@ class Chunks:
         self.data: dict[ChunkId, bytes] = {}
         self.lists: dict[str, Content] = {}
         self.read: list[int] = []
+        self.kept: set[ChunkId] = set()
 
     async def add(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
         self.data.update(chunks)
@@ -44,6 +45,13 @@ class Chunks:
         self.read += indexes
         ids, _ = await self.chunk_list(version)
         return {index: self.data[ids[index]] for index in indexes}
+
+    async def keep(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
+        self.kept.update(chunk for chunk, _ in chunks)
+
+    async def keep_base(self, version: str, indexes: Sequence[int]) -> None:
+        ids, _ = await self.chunk_list(version) if indexes else ([], [])
+        self.kept.update(ids[index] for index in indexes)
 
     def bytes_of(self, content: Content) -> bytes:
         return b"".join(self.data[ChunkId(bytes.fromhex(chunk))] for chunk in content.chunks)
@@ -100,6 +108,23 @@ def test_a_layer_over_a_base_is_the_whole_file(
         assert found.chunks == expected.chunks
         assert found.file_hash in ("", expected.file_hash)
         assert chunks.bytes_of(found) == bytes(new)
+        is_complete = spans.covers(0, new_size)
+        assert chunks.kept == (set() if is_complete else {bytes.fromhex(chunk) for chunk in found.chunks})
+
+    asyncio.run(go())
+
+
+def test_a_small_layer_with_holes_is_kept(tmp_path: Path) -> None:
+    async def go() -> None:
+        sink = Chunks()
+        (tmp_path / "whole").write_bytes(b"12345")
+        (tmp_path / "holes").write_bytes(b"12")
+        sources = [
+            LayerSource(None, str(tmp_path / "whole"), RangeSet([(0, 5)]), 0, 5),
+            LayerSource(None, str(tmp_path / "holes"), RangeSet([(0, 2)]), 0, 5),
+        ]
+        _, holes = await LayerIngest(FakeEnv(), KEYS, PARAMS, sink).layers(sources, sink)
+        assert sink.kept == {bytes.fromhex(chunk) for chunk in holes.chunks}
 
     asyncio.run(go())
 
