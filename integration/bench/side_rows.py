@@ -56,7 +56,7 @@ def _small_files(bench: "Bench", side: Side) -> None:
 
 
 def listing_rows(bench: "Bench") -> None:
-    for side in sides(bench.base / "sides", peers=False):
+    for side in sides(bench.base / "sides", peers=bench.peers):
         if side.name == "pyfuse3":
             continue  # the example lists the folder anew for each buffer of the kernel: minutes
         with side:
