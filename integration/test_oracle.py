@@ -21,6 +21,7 @@ QUICK = 7  # one case in so many, prime so that it meets all flags and things; e
 
 CASES: dict[str, Callable[[], Iterator[oracle.Case]]] = {
     "opens": oracle.opens,
+    "odd_opens": oracle.odd_opens,
     "renames": oracle.renames,
     "odd_renames": oracle.odd_renames,
     "names": oracle.names,

@@ -16,6 +16,7 @@ from differ_side import RENAME_NOREPLACE, Outcome, Side, Step
 RENAME_EXCHANGE = 2
 RENAME_FLAGS = (0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_NOREPLACE | RENAME_EXCHANGE)
 OPTIONS = (os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_DIRECTORY, os.O_NOFOLLOW)
+SELDOM = (os.O_SYNC, os.O_DSYNC, os.O_NONBLOCK, os.O_NOATIME, os.O_PATH, os.O_DIRECT)
 ACCESS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR)
 CONTENT = b"0123456789"
 REFUSED = ("errno", "EINVAL")
@@ -48,11 +49,25 @@ def opens() -> Iterator[Case]:
         for access, *chosen in product(ACCESS, *((0, option) for option in OPTIONS)):
             flags = access | sum(chosen)
             for path in ("x", "x/"):
-                steps: tuple[Step, ...] = (
-                    ("open", 0, path, flags, 0o640), ("fstat", 0), ("read", 0, 4), ("pwrite", 0, 2, 7, 3),
-                    ("write", 0, 9, 2), ("seek", 0, 0, os.SEEK_CUR), ("ftruncate", 0, 5), ("close", 0),
-                )  # fmt: skip
-                yield Case(f"open-{kind}-{flags:o}-{path}", things, steps)
+                yield Case(f"open-{kind}-{flags:o}-{path}", things, _used(path, flags))
+
+
+def odd_opens() -> Iterator[Case]:
+    """The flags that programs use seldom, one at a time, with every two of the others."""
+    for kind, things in KINDS.items():
+        for access, one, other, seldom in product(ACCESS, (0, *OPTIONS), (0, *OPTIONS), SELDOM):
+            if one <= other:
+                flags = access | one | other | seldom
+                # Sizes that O_DIRECT takes differ from disk to disk.
+                steps = _used("x", flags) if seldom != os.O_DIRECT else (("open", 0, "x", flags, 0o640), ("fstat", 0))
+                yield Case(f"open-{kind}-{flags:o}", things, steps)
+
+
+def _used(path: str, flags: int) -> tuple[Step, ...]:
+    return (
+        ("open", 0, path, flags, 0o640), ("fstat", 0), ("read", 0, 4), ("pwrite", 0, 2, 7, 3),
+        ("write", 0, 9, 2), ("seek", 0, 0, os.SEEK_CUR), ("ftruncate", 0, 5), ("close", 0),
+    )  # fmt: skip
 
 
 def renames() -> Iterator[Case]:
