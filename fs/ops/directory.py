@@ -3,8 +3,9 @@
 import stat
 from collections.abc import Iterator
 
+from fs.ops.openfolder import OpenFolder
 from fs.ops.recent import Listed, Listing
-from fs.ops.volume import OpenFolder, Volume, name_of
+from fs.ops.volume import Volume, name_of
 from fs.tree.model import DIR, Attr
 
 DOTS = b".", b".."
@@ -25,7 +26,8 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
     """The names behind `cookie` (0: from the beginning), as they are now, in a stable order, the dots first.
 
     A name that is there all the time comes exactly once, whatever is made or removed meanwhile. The caller takes as
-    many as fit and reports each with `listed`.
+    many as fit and reports each with `listed`. A cookie stays the position behind the same name for as long as the
+    directory is open.
     """
     folder = volume.folders[handle]
     known = volume.recent.listing(folder.ino) if cookie <= len(DOTS) else None
@@ -36,32 +38,40 @@ def read_dir(volume: Volume, handle: int, cookie: int) -> Iterator[Listed]:
     place = max(cookie - len(DOTS), 0)
     if cookie and place == folder.end:
         return
-    if known is not None:
-        folder.names, folder.place, folder.end = known.names.copy(), 0, len(known.names)
+    taken = folder.taken  # of what the last request was offered: this one will hold as many
+    after = folder.go_on(place)
+    if after is None:
+        return
+    is_new = folder.is_new
+    if known is not None and (is_new or folder.is_listed_as(known.names)):
+        if is_new:
+            folder.number(known.names)
+        folder.end, folder.taken = len(known.names), len(known.names)
         yield from known.entries
         return
     if not cookie and volume.tree.was_read(folder.ino):
         volume.recent.forget()
-    taken = place - folder.place  # of what the last request was offered: this one will hold as many
-    page_size = max(PAGE_MIN, min(taken + taken // 4, PAGE)) if taken > 0 else PAGE
-    folder.place = place
-    del folder.names[place:]
-    after = folder.names[-1] if folder.names else ""
+    page_size = max(PAGE_MIN, min(taken + taken // 4, PAGE)) if place and taken else PAGE
     began = volume.recent.begin()
+    last = place  # the number of the last name
     while True:
         page = volume.tree.read_dir(folder.ino, after, page_size)
         is_last = len(page) < page_size
-        entries: list[Listed] = []
-        for name, attr in page:
-            folder.names.append(name)
-            entries.append(Listed(name.encode(), attr, len(folder.names) + len(DOTS)))
-        if is_last and not after and cookie == 0:
-            volume.recent.keep(began, folder.ino, Listing(folder.names.copy(), entries, dots))
-        yield from entries
+        names = [name for name, _ in page]
+        numbers = folder.number(names)
+        entries = [
+            Listed(name.encode(), attr, number + len(DOTS)) for (name, attr), number in zip(page, numbers, strict=True)
+        ]
+        if is_last and not after and cookie == 0 and is_new:
+            volume.recent.keep(began, folder.ino, Listing(names, entries, dots))
+        for entry in entries:
+            yield entry
+            folder.taken += 1
+        last = numbers[-1] if numbers else last
         if is_last:
-            folder.end = len(folder.names)
+            folder.end = last
             return
-        after = page[-1][0]
+        after = names[-1]
 
 
 def _dots(volume: Volume, ino: int) -> list[Listed]:

@@ -13,6 +13,7 @@ from fs.hydrate.readahead import Readahead
 from fs.hydrate.reader import VersionReader
 from fs.hydrate.walk import Walks
 from fs.ops.dropping import Dropping
+from fs.ops.openfolder import OpenFolder
 from fs.ops.recent import Recent
 from fs.ops.retries import Retries
 from fs.replay.waiting import Replay
@@ -39,20 +40,6 @@ class OpenHandle:
     has_fetched: bool = False
     is_direct: bool = False
     readahead: Readahead = field(default_factory=Readahead)
-
-
-@dataclass(slots=True)
-class OpenFolder:
-    """One open directory. names: those handed out, in order.
-
-    place: behind how many of them the last request went on; end: how many there are, once the listing has come to its
-    end.
-    """
-
-    ino: int
-    names: list[str] = field(default_factory=list)
-    place: int = 0
-    end: int | None = None
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
 import errno
+import random
 import stat
 
 import pytest
@@ -95,6 +96,73 @@ def test_a_listing_starts_again_from_cookie_0_and_from_an_old_one(volume: Volume
     directory.mkdir(volume, ROOT, b"new", 0o755, 0, 0)
     volume.changed()
     assert b"new" in [listed.name for listed in listing(volume, handle, 0)]
+
+
+@pytest.mark.parametrize("count", [10, 120, 700])
+@pytest.mark.parametrize("step", [25, 10_000])
+def test_a_position_stays_behind_its_name_whatever_comes_and_goes(volume: Volume, count: int, step: int) -> None:
+    for n in range(count):
+        directory.mkdir(volume, ROOT, b"n%03d" % n, 0o755, 0, 0)
+    handle = directory.opendir(volume, ROOT)
+    given: dict[int, bytes] = {}
+
+    def pass_from(cookie: int) -> list[bytes]:
+        """All that comes behind it; each position is noted, and must be that of the same name for ever."""
+        found: list[bytes] = []
+        while some := listing(volume, handle, cookie, step):
+            for listed in some:
+                assert given.setdefault(listed.cookie, listed.name) == listed.name
+                found.append(listed.name)
+            cookie = some[-1].cookie
+        return found
+
+    there = set(pass_from(0))
+    choice = random.Random(count)
+    for turn in range(30):
+        for _ in range(count // 20 + 1):
+            gone = choice.choice(sorted(there))
+            directory.rmdir(volume, ROOT, gone)
+            new = b"n%03d.%02d" % (choice.randrange(count), turn)
+            there.discard(gone)
+            if new not in there:
+                directory.mkdir(volume, ROOT, new, 0o755, 0, 0)
+                there.add(new)
+        volume.changed()
+        for cookie in (0, *choice.sample(sorted(given), 5)):
+            found = pass_from(cookie)
+            assert found == sorted(name for name in there if name > given.get(cookie, b""))
+    assert len(set(given.values())) == len(given)
+
+
+def test_what_is_new_behind_the_old_end_is_there_after_a_rewind(volume: Volume) -> None:
+    names = [b"n%d" % n for n in range(6)]
+    for name in names[:3]:
+        directory.mkdir(volume, ROOT, name, 0o755, 0, 0)
+    handle = directory.opendir(volume, ROOT)
+    end = listing(volume, handle)[-1].cookie
+    assert listing(volume, handle, end) == []
+    for name in names[3:]:
+        directory.mkdir(volume, ROOT, name, 0o755, 0, 0)
+    volume.changed()
+    first = listing(volume, handle, 0, 5)  # the dots, and what was there before
+    assert [listed.name for listed in first] == names[:3] and first[-1].cookie == end
+    assert [listed.name for listed in listing(volume, handle, end)] == names[3:]
+    assert listing(volume, handle, 1_000_000) == []  # never given
+
+
+def test_who_rewinds_for_ever_fills_no_memory(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fs.ops.openfolder.GONE_MAX", 50)
+    handle = directory.opendir(volume, ROOT)
+    for n in range(500):
+        name = b"n%03d" % n
+        directory.mkdir(volume, ROOT, name, 0o755, 0, 0)
+        volume.changed()
+        (listed,) = listing(volume, handle)
+        assert listed.name == name
+        assert listing(volume, handle, listed.cookie) == []
+        assert listing(volume, handle, listed.cookie - 1)[-1].name == name
+        directory.rmdir(volume, ROOT, name)
+    assert len(volume.folders[handle].names) < 100
 
 
 def test_a_calm_folder_is_told_again_and_a_changed_one_is_not(volume: Volume, yoga: Machine, bates: Machine) -> None:
