@@ -275,6 +275,26 @@ def test_a_store_that_does_not_answer_keeps_nothing_waiting(pair: Far) -> None:
         machine.fsck()
 
 
+@pytest.mark.logs_trouble
+def test_a_push_to_a_store_that_does_not_answer_ends_and_keeps_nobody_waiting(pair: Far) -> None:
+    far, yoga, _ = pair
+    (yoga.home / "plain").write_text("plain\n")
+    far.stop()
+    begun = time.monotonic()
+    pushing = subprocess.Popen(
+        [str(BIN / "tcfs"), "push", "plain"], env=yoga.environ, cwd=yoga.home, stderr=subprocess.PIPE, text=True
+    )
+    poll(lambda: asks(pushing.pid), 10, "a push that waits", pause=0.1)
+    assert is_served(yoga)
+    assert pushing.poll() is None
+    _, said = pushing.communicate(timeout=30)
+    assert (pushing.returncode, 8 < time.monotonic() - begun < 20) == (2, True), said
+    assert "did not answer within 10 s" in said
+    far.go_on()
+    yoga.run("push", "plain", "--json")
+    yoga.fsck()
+
+
 def fsync(file: Path) -> None:
     with file.open("rb") as opened:
         os.fsync(opened.fileno())

@@ -7,7 +7,7 @@ engine serves the socket while it runs. Nothing here is global: a test may run m
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -24,7 +24,6 @@ from sync.ipc import frames
 from sync.ipc.frames import Hello
 from sync.ipc.server import Link, Progress, Server, Written
 from sync.machines.identity import known_fleet
-from sync.machines.own import own_folders
 from sync.state import ballast
 from sync.state.files import files_below
 from sync.state.fleet import FleetDb
@@ -287,12 +286,11 @@ class Engine:
 
     # ---- for the verbs
 
-    def pusher(self) -> "Push":
+    def pusher(self, passed_by: Mapping[str, str]) -> "Push":
+        """passed_by: what find_own_folders found."""
         from sync.plain.push import Push  # here: a verb that pulls starts without it
 
-        return Push(
-            self.context, self.learner, self.publisher, self.ignore_file, own_folders(self.config, self.paths.home)
-        )
+        return Push(self.context, self.learner, self.publisher, self.ignore_file, passed_by)
 
     def puller(self) -> "Pull":
         from sync.plain.pull import Pull

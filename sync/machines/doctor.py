@@ -194,6 +194,7 @@ async def _store(env: Env, paths: FleetPaths) -> Finding:
     try:
         async with env.timeout(ANSWER_S):
             info = decode_fleet(await store.get(FLEET_KEY))
+            is_writable, free = await env.run_store(_room, store_folder(config.store_url))
     finally:
         await store.aclose()
     if info.fleet_id != config.fleet_id:
@@ -202,14 +203,17 @@ async def _store(env: Env, paths: FleetPaths) -> Finding:
         return Finding(
             "store", False, f"fleet.key does not open {config.store_url}", "copy another machine's fleet.key"
         )
-    folder = store_folder(config.store_url)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not is_writable:
         text = f"{config.store_url} can be read, but not written: nothing is published"
         return Finding("store", False, text, "mount it writable, or give this user the right to write there")
-    free = shutil.disk_usage(folder).free
     if free < FREE_MIN:
         return Finding("store", False, f"{config.store_url} has {free >> 20} MiB left", "make room there")
     return Finding("store", True, f"{config.store_url} answers")
+
+
+def _room(folder: Path) -> tuple[bool, int]:
+    """Whether a folder may be written to, and the free bytes of its disk."""
+    return os.access(folder, os.W_OK | os.X_OK), shutil.disk_usage(folder).free
 
 
 def _disk(what: str, folder: Path) -> Finding:

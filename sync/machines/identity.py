@@ -22,6 +22,7 @@ from sync.core.errors import (
     NotAuthorised,
     NotYet,
     ObjectMissing,
+    StoreAway,
     TcfsError,
 )
 from sync.core.journal import (
@@ -44,6 +45,7 @@ from sync.state.home import FleetConfig, FleetPaths, Home, make_private_dir, rea
 from sync.state.lock import FileLock
 from sync.store.base import Store
 from sync.store.open import open_store, store_folder, store_url
+from sync.store.retry import DEADLINE
 
 MACHINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 FLEET_INFO = "fleet_info"  # key in fleet.db's meta
@@ -77,7 +79,11 @@ async def create_fleet(
 
 async def _create(env: Env, home: Home, url: str, fleet_name: str, machine_name: str | None, host: str) -> Joined:
     _check_not_joined(home, url, fleet_name)
-    is_new = _is_new_store(store_folder(url))
+    try:
+        async with env.timeout(DEADLINE):
+            is_new = await env.run_store(_is_new_store, store_folder(url))
+    except TimeoutError as error:
+        raise StoreAway(f"{url} did not answer within {DEADLINE:.0f} s", path=url) from error
     store = open_store(url, env, create_root=True)
     try:
         if is_new:

@@ -10,7 +10,7 @@ import msgspec
 
 from sync.core.errors import BadInput
 from sync.machines.mounts import InMount
-from sync.machines.own import own_folders
+from sync.machines.own import find_own_folders
 from sync.machines.places import find_place, local_place, meanings, push_source, remote_forms
 from sync.plain.report import Progress as Moved
 from sync.plain.report import ProgressCallback, TransferReport
@@ -52,14 +52,9 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
     report = TransferReport()
     if plain:
         to = _folder(engine, asked.to)
-        totals = (
-            await engine.env.run_io(
-                _count_local, [path for path, _ in plain], own_folders(engine.config, engine.paths.home)
-            )
-            if asked.totals
-            else {}
-        )
-        report = await engine.pusher().run(plain, to, force=asked.force, progress=_told(progress, totals))
+        own = await find_own_folders(engine.env, engine.config, engine.paths.home)
+        totals = await engine.env.run_io(_count_local, [place for place, _ in plain], own) if asked.totals else {}
+        report = await engine.pusher(own).run(plain, to, force=asked.force, progress=_told(progress, totals))
     if inside:
         published = await publish_now(engine, inside)
         report.files += published.files
