@@ -70,9 +70,10 @@ def _lines(data: dict[str, Any]) -> list[str]:
     running = data["running"]
     lines = [
         f"{data['machine']} in fleet {data['fleet']}, store {data['store']}",
-        f"tcfsd {'runs' if running['engine'] else 'is down'}, mount {'runs' if running['mount'] else 'is down'}"
+        f"tcfsd {_engine(data)}, mount {'runs' if running['mount'] else 'is down'}"
         + (f" at {data['mountpoint']}" if running["mount"] else ""),
     ]
+    lines += [data["engine_silence"]["next"]] if data["engine_silence"] else []
     if data["engine"] and data["engine"]["store_trouble"]:
         lines.append(data["engine"]["store_trouble"])
     lines += [data["disk_trouble"]] if data["disk_trouble"] else []
@@ -108,6 +109,12 @@ def _lines(data: dict[str, Any]) -> list[str]:
     problems = data["engine"]["problems"] if data["engine"] else []
     lines += [f"{problem['kind']}: {problem['message']}" for problem in problems if problem["kind"] != "hole"]
     return lines
+
+
+def _engine(data: dict[str, Any]) -> str:
+    if data["engine_silence"]:
+        return str(data["engine_silence"]["message"])
+    return "runs" if data["running"]["engine"] else "is down"
 
 
 def _pin_lines(pins: dict[str, Any]) -> list[str]:

@@ -67,7 +67,7 @@ async def connect(env: Env, path: Path, hello: Hello) -> Client:
         check_hello(hello, engine)
     except TimeoutError as error:
         writer.close()
-        raise TimedOut("tcfsd does not answer", hint="see its log; 'tcfs down' and 'tcfs up' start it anew") from error
+        raise TimedOut("tcfsd does not answer", hint="try again in a moment; 'tcfs doctor' tells what helps") from error
     except ConnectionError as error:
         writer.close()
         raise NoDaemon("tcfsd closed the connection") from error

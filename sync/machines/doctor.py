@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sync.core.errors import TcfsError
+from sync.core.errors import NoDaemon, TcfsError, TimedOut
 from sync.core.journal import FLEET_KEY, decode_fleet
 from sync.core.keys import Keys
 from sync.env import Env
@@ -21,7 +21,7 @@ from sync.ours import VERSION, foreign_packages
 from sync.state.damage import find_damage
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths, Home
-from sync.state.lock import is_held
+from sync.state.lock import is_held, silent_engine
 from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
 from sync.state.tree import aside
@@ -104,8 +104,11 @@ async def _daemon(env: Env, paths: FleetPaths) -> tuple[dict[str, Any] | None, F
     try:
         async with env.timeout(ANSWER_S), connected(env, paths.socket_path, Hello(role="cli")) as client:
             engine = await client.call("engine", {})
-    except (TcfsError, TimeoutError) as error:
-        return None, Finding("daemon", False, f"does not run ({error})", "start it with 'tcfs up'")
+    except (NoDaemon, TimedOut, TimeoutError):
+        message, remedy = silent_engine(paths.engine_lock)
+        return None, Finding("daemon", False, message or "does not run", remedy or "start it with 'tcfs up'")
+    except TcfsError as error:
+        return None, Finding("daemon", False, f"runs, but {error.message}", error.hint)
     return engine, Finding("daemon", True, f"runs as process {engine['pid']}")
 
 
@@ -117,6 +120,8 @@ def _mount(paths: FleetPaths, engine: dict[str, Any] | None) -> Finding:
         return Finding("mount", True, f"answers at {engine['mount']['mountpoint']}")
     if engine and engine["mount"]["trouble"]:
         return Finding("mount", False, str(engine["mount"]["trouble"]), "then 'tcfs up'")
+    if engine is None and is_held(paths.mount_lock) and is_held(paths.engine_lock):
+        return Finding("mount", True, f"runs at {mountpoint}; whether it answers only the daemon could tell")
     state = "runs, but is not connected" if is_held(paths.mount_lock) else "does not run"
     return Finding("mount", False, f"{state}; it belongs at {mountpoint}", "'tcfs up'")
 

@@ -11,7 +11,7 @@ from sync.reports.state import LocalState
 from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
-from sync.state.lock import is_held
+from sync.state.lock import is_held, silent_engine
 from sync.state.policies import PolicyFile
 from sync.state.tree import aside
 from sync.state.tree.reader import Dirty, DirtyState, TreeReader
@@ -37,12 +37,15 @@ class Unsafe(NamedTuple):
 
 
 class Running(NamedTuple):
-    """What runs, as the reasons need it. store_trouble: '' while the engine reaches the store."""
+    """What runs, as the reasons need it. store_trouble: '' while the engine reaches the store. silence: why it is not
+    known whether it does, and what helps: the engine does not answer.
+    """
 
     engine: bool
     mount: bool
     store_trouble: str = ""
     mountpoint: str = ""
+    silence: tuple[str, str] = ("", "")
 
     def local(self, path: str) -> str:
         """How a person names a path of the mount, wherever they are."""
@@ -118,13 +121,18 @@ def _of_dirty(item: Dirty, running: Running) -> Unsafe:
 def _sending(reason: str, running: Running) -> tuple[str, str]:
     if not running.engine:
         return reason + ", but tcfsd is down", "start it with 'tcfs up'"
+    message, remedy = running.silence
+    if message:
+        return f"{reason}, but tcfsd {message}", remedy
     if running.store_trouble:
         return running.store_trouble, "put that right: it goes out by itself then"
     return reason, "nothing: it goes out by itself"
 
 
 def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -> dict[str, Any]:
-    """The report as data. paths: only these and what is below ('' = all). engine: what a running one says of itself."""
+    """The report as data. paths: only these and what is below ('' = all). engine: what a running one says of itself,
+    None if it does not answer, or none runs.
+    """
     running = _running(state, engine)
     mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
     log_trouble = state.tree.pass_over_log()
@@ -138,6 +146,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "store": state.config.store_url,
         "mountpoint": state.config.mountpoint,
         "running": {"engine": running.engine, "mount": running.mount},
+        "engine_silence": dict(zip(("message", "next"), running.silence, strict=True)) if running.silence[0] else None,
         # What the mount cannot commit, and what it has lost, tree.db does not know.
         "safe": not (chosen or mount_trouble or lost or log_trouble or put_aside),
         "mount_trouble": mount_trouble,
@@ -176,11 +185,13 @@ def unsafe_here(state: LocalState, engine: dict[str, Any] | None) -> list[Unsafe
 
 
 def _running(state: LocalState, engine: dict[str, Any] | None) -> Running:
+    silence = ("", "") if engine is not None else silent_engine(state.paths.engine_lock)
     return Running(
-        engine=engine is not None,
+        engine=engine is not None or bool(silence[0]),
         mount=is_held(state.paths.mount_lock),
         store_trouble=str(engine.get("store_trouble", "")) if engine else "",
         mountpoint=state.config.mountpoint,
+        silence=silence,
     )
 
 

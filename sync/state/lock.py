@@ -62,3 +62,14 @@ def owner(path: Path) -> int:
         return int(path.read_bytes().partition(b"\n")[0])
     except (OSError, ValueError):
         return 0
+
+
+def silent_engine(engine_lock: Path) -> tuple[str, str]:
+    """What to say of an engine that does not answer though its lock is held, and what helps; ('', '') if none runs."""
+    if not is_held(engine_lock):
+        return "", ""
+    pid = owner(engine_lock)
+    return (
+        f"runs as process {pid}, but does not answer",
+        f"try again in a moment; if it stays so, 'kill -9 {pid}' and 'tcfs up' start it anew, and nothing is lost",
+    )

@@ -214,6 +214,28 @@ def test_doctor(fleet, daemon, tmp_path, caplog):
     assert in_words.err.startswith("tcfs: ") and in_words.err.count("\n") == 1
 
 
+def test_a_daemon_that_stands_still_is_not_called_down(fleet, daemon):
+    yoga, _ = fleet
+    daemon.start()
+    pid = daemon.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        said = yoga("status")
+        assert f"tcfsd runs as process {pid}, but does not answer, mount is down" in said.out
+        assert f"kill -9 {pid}" in said.out
+        data = yoga("status", "--json").json["data"]
+        assert data["running"]["engine"] is True and data["engine"] is None
+        found = {one["subject"]: one for one in yoga("doctor", "--json").json["data"]["findings"]}
+        assert found["daemon"]["message"] == f"runs as process {pid}, but does not answer"
+        assert f"kill -9 {pid}" in found["daemon"]["remedy"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    daemon.stop()
+    assert "tcfsd is down" in yoga.ok("status")
+    found = {one["subject"]: one for one in yoga("doctor", "--json").json["data"]["findings"]}
+    assert found["daemon"]["message"] == "does not run"
+
+
 def test_doctor_with_nothing_wrong(fleet, daemon, monkeypatch):
     yoga, _ = fleet
     monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")

@@ -22,6 +22,7 @@ def one(state, *, seal_id=None, answers=(), queued=(), running=ALL):
         (DirtyState.SEALED, ALL, "sealed", "by itself"),
         (DirtyState.SEALED, Running(engine=False, mount=True), "sealed", "tcfs up"),
         (DirtyState.SEALED, Running(True, True, "the store is away"), "sealed", "put that right"),
+        (DirtyState.SEALED, Running(True, True, silence=("does not answer", "wait")), "sealed", "wait"),
     ],
 )
 def test_every_state_has_a_reason_and_a_next_step(state, running, expected, next_step):
