@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LOCK_WAIT_S = 10.0  # another verb may be the engine without listening yet, or be about to stop
 LOCK_PAUSE_S = 0.05
+NAMED_MAX = 3  # of what was left out
 
 
 class App:
@@ -155,6 +156,16 @@ def _check_names(args: dict[str, Any]) -> None:
 def say_warnings(app: App, data: dict[str, Any]) -> None:
     for warning in data["warnings"]:
         app.out.say(f"warning: {warning['path']}: {warning['message']}")
+
+
+def say_left_out(app: App, skipped: list[dict[str, str]]) -> None:
+    """How many things a verb has left out, and the first of them."""
+    from cli.render import plural, shortened
+
+    if skipped:
+        named = "; ".join(f"{shortened(item['path'])} {item['reason']}" for item in skipped[:NAMED_MAX])
+        rest = "; …" if len(skipped) > NAMED_MAX else ""
+        app.out.say(f"left out: {plural(len(skipped), 'path')}: {named}{rest}")
 
 
 def finish(app: App, data: dict[str, Any], lines: Iterable[str]) -> int:

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.app import App, finish, verb
+from cli.app import App, finish, say_left_out, verb
 from cli.render import plural, size_text
 
 
@@ -16,7 +16,7 @@ def command(app: App, sources: tuple[str, ...], target: str, recursive: bool, fo
     """Copy inside the fleet without moving any content.
 
     What is not local is copied, too. As cp does: into DST if that is a folder, else under that name. Whatever stands
-    there is not replaced (exit 6) without --force.
+    there is not replaced (exit 6) without --force. What is kept on this machine only is left out, and named.
     """
     data = app.call(
         "cp",
@@ -27,4 +27,5 @@ def command(app: App, sources: tuple[str, ...], target: str, recursive: bool, fo
         force=force,
         preserve=preserve,
     )
+    say_left_out(app, data.get("skipped", []))
     return finish(app, data, [f"{plural(data['files'], 'file')} copied by reference, {size_text(data['bytes'])}"])

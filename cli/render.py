@@ -11,6 +11,7 @@ from sync.core.errors import TcfsError
 if TYPE_CHECKING:
     from sync.env import Env
 
+SHOWN_MAX = 241  # characters of a path
 REDRAW_S = 0.1  # between two states of the progress line
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -121,6 +122,14 @@ def time_text(seconds: int) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shortened(text: str) -> str:
+    """A path for a line among others: of a very long one the middle is left out."""
+    if len(text) <= SHOWN_MAX:
+        return text
+    half = (SHOWN_MAX - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

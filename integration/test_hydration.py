@@ -187,6 +187,10 @@ def test_a_copy_by_reference(tmp_path: Path) -> None:
             busy.write(b", and more")
         yoga.run("wait")
         assert (folder / "open").read_bytes() == b"as it is now, and more"
+        os.mkfifo(folder / "pipe")
+        (folder / "n.swp").write_bytes(b"of an editor")
+        said = yoga.run("cp", "-r", "d", "kept-here-is-told").stderr
+        assert "left out: 2 paths: d/n.swp stays on this machine by its name; d/pipe is a socket, pipe" in said
         for machine in (yoga, bates):
             assert "Traceback" not in machine.whole_logs()
         yoga.run("down")

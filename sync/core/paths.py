@@ -49,6 +49,11 @@ def parents_of(path: str) -> list[str]:
     return found
 
 
+def is_too_long(path: str) -> bool:
+    """True of a path that could not be published."""
+    return len(path.encode()) > PATH_MAX
+
+
 def is_below(path: str, folder: str) -> bool:
     """True if path lies strictly below folder ('' is the root)."""
     return folder == "" or path.startswith(folder + "/")

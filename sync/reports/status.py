@@ -1,11 +1,11 @@
 """What is not safe yet, and why: one reason and one next step a path."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from sync.core.errors import BadConfig
-from sync.core.paths import is_below, join_path, parents_of
+from sync.core.paths import is_below, is_too_long, join_path, parents_of
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
 from sync.state import ballast
@@ -22,6 +22,7 @@ ORDER BY v.path"""
 _TAKEN = "SELECT seal_id, answer, reason FROM taken"
 
 
+IGNORED: Final = "stays on this machine by its name"
 Answers = Mapping[bytes, tuple[str, str]]  # seal_id -> (answer, reason)
 Refused = Mapping[str, tuple[str, str]]  # path -> (reason, next step)
 NOTHING: Final[Refused] = MappingProxyType({})
@@ -198,6 +199,13 @@ def _running(state: LocalState, engine: dict[str, Any] | None) -> Running:
 def is_among(path: str, chosen: list[str]) -> bool:
     """True if path is one of these or below one; everything is among no choice at all."""
     return not chosen or any(path == folder or is_below(path, folder) for folder in chosen)
+
+
+def kept_here(tree: TreeReader, path_of: Callable[[int], str], places: list[str]) -> list[tuple[str, str]]:
+    """What at or below these places is never published, without what lies below another such thing, and why."""
+    reasons = {path: "has too long a path" if is_too_long(path) else IGNORED for path in tree.local_only(path_of)}
+    reasons |= dict.fromkeys(tree.special(path_of), "is a socket, pipe or device")
+    return [(path, reasons[path]) for path in topmost(sorted(reasons)) if is_among(path, places)]
 
 
 def topmost(paths: list[str]) -> list[str]:

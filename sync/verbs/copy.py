@@ -12,7 +12,7 @@ from sync.core.manifest import Kind, VersionId
 from sync.core.paths import is_below, join_path, parse_rel_path, split_path
 from sync.machines.mounts import InMount
 from sync.machines.places import local_place, meanings
-from sync.reports.status import is_among
+from sync.reports.status import is_among, kept_here
 from sync.state.globs import children
 from sync.state.rows import DIR, FILE, IMPLIED_DIR_MODE, ShownRow
 from sync.state.tree.reader import Dirty, DirtyState
@@ -52,20 +52,27 @@ async def cp(engine: "Engine", args: dict[str, object], progress: Progress) -> d
     """Copy as `cp` would name it. What is changed in the mount at either end is published first, or NotYet.
 
     Conflict if something is there already (force: it is replaced, not folders), NotFound, BadInput; then nothing is
-    copied, or, of more than CHANGES_AT_ONCE things, no more: something came there meanwhile. StoreAway.
+    copied, or, of more than CHANGES_AT_ONCE things, no more: something came there meanwhile. StoreAway. What nobody
+    else can have, and the other version of a conflict, is left out, and told (`skipped`).
     """
     asked = parse_args(args, CopyArgs)
     sources = await places_of(engine, asked.sources, asked.cwd)
     target = _target(engine, asked.target, asked.cwd)
     await _settled(engine, [*sources, target])
     pairs = [(source, _named(engine, source, target, len(sources) > 1)) for source in sources]
-    items = await engine.env.run(_planned, engine, pairs, asked)
+    skipped = await engine.env.run_io(kept_here, engine.tree, engine.context.db.view.path_of, sources)
+    items = await engine.env.run(_planned, engine, pairs, asked, skipped)
     published = await _publish(engine, items, asked)
     files = sum(1 for item in items if item.row.kind == FILE)
     size = sum(item.row.size for item in items if item.row.kind == FILE)
     conflicts = [answer.path for answer in published if answer.beside]
     refused = [answer for answer in published if answer.outcome is Outcome.REFUSED]
-    data: dict[str, object] = {"files": files, "bytes": size, "targets": [path for _, path in pairs]}
+    data: dict[str, object] = {
+        "files": files,
+        "bytes": size,
+        "targets": [path for _, path in pairs],
+        "skipped": [{"path": path, "reason": reason} for path, reason in sorted(skipped)],
+    }
     failures: list[TcfsError] = [BadInput(answer.reason, path=answer.path) for answer in refused]
     failures += [Conflict("another version has come beside it: see 'tcfs conflicts'", path=path) for path in conflicts]
     return with_error({**data, "failures": [described(f) for f in failures]}, failures[0] if failures else None)
@@ -129,14 +136,18 @@ def _named(engine: "Engine", source: str, target: str, is_folder: bool) -> str:
     return parse_rel_path(target)
 
 
-def _planned(engine: "Engine", pairs: Sequence[tuple[str, str]], asked: CopyArgs) -> list[_Item]:
-    """All there is to copy, looked at; long for a large tree."""
-    items = [item for source, path in pairs for item in _items(engine, source, path, asked.recursive)]
+def _planned(
+    engine: "Engine", pairs: Sequence[tuple[str, str]], asked: CopyArgs, skipped: list[tuple[str, str]]
+) -> list[_Item]:
+    """All there is to copy, looked at; long for a large tree. skipped: gets what is left out of it, and why."""
+    items = [item for source, path in pairs for item in _items(engine, source, path, asked.recursive, skipped)]
     _check(engine, items, asked.force)
     return items
 
 
-def _items(engine: "Engine", source: str, path: str, recursive: bool) -> Iterator[_Item]:
+def _items(
+    engine: "Engine", source: str, path: str, recursive: bool, skipped: list[tuple[str, str]]
+) -> Iterator[_Item]:
     view = engine.context.db.view
     row = view.resolve_path(source)
     if not source:
@@ -152,11 +163,12 @@ def _items(engine: "Engine", source: str, path: str, recursive: bool) -> Iterato
         item = waiting.pop()
         yield item
         if item.row.kind == DIR:
-            waiting += [
-                _Item(join_path(item.source, child.name), parse_rel_path(join_path(item.path, child.name)), child)
-                for child in children(view, item.row.id)
-                if not child.sibling
-            ]
+            for child in children(view, item.row.id):
+                name = join_path(item.source, child.name)
+                if child.sibling:
+                    skipped.append((name, "is the other version of a conflict"))
+                else:
+                    waiting.append(_Item(name, parse_rel_path(join_path(item.path, child.name)), child))
 
 
 def _check(engine: "Engine", items: Sequence[_Item], force: bool) -> None:

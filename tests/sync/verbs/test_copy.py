@@ -5,6 +5,7 @@ import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
 from sync.core.errors import BadInput, Conflict, NotFound, NotYet, StoreAway
+from sync.state.rows import FIFO, FILE
 from sync.verbs import copy as copy_verb
 from sync.worker.publish import Publication
 
@@ -62,6 +63,27 @@ def test_a_folder_is_copied_with_all_that_is_in_it(yoga):
         assert row(engine, "copy/d/sub/b").mtime_ns > 5 * 10**9
 
     yoga.run(scenario)
+
+
+def test_what_stays_here_is_left_out_and_told(yoga):
+    tree = Tree(yoga)
+
+    async def scenario(engine):
+        for name, kind in (("n.swp", FILE), ("fifo", FIFO)):
+            tree.dirty(name)
+            tree.connection.execute("UPDATE node SET kind = ? WHERE id = (SELECT max(id) FROM node)", (kind,))
+            change = "UPDATE entry SET parent = ?, local_only = 1, dirty = 0 WHERE name = ?"
+            tree.connection.execute(change, (row(engine, "d/sub").id, name))
+        data = await call(engine, "cp", sources=["d"], target="copy", recursive=True)
+        assert data["skipped"] == [
+            {"path": "d/sub/fifo", "reason": "is a socket, pipe or device"},
+            {"path": "d/sub/n.swp", "reason": "stays on this machine by its name"},
+        ]
+        assert "error" not in data and row(engine, "copy/sub/b") is not None
+        assert (await call(engine, "cp", sources=["d/a"], target="copy/a2"))["skipped"] == []
+
+    yoga.run(scenario)
+    tree.close()
 
 
 def test_the_others_see_it(yoga, tmp_path):
