@@ -2,8 +2,8 @@
 
 import click
 
-from cli.app import App, finish, say_left_out, verb
-from cli.render import plural, size_text
+from cli.app import NAMED_MAX, App, finish, say_left_out, verb
+from cli.render import plural, shortened, size_text
 
 
 @verb("cp")
@@ -28,4 +28,5 @@ def command(app: App, sources: tuple[str, ...], target: str, recursive: bool, fo
         preserve=preserve,
     )
     say_left_out(app, data.get("skipped", []))
-    return finish(app, data, [f"{plural(data['files'], 'file')} copied by reference, {size_text(data['bytes'])}"])
+    copied = f"{plural(data['files'], 'file')} copied by reference, {size_text(data['bytes'])}"
+    return finish(app, data, [f"{copied}, to {'; '.join(map(shortened, data['targets'][:NAMED_MAX]))}"])

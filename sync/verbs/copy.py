@@ -1,5 +1,6 @@
 """cp: a copy inside the fleet that moves no content: new manifests with the same chunks."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -57,7 +58,7 @@ async def cp(engine: "Engine", args: dict[str, object], progress: Progress) -> d
     """
     asked = parse_args(args, CopyArgs)
     sources = await places_of(engine, asked.sources, asked.cwd)
-    target = _target(engine, asked.target, asked.cwd)
+    target = await _target(engine, asked.target, asked.cwd)
     await _settled(engine, [*sources, target])
     pairs = [(source, _named(engine, source, target, len(sources) > 1)) for source in sources]
     skipped = await engine.env.run_io(kept_here, engine.tree, engine.context.db.view.path_of, sources)
@@ -78,13 +79,22 @@ async def cp(engine: "Engine", args: dict[str, object], progress: Progress) -> d
     return with_error({**data, "failures": [described(f) for f in failures]}, failures[0] if failures else None)
 
 
-def _target(engine: "Engine", text: str, cwd: str) -> str:
-    """The rel_path of a target, which need not exist ('' = the root)."""
+async def _target(engine: "Engine", text: str, cwd: str) -> str:
+    """The rel_path of a target, which need not exist ('' = the root). BadInput for what is meant of this machine: an
+    absolute path at which the fleet has nothing, and the machine has something.
+    """
     place = local_place(engine.config, text, cwd)
     if isinstance(place, InMount):
         return parse_rel_path(place.rel_path) if place.rel_path else ""
     forms = meanings(engine.config, text, cwd)
-    return next((form for form in forms if engine.is_shown(form)), forms[-1])
+    shown = next((form for form in forms if not form or engine.is_shown(form)), None)
+    if shown is None and text.startswith("/") and await engine.env.run_io(os.path.lexists, place):
+        raise BadInput(
+            f"{text} is on this machine, outside of the mount; cp copies inside the fleet",
+            path=text,
+            hint=f"'tcfs pull' copies to there; in the fleet it would be {engine.config.name}:{forms[-1]}",
+        )
+    return forms[-1] if shown is None else shown
 
 
 async def _settled(engine: "Engine", places: Sequence[str]) -> None:

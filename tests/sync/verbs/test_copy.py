@@ -167,6 +167,20 @@ def test_what_makes_no_sense(yoga, sources, target, error):
     yoga.run(scenario)
 
 
+def test_a_target_of_this_machine_is_refused_where_the_fleet_has_nothing(yoga, tmp_path):
+    async def scenario(engine):
+        for outside in (f"/{tmp_path.parts[1]}", str(tmp_path), yoga.file("there", b"")):
+            with pytest.raises(BadInput, match="outside of the mount"):
+                await call(engine, "cp", sources=["d/a"], target=outside)
+        assert row(engine, tmp_path.parts[1]) is None
+        for target, path in (("/new", "new"), ("/d/new", "d/new"), (f"default:{tmp_path.parts[1]}", tmp_path.parts[1])):
+            assert (await call(engine, "cp", sources=["d/a"], target=target))["targets"] == [path]
+        await call(engine, "cp", sources=["d/sub"], target="/", recursive=True)
+        assert row(engine, "sub/b") is not None
+
+    yoga.run(scenario)
+
+
 def test_a_removed_name_is_free(yoga):
     async def scenario(engine):
         await call(engine, "cp", sources=["d/a"], target="d/a2")
