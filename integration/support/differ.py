@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from differ_side import Outcome, Side, Step
+from differ_side import RENAME_EXCHANGE, Outcome, Side, Step
 from differ_steps import Steps
 
 COMPARE_EVERY = 50  # steps between two comparisons of the whole trees
@@ -23,6 +23,7 @@ SHRINK_S = 120.0
 INNER = "in"
 
 REFUSED_RENAME = ("errno", "EXDEV")
+REFUSED_EXCHANGE = ("errno", "EINVAL")
 
 
 class Differs(AssertionError):
@@ -40,21 +41,24 @@ class Pair:
 
     plain: Side
     mounted: Side
+    folder_links: bool  # the plain file system counts them
     done: list[Step] = field(default_factory=list)
-    refused: int = 0  # renames that only copying can do (docs/SEMANTICS.md)
+    refused: int = 0  # renames that only copying can do, and exchanges of published folders (docs/SEMANTICS.md)
 
     @classmethod
     def below(cls, plain: Path, mounted: Path) -> "Pair":
         """In new folders, and there one further down: some symlinks lead out."""
         for root in (plain, mounted):
             (root / INNER).mkdir(parents=True)
-        return cls(Side(str(plain / INNER)), Side(str(mounted / INNER)))
+        counts = plain.stat().st_nlink > 2  # INNER is one
+        plain_side, mounted_side = (Side(str(root / INNER), folder_links=counts) for root in (plain, mounted))
+        return cls(plain_side, mounted_side, counts)
 
     def step(self, step: Step) -> Outcome:
         """Carry out a step on both. Differs."""
         self.done.append(step)
         ours = self.mounted.do(step)
-        if _is_refused_rename(step, ours):
+        if _is_refused_rename(step, ours) or self._is_refused_exchange(step, ours):
             self.refused += 1
             return ours
         theirs = self.plain.do(step)
@@ -62,6 +66,15 @@ class Pair:
             kind = (_inmost(step)[0], _errno(theirs), _errno(ours))
             raise Differs(self.done, kind, f"{step!r}\n  plain:   {theirs!r}\n  mounted: {ours!r}")
         return ours
+
+    def _is_refused_exchange(self, step: Step, outcome: Outcome) -> bool:
+        inner = _inmost(step)
+        if inner[0] != "renameat2" or inner[3] != RENAME_EXCHANGE:
+            return False
+        if REFUSED_EXCHANGE not in (outcome, outcome[0] if outcome else None):
+            return False
+        places = [Path(self.plain.path(path)) for path in inner[1:3]]
+        return any(place.is_dir() and not place.is_symlink() for place in places)
 
     def compare(self) -> dict[str, object]:
         """The whole trees; the plain one is returned. Differs."""

@@ -30,6 +30,8 @@ READ_SIZE = 1 << 20
 NOW = "now"  # times that no step has set
 SET_TIMES_BELOW_NS = 1_600_000_000 * 10**9  # steps set older ones only
 RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+DIRECT_BLOCK = 4096  # what reads and writes of O_DIRECT are multiples of: more than any disk asks for
 CLOCK_REALTIME_COARSE = 5  # linux/time.h
 _BLOCK = b"".join(hashlib.blake2b(struct.pack("<I", number)).digest() for number in range(8192))
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,15 +55,16 @@ def time_of(time_ns: int) -> int | str:
     return time_ns if time_ns < SET_TIMES_BELOW_NS else NOW
 
 
-def shown(info: os.stat_result) -> tuple[Any, ...]:
-    """What of stat must be the same on both sides. Of a folder neither its size nor its number of links; of a fifo not
+def shown(info: os.stat_result, *, folder_links: bool = True) -> tuple[Any, ...]:
+    """What of stat must be the same on both sides. Of a folder not its size, and its number of links (two, and one for
+    each folder in it) only where the plain file system counts as ext4 does: on btrfs it is always one. Of a fifo not
     its time: the kernel tells no mount that one was written to.
     """
     kind = stat.S_IFMT(info.st_mode)
     is_dir = kind == stat.S_IFDIR
     return (
         stat.filemode(info.st_mode),
-        None if is_dir else info.st_nlink,
+        None if is_dir and not folder_links else info.st_nlink,
         None if is_dir else info.st_size,
         info.st_uid,
         info.st_gid,
@@ -72,9 +75,10 @@ def shown(info: os.stat_result) -> tuple[Any, ...]:
 class Side:
     """Descriptors and a folder. One thread at a time, but for `burst`."""
 
-    def __init__(self, root: str, *, helper: bool = True) -> None:
-        """helper: a second process stands by for the steps ("other", step)."""
+    def __init__(self, root: str, *, helper: bool = True, folder_links: bool = False) -> None:
+        """helper: a second process stands by for the steps ("other", step). folder_links: see `shown`."""
         self.root = root
+        self._folder_links = folder_links
         self._fds: dict[int, int] = {}
         self._maps: dict[int, mmap.mmap] = {}
         self._helper: subprocess.Popen[bytes] | None = None
@@ -99,6 +103,9 @@ class Side:
             return call(*step[1:])
         except OSError as error:
             return ("errno", errno.errorcode.get(error.errno or 0, str(error.errno)))
+
+    def _shown(self, info: os.stat_result) -> tuple[Any, ...]:
+        return shown(info, folder_links=self._folder_links)
 
     def path(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
@@ -176,10 +183,13 @@ class Side:
         return os.fdatasync(self._fd(slot))
 
     def do_fstat(self, slot: int) -> Outcome:
-        return shown(os.fstat(self._fd(slot)))
+        return self._shown(os.fstat(self._fd(slot)))
 
     def do_fchmod(self, slot: int, mode: int) -> Outcome:
         return os.fchmod(self._fd(slot), mode)
+
+    def do_fchown(self, slot: int, uid: int, gid: int) -> Outcome:
+        return os.fchown(self._fd(slot), uid, gid)
 
     def do_futimens(self, slot: int, mtime_ns: int) -> Outcome:
         return os.utime(self._fd(slot), ns=(mtime_ns, mtime_ns))
@@ -203,6 +213,41 @@ class Side:
         self.close_slot(other)
         self._fds[other] = fd
         return "open"
+
+    def do_directread(self, slot: int, block: int, blocks: int) -> Outcome:
+        """Past the kernel's pages (O_DIRECT), by a descriptor of its own."""
+        fd = self._open_direct(slot, os.O_RDONLY)
+        try:
+            with mmap.mmap(-1, blocks * DIRECT_BLOCK) as aligned:
+                size = os.preadv(fd, [aligned], block * DIRECT_BLOCK)
+                return brief(aligned[:size])
+        finally:
+            os.close(fd)
+
+    def do_directwrite(self, slot: int, block: int, seed: int, blocks: int) -> Outcome:
+        fd = self._open_direct(slot, os.O_WRONLY)
+        try:
+            with mmap.mmap(-1, blocks * DIRECT_BLOCK) as aligned:
+                aligned[:] = content(seed, blocks * DIRECT_BLOCK)
+                return os.pwritev(fd, [aligned], block * DIRECT_BLOCK)
+        finally:
+            os.close(fd)
+
+    def _open_direct(self, slot: int, access: int) -> int:
+        """Files only: EINVAL for all else, as most file systems say."""
+        if not stat.S_ISREG(os.fstat(self._fd(slot)).st_mode):
+            raise OSError(errno.EINVAL, "no file")
+        return os.open(f"/proc/self/fd/{self._fd(slot)}", access | os.O_DIRECT | os.O_CLOEXEC)
+
+    def do_copyrange(self, slot: int, offset: int, other: int, to: int, size: int) -> Outcome:
+        """copy_file_range, as often as it takes; how much it was."""
+        done = 0
+        while done < size:
+            part = os.copy_file_range(self._fd(slot), self._fd(other), size - done, offset + done, to + done)
+            if not part:
+                break
+            done += part
+        return done
 
     # ---- mappings
 
@@ -287,10 +332,10 @@ class Side:
         return os.readlink(self.path(path))
 
     def do_stat(self, path: str) -> Outcome:
-        return shown(os.stat(self.path(path)))
+        return self._shown(os.stat(self.path(path)))
 
     def do_lstat(self, path: str) -> Outcome:
-        return shown(os.lstat(self.path(path)))
+        return self._shown(os.lstat(self.path(path)))
 
     def do_listdir(self, path: str) -> Outcome:
         return sorted(os.listdir(self.path(path)))
@@ -300,6 +345,9 @@ class Side:
 
     def do_chmod(self, path: str, mode: int) -> Outcome:
         return os.chmod(self.path(path), mode)
+
+    def do_chown(self, path: str, uid: int, gid: int) -> Outcome:
+        return os.chown(self.path(path), uid, gid, follow_symlinks=False)
 
     def do_utimens(self, path: str, mtime_ns: int) -> Outcome:
         return os.utime(self.path(path), ns=(mtime_ns, mtime_ns), follow_symlinks=False)
@@ -365,7 +413,7 @@ class Side:
             return self.do(step)
         if self._helper is None:
             self._helper = subprocess.Popen(
-                [sys.executable, "-P", __file__, self.root],
+                [sys.executable, "-P", __file__, self.root, *(["folder_links"] if self._folder_links else [])],
                 cwd="/",
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -410,7 +458,7 @@ class Side:
                     more = os.readlink(entry.path)
                 elif stat.S_ISREG(info.st_mode):
                     more = brief(Path(entry.path).read_bytes())
-                found[place] = (shown(info), more, _xattrs(entry.path))
+                found[place] = (self._shown(info), more, _xattrs(entry.path))
         return found
 
 
@@ -453,8 +501,8 @@ def _take(pipe: Any) -> Any:
     return pickle.loads(data[4:])
 
 
-def _serve(root: str) -> None:
-    side = Side(root, helper=False)
+def _serve(root: str, folder_links: bool) -> None:
+    side = Side(root, helper=False, folder_links=folder_links)
     with os.fdopen(0, "rb", buffering=0) as steps, os.fdopen(1, "wb", buffering=0) as outcomes:
         while True:
             try:
@@ -466,4 +514,4 @@ def _serve(root: str) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(sys.argv[1], "folder_links" in sys.argv[2:])

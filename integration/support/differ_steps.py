@@ -6,13 +6,17 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from differ_side import RENAME_NOREPLACE, SLOTS, Step
+from differ_side import RENAME_EXCHANGE, RENAME_NOREPLACE, SLOTS, Step
 
 NAMES = ("a", "b", "c", "d", "e", "ünï", "n" * 60)
 WEIGHTS = (6, 6, 6, 5, 5, 1, 1)
 DEPTH = 3
 ACCESS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR)
 MODES = (0o644, 0o600, 0o755, 0o777, 0o444, 0o4755, 0o2755, 0o1777)
+# For files that may be open: a set-ID bit that was set since goes with root's writes, too (docs/SEMANTICS.md).
+CHMODS = tuple(mode for mode in MODES if not mode & 0o6000)
+FOLDER_MODES = (0o755, 0o755, 0o755, 0o700, 0o777, 0o555, 0o1777, 0o2775, 0o3770, 0o4711)
+OWNERS = (0, 1000, 1001, -1)
 TARGETS = ("a", "b", "c", "../a", "d/a", "a/b", "nowhere", ".", "..", "e/")
 SIZES = (0, 1, 10, 100, 511, 4095, 4096, 4097, 10_000, 65_536, 131_073)
 FAR = (1 << 20, 3 << 20, (3 << 20) + 17)
@@ -114,6 +118,7 @@ class Steps:
             flags |= os.O_CREAT
         for flag, chance in (
             (os.O_EXCL, 0.1), (os.O_TRUNC, 0.15), (os.O_APPEND, 0.2), (os.O_DIRECTORY, 0.04), (os.O_NOFOLLOW, 0.1),
+            (os.O_SYNC, 0.03), (os.O_DSYNC, 0.03),
         ):  # fmt: skip
             if rnd.random() < chance:
                 flags |= flag
@@ -165,13 +170,21 @@ class Steps:
             case "ftruncate":
                 return ("ftruncate", self._slot(), self._offset())
             case "fchmod":
-                return ("fchmod", self._slot(), rnd.choice(MODES))
+                return ("fchmod", self._slot(), rnd.choice(CHMODS))
+            case "fchown":
+                return ("fchown", self._slot(), rnd.choice(OWNERS), rnd.choice(OWNERS))
+            case "directread":
+                return ("directread", self._slot(), rnd.randrange(20), rnd.randrange(1, 12))
+            case "directwrite":
+                return ("directwrite", self._slot(), rnd.randrange(20), self._byte(), rnd.randrange(1, 12))
+            case "copyrange":
+                return ("copyrange", self._slot(), self._offset(), self._slot(), self._offset(), self._size())
             case "fsetxattr":
                 return ("fsetxattr", self._slot(), rnd.choice(XATTRS), self._byte(), rnd.randrange(300))
             case "futimens":
                 return ("futimens", self._slot(), self._time())
             case "mkdir":
-                return ("mkdir", self._new(), 0o755 if rnd.random() < 0.9 else 0o2775)
+                return ("mkdir", self._new(), rnd.choice(FOLDER_MODES))
             case "rmdir":
                 return ("rmdir", rnd.choice(self.folders) or "a")
             case "rename":
@@ -179,7 +192,7 @@ class Steps:
             case "renamedir":
                 return ("rename", rnd.choice(self.folders) or "b", self._new())
             case "renameat2":
-                return ("renameat2", self._path(), self._path(), RENAME_NOREPLACE)
+                return ("renameat2", self._path(), self._path(), rnd.choice((RENAME_NOREPLACE, RENAME_EXCHANGE)))
             case "symlink":
                 return ("symlink", rnd.choice(TARGETS), self._new())
             case "link":
@@ -189,7 +202,11 @@ class Steps:
             case "truncate":
                 return ("truncate", self._path(), self._offset())
             case "chmod":
-                return ("chmod", self._path(), rnd.choice(MODES))
+                return ("chmod", self._path(), rnd.choice(CHMODS))
+            case "chmoddir":
+                return ("chmod", rnd.choice(self.folders), rnd.choice(MODES))
+            case "chown":
+                return ("chown", self._path(), rnd.choice(OWNERS), rnd.choice(OWNERS))
             case "utimens":
                 return ("utimens", self._path(), self._time())
             case "setxattr":
@@ -236,10 +253,10 @@ _TABLE = (
     ("open", 150), ("opendir", 8), ("openat", 10), ("mkdirat", 4), ("unlinkat", 4), ("dup", 8), ("reopen", 8),
     ("close", 60), ("read", 40), ("write", 60), ("pread", 50), ("pwrite", 70), ("seek", 20), ("ftruncate", 25),
     ("fsync", 4), ("fdatasync", 2), ("fstat", 40), ("fchmod", 8), ("futimens", 8), ("flistdir", 8), ("drop", 10),
-    ("fsetxattr", 6), ("flistxattr", 4),
+    ("fsetxattr", 6), ("flistxattr", 4), ("fchown", 6), ("directread", 8), ("directwrite", 12), ("copyrange", 10),
     ("mapread", 12), ("mapwrite", 15), ("mapprivate", 4), ("maphold", 5), ("mappoke", 5), ("unmap", 4),
-    ("mkdir", 45), ("rmdir", 20), ("unlink", 45), ("rename", 55), ("renamedir", 18), ("renameat2", 12), ("symlink", 18),
+    ("mkdir", 45), ("rmdir", 20), ("unlink", 45), ("rename", 55), ("renamedir", 18), ("renameat2", 20), ("symlink", 18),
     ("link", 25), ("mknod", 10), ("readlink", 8), ("stat", 30), ("lstat", 40), ("listdir", 20), ("truncate", 20),
-    ("chmod", 15), ("utimens", 15), ("setxattr", 15), ("getxattr", 10), ("listxattr", 10), ("removexattr", 8),
-    ("readfile", 30), ("save", 15),
+    ("chmod", 12), ("chmoddir", 5), ("chown", 12), ("utimens", 15), ("setxattr", 15), ("getxattr", 10),
+    ("listxattr", 10), ("removexattr", 8), ("readfile", 30), ("save", 15),
 )  # fmt: skip
