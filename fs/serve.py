@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyfuse3
@@ -120,7 +121,18 @@ async def _run(
 ) -> None:
     """Serve until somebody ends the mount; leaves `mounted`, then seals."""
     requests = trio.CancelScope()
-    tasks = Tasks(volume, lambda: _stop(requests, volume), PolicyFile(options.paths.policies_toml))
+    loop_ended = trio.Event()
+
+    def stop() -> None:
+        """End the request loop; what still waits after a moment is given up."""
+        requests.deadline = trio.current_time() + STOP_S
+        volume.dropping.end(terminate)
+
+    def terminate() -> None:
+        if not loop_ended.is_set():  # behind it libfuse has no session any more
+            pyfuse3.terminate()
+
+    tasks = Tasks(volume, stop, PolicyFile(options.paths.policies_toml))
     tasks.follower.policy_moved()
     volume.on_change = tasks.saver.changed
     callbacks.feed_moved = callbacks.taken_moved = tasks.follower.look_soon
@@ -133,7 +145,7 @@ async def _run(
     initialised = trio.Event()
     adapter.on_init = initialised.set
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, requests, volume)
+        await nursery.start(_stop_on_signal, stop)
         nursery.start_soon(_tune, options.mountpoint, initialised)
         nursery.start_soon(volume.client.run)
         nursery.start_soon(tasks.run)
@@ -146,6 +158,7 @@ async def _run(
             nursery.start_soon(waker.run)
         with requests:
             await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+        loop_ended.set()
         if quick is not None and not quick.was_reached:
             log.warning("pyfuse3 did not use the quick request loop")
         # First the mount goes, so that nothing changes any more; then all that is closed is sealed.
@@ -169,20 +182,14 @@ async def _tune(place: Path, initialised: trio.Event) -> None:
 
 
 async def _stop_on_signal(
-    requests: trio.CancelScope, volume: Volume, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stop: Callable[[], None], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     with trio.open_signal_receiver(*ENDING) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         task_status.started()
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)
-            _stop(requests, volume)
-
-
-def _stop(requests: trio.CancelScope, volume: Volume) -> None:
-    """End the request loop; what still waits after a moment is given up."""
-    requests.deadline = trio.current_time() + STOP_S
-    volume.dropping.end(pyfuse3.terminate)
+            stop()
 
 
 def mount_options() -> set[str]:

@@ -1,5 +1,6 @@
 """The mount never hangs, and heals: deaths, suspensions, a store that does not answer, whoever holds it open."""
 
+import contextlib
 import errno
 import json
 import mmap
@@ -85,6 +86,21 @@ def is_served(machine: Machine) -> bool:
     return bool((machine.data("status", expect=None)["engine"] or {}).get("is_daemon"))
 
 
+def test_a_mount_that_is_told_to_end_again_and_again_ends_in_order(yoga: Machine) -> None:
+    """Also when its request loop has ended, and it seals."""
+    for n in range(300):
+        (yoga.mountpoint / f"many{n}").write_text("x")
+    (mount,) = yoga.pids("mount")
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(mount, signal.SIGTERM)
+            time.sleep(0.002)
+    poll(lambda: reads(yoga.mountpoint / "f"), 30, "the mount")
+    assert "Fatal Python error" not in yoga.whole_logs()
+    yoga.run("wait")
+    yoga.fsck()
+
+
 # ---- who holds it
 
 
@@ -144,6 +160,39 @@ def test_force_takes_it_away_all_the_same(yoga: Machine) -> None:
         assert not os.path.ismount(yoga.mountpoint)
     yoga.up()
     assert reads(yoga.mountpoint / "f")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount there")
+def test_a_mount_in_it_is_named(yoga: Machine) -> None:
+    nest = yoga.mountpoint / "nest"
+    nest.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", nest], check=True)
+    try:
+        said = yoga.run("unmount", expect=7).stderr
+    finally:
+        subprocess.run(["umount", nest], check=True)
+    assert f"in use by another mount in it, {nest}" in said and f"umount {nest}" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has mount namespaces")
+def test_a_copy_in_another_namespace_is_not_in_the_way(yoga: Machine) -> None:
+    """What was written is kept, the copy is a dead mount, and `up` works."""
+    done = subprocess.run(["unshare", "-m", "true"], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("no mount namespaces here")
+    command = ["unshare", "-m", "sh", "-c", "echo made; exec sleep 100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/") as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == b"made\n"
+            (yoga.mountpoint / "last").write_text("the last thing")
+            (mount,) = yoga.pids("mount")
+            took, _ = timed(lambda: yoga.run("unmount"))
+            assert took < 10 and mount not in yoga.pids("mount")
+            yoga.up()
+            assert (yoga.mountpoint / "last").read_text() == "the last thing"
+            yoga.run("wait")
+        finally:
+            other.kill()
 
 
 def test_a_second_mount_is_refused(yoga: Machine, tmp_path: Path) -> None:

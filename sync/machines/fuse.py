@@ -5,6 +5,7 @@ import ctypes
 import errno
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,14 +54,15 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
 
 
 def _busy(mountpoint: str) -> NotYet:
+    nested = [place for place in mounted() if place.startswith(f"{mountpoint}/")]
     found = holders(mountpoint)
-    who = (
-        "; ".join(str(holder) for holder in found[:HOLDERS_MAX]) or "a process of another user, or another mount in it"
-    )
-    if len(found) > HOLDERS_MAX:
-        who += f"; and {len(found) - HOLDERS_MAX} more"
-    pids = " ".join(str(holder.pid) for holder in found)
-    end = f"end it there or with 'kill {pids}'" if pids else "ask root who it is"
+    named = [f"another mount in it, {place}" for place in nested] + [str(holder) for holder in found]
+    who = "; ".join(named[:HOLDERS_MAX]) or "a process of another user"
+    if len(named) > HOLDERS_MAX:
+        who += f"; and {len(named) - HOLDERS_MAX} more"
+    ends = [shlex.join(["umount", *reversed(nested)])] if nested else []
+    ends += ["end it there or with 'kill " + " ".join(str(holder.pid) for holder in found) + "'"] if found else []
+    end = " and ".join(ends) or "ask root who it is"
     return NotYet(f"{mountpoint} is in use by {who}", hint=f"{end}, or take the mount away all the same with --force")
 
 

@@ -10,7 +10,7 @@ import msgspec
 from sync.core.errors import NoDaemon, NotYet, TcfsError, TimedOut, Unavailable
 from sync.machines import fuse
 from sync.reports.status import Running, unsafe_now
-from sync.state.lock import is_held
+from sync.state.lock import is_held, owner
 from sync.verbs import Progress, parse_args, with_error
 from sync.verbs.goal import Goal
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DOWN_S: Final = 30.0  # that `down` waits for what is dirty
 LAST_S: Final = 10.0  # and for what the unmount itself has sealed
 MOUNT_S: Final = 30.0  # for a mount to answer, after one that is stuck was freed if need be
-UNMOUNT_S: Final = 10.0  # for the mount process to end
+LEAVE_S: Final = 1.0  # for the mount process to end behind an unmount, before it is told to
+UNMOUNT_S: Final = 10.0  # for it to end then
 PAUSE_S: Final = 0.005
 
 
@@ -188,14 +189,23 @@ async def _take_away(engine: "Engine", force: bool) -> str:
             engine.keeper.want(wanted)
         raise
     _save(engine, engine.config.mountpoint, False)
-    if force and link is not None and is_held(engine.paths.mount_lock):
-        _end(link.peer.pid)  # a lazy unmount leaves it running until the last handle is closed
-    until = engine.env.monotonic() + UNMOUNT_S
+    # It ends by itself, unless a handle is open behind a lazy unmount, or another mount namespace has a copy of it.
+    if await _has_ended(engine, 0.0 if force else LEAVE_S):
+        return mountpoint
+    _end(link.peer.pid if link is not None else owner(engine.paths.mount_lock))
+    if not await _has_ended(engine, UNMOUNT_S):
+        raise TimedOut(f"the mount process of {mountpoint} does not end", hint="see 'tcfs doctor'")
+    return mountpoint
+
+
+async def _has_ended(engine: "Engine", seconds: float) -> bool:
+    """True as soon as the mount process has ended, False if it has not after so long."""
+    until = engine.env.monotonic() + seconds
     while is_held(engine.paths.mount_lock):
         if engine.env.monotonic() >= until:
-            raise TimedOut(f"the mount process of {mountpoint} does not end", hint="see 'tcfs doctor'")
+            return False
         await engine.env.sleep(PAUSE_S)
-    return mountpoint
+    return True
 
 
 def _unmount(mountpoint: str, force: bool) -> None:
@@ -203,5 +213,8 @@ def _unmount(mountpoint: str, force: bool) -> None:
 
 
 def _end(pid: int) -> None:
+    """Have the mount process seal what is closed, and end; once is as often as twice."""
+    if pid <= 1:
+        return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

@@ -62,6 +62,15 @@ def test_a_busy_mount_names_who_holds_it(monkeypatch):
     assert "--force" in caught.value.hint
 
 
+def test_a_mount_in_it_is_named(monkeypatch):
+    unmounting(monkeypatch, "busy")
+    monkeypatch.setattr(fuse, "mounted", lambda: {"/m": "fuse.tcfs", "/mm": "tmpfs", "/m/a b": "tmpfs", "/m/c": "ext4"})
+    monkeypatch.setattr(fuse, "holders", lambda _: [])
+    with pytest.raises(NotYet, match=r"in use by another mount in it, /m/a b; another mount in it, /m/c$") as caught:
+        fuse.unmount("/m")
+    assert caught.value.hint.startswith("umount /m/c '/m/a b', or take")
+
+
 def test_many_who_hold_it_are_counted(monkeypatch):
     unmounting(monkeypatch, "busy")
     monkeypatch.setattr(fuse, "holders", lambda _: [Holder(pid, "sh", "", "is open") for pid in range(100, 113)])

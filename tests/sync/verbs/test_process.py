@@ -239,8 +239,11 @@ def test_down_does_not_promise_what_will_not_be(yoga, mounts):
     tree.close()
 
 
-def test_a_mount_process_that_does_not_end_is_said(yoga, mounts, monkeypatch):
+def test_a_mount_process_that_does_not_end_is_told_to_and_said(yoga, mounts, monkeypatch):
+    told = []
     monkeypatch.setattr("sync.verbs.process.UNMOUNT_S", 0.05)
+    monkeypatch.setattr("sync.verbs.process.LEAVE_S", 0.05)
+    monkeypatch.setattr("sync.verbs.process._end", told.append)
 
     async def scenario(engine):
         mount = MountEnd()
@@ -249,6 +252,7 @@ def test_a_mount_process_that_does_not_end_is_said(yoga, mounts, monkeypatch):
             lock.try_acquire()
             with pytest.raises(TimedOut, match="does not end"):
                 await call(engine, "unmount")
+            assert len(told) == 1
         await mount.close()
 
     yoga.run(scenario)
