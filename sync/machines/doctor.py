@@ -136,11 +136,15 @@ def _pins(engine: dict[str, Any]) -> list[Finding]:
     if not pins or not pins["paths"]:
         return []
     if pins["trouble"]:
-        lacks = f"{pins['lacking_files']} pinned files are not all here: " if pins["lacking_files"] else ""
-        return [Finding("pins", False, lacks + pins["trouble"], "raise cache_quota, or 'tcfs unpin' something")]
+        lacks = f"{pins['lacking_files']} of {_pinned(pins)} not all here: " if pins["lacking_files"] else ""
+        return [Finding("pins", False, lacks + pins["trouble"], pins.get("hint", ""))]
     if pins["lacking_files"]:
-        return [Finding("pins", True, f"{pins['lacking_files']} of {pins['files']} pinned files are still to come")]
-    return [Finding("pins", True, f"all {pins['files']} pinned files are here")]
+        return [Finding("pins", True, f"{pins['lacking_files']} of {_pinned(pins)} still to come")]
+    return [Finding("pins", True, f"all of {_pinned(pins)} here")]
+
+
+def _pinned(pins: dict[str, Any]) -> str:
+    return "1 pinned file" if pins["files"] == 1 else f"{pins['files']} pinned files"
 
 
 def _refusals(engine: dict[str, Any]) -> list[Finding]:

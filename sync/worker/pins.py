@@ -34,11 +34,15 @@ LOOK_AGAIN_S: Final = 300.0  # the cache may lose anything at any time
 RETRY_S: Final = 5.0  # after a store that was away
 RETRY_LATER_S: Final = 60.0  # after a cache that was full, or content that is damaged
 SETTLE_S: Final = 10.0  # what was published from the mount here is in the cache by then: the mount has noted it
+MORE_ROOM: Final = "raise cache_quota, or 'tcfs unpin' something"
+COMES_BY_ITSELF: Final = "put that right: what is pinned comes by itself then"
 NAMED_MAX: Final = 20  # paths that status names
 
 
 class PinState(msgspec.Struct, frozen=True):
-    """For status and doctor. bytes: of all pinned content, what is in it twice counted once. trouble: '' = none."""
+    """For status and doctor. bytes: of all pinned content, what is in it twice counted once. trouble: '' = none.
+    hint: what helps.
+    """
 
     paths: int
     files: int
@@ -47,6 +51,7 @@ class PinState(msgspec.Struct, frozen=True):
     lacking_bytes: int
     lacking: list[str]
     trouble: str
+    hint: str = ""
 
 
 class PinnedFile(msgspec.Struct, frozen=True):
@@ -89,7 +94,7 @@ class Pins:
         self._young: dict[str, float] = {}  # path -> when a version of ours was seen there
         self._looked_at = 0.0
         self._not_before = 0.0
-        self._trouble = ""
+        self._trouble = self._hint = ""
         self._state = PinState(0, 0, 0, 0, 0, [], "")
 
     def protected(self) -> frozenset[str]:
@@ -124,7 +129,7 @@ class Pins:
         if not lacking or env.monotonic() < self._not_before:
             return []
         came: list[int] = []
-        trouble, pause = "", 0.0
+        trouble, hint, pause = "", "", 0.0
         batches = deque(_batches(lacking))
         wanted, looked_at = dict(lacking), env.monotonic()
         while batches:
@@ -139,11 +144,15 @@ class Pins:
                 if len(batch) > 1:  # one of them is damaged, and the others are not to wait for it
                     batches.extendleft([each] for each in reversed(batch))
                 else:
-                    trouble, pause = f"{error.path}: {error.message}", RETRY_LATER_S
-            except TcfsError as error:
-                trouble, pause = error.message, RETRY_LATER_S if isinstance(error, NoSpace) else RETRY_S
+                    trouble, hint = f"{error.path}: {error.message}", error.hint or "'tcfs fsck' tells what helps"
+                    pause = RETRY_LATER_S
+            except NoSpace as error:
+                trouble, hint, pause = error.message, f"{MORE_ROOM}, or free the disk", RETRY_LATER_S
                 break
-        self._trouble, self._not_before = trouble, env.monotonic() + pause
+            except TcfsError as error:
+                trouble, hint, pause = error.message, error.hint or COMES_BY_ITSELF, RETRY_S
+                break
+        self._trouble, self._hint, self._not_before = trouble, hint, env.monotonic() + pause
         await env.run(self._look)
         return came
 
@@ -174,9 +183,10 @@ class Pins:
         if self._sums.total is None:
             self._sums.total = sum({file.content_id: file.size for file in self._files.values()}.values())
         total = self._sums.total
-        trouble = self._trouble if self._lacking else ""
+        trouble, hint = (self._trouble, self._hint) if self._lacking else ("", "")
         if total > self._quota:
             trouble = f"pinned are {total / 2**20:.1f} MiB, but the cache may take {self._quota / 2**20:.1f} MiB"
+            hint = MORE_ROOM
         return PinState(
             paths=len(self._known.pins()) if self._known is not None else 0,
             files=len(self._files),
@@ -185,6 +195,7 @@ class Pins:
             lacking_bytes=sum(file.size for file in self._lacking.values()),
             lacking=heapq.nsmallest(NAMED_MAX, self._lacking),
             trouble=trouble,
+            hint=hint,
         )
 
     def _is_here(self, file: PinnedFile) -> bool:

@@ -178,12 +178,13 @@ def test_a_store_that_is_away_is_tried_again(fleet: Fleet) -> None:
         fleet.memory.get = away  # type: ignore[method-assign]
         assert await pins.run_once() == []
         assert (pins.state.lacking, pins.state.trouble) == (["d/a"], "the cable is out")
+        assert "put that right" in pins.state.hint
         before = len(asked)
         assert await pins.run_once() == [] and len(asked) == before
         fleet.memory.get = original  # type: ignore[method-assign]
         bates.env.clock.elapsed += RETRY_S
         assert len(await pins.run_once()) == 1
-        assert (pins.state.lacking_files, pins.state.trouble) == (0, "")
+        assert (pins.state.lacking_files, pins.state.trouble, pins.state.hint) == (0, "", "")
 
     run(go(), fleet.clock)
 
@@ -196,6 +197,7 @@ def test_pins_that_are_more_than_the_cache_may_take_are_told(fleet: Fleet) -> No
         await pins.run_once()
         state = pins.state
         assert "pinned are 0.2 MiB, but the cache may take 0.1 MiB" in state.trouble
+        assert "raise cache_quota" in state.hint
         assert state.lacking_files >= 1
         bates.cache.room.quota = pins._quota = 1 << 30
         bates.env.clock.elapsed += RETRY_LATER_S
