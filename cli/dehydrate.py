@@ -16,4 +16,7 @@ def command(app: App, paths: tuple[str, ...], unpin: bool) -> int:
     PATH may be a quoted glob. What is pinned stays (exit 7).
     """
     data = app.call("dehydrate", paths=list(paths), cwd=app.cwd, unpin=unpin)
-    return finish(app, data, [f"{plural(data['files'], 'file')} dehydrated, {size_text(data['bytes'])} freed"])
+    line = f"{plural(data['files'], 'file')} dehydrated, {size_text(data['bytes'])} freed"
+    if unchanged := data.get("unchanged"):
+        line += f", {unchanged} unchanged"
+    return finish(app, data, [line])

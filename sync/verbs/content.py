@@ -1,6 +1,7 @@
 """hydrate and dehydrate: content into the cache, and out of it again."""
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -85,6 +86,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     """Free the content of these files that is verifiably in the store; NotYet names the first that is not.
 
     Refused files keep theirs, and so do pinned ones; all others lose it, but for what pinned ones share with them.
+    files: those that have lost something; unchanged: those of which nothing was here that could go.
     """
     asked = parse_args(args, DehydrateArgs)
     places = await places_of(engine, asked.paths, asked.cwd)
@@ -94,8 +96,9 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     protected = await engine.env.run(engine.pins.protected)
     unsafe = {item.path for item in await engine.dirty()} | set(queued_paths(engine.context.db))
     packs: dict[str, bool] = {}
+    dropped: set[str] = set()
     freed: list[ShownFile] = []
-    freed_bytes = 0
+    freed_bytes = unchanged = 0
     refused: list[TcfsError] = [
         NotYet("is not in the store yet", path=path, hint="'tcfs wait', then try again")
         for path in sorted(unsafe)
@@ -105,8 +108,12 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
     refused += [NotYet("is pinned", path=pin, hint="'tcfs unpin' it, or 'tcfs dehydrate --unpin'") for pin in pins]
     for done, file in enumerate(files, 1):
         try:
-            freed_bytes += await _dehydrate_one(engine, file, packs, protected)
-            freed.append(file)
+            size = await _dehydrate_one(engine, file, packs, protected, dropped)
+            if size is None:
+                unchanged += 1
+            else:
+                freed_bytes += size
+                freed.append(file)
         except StoreAway as error:
             refused.append(NotYet(f"kept: {error.message}", path=file.path, hint=error.hint))
             break  # of no other one can be seen that the store has it
@@ -115,7 +122,12 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         progress({"files": done, "files_total": len(files)})
     for start in range(0, len(freed), TOLD_AT_ONCE):
         _tell_mount(engine, freed[start : start + TOLD_AT_ONCE], dropped=True)
-    data = {"files": len(freed), "bytes": freed_bytes, "refused": [described(error) for error in refused]}
+    data = {
+        "files": len(freed),
+        "bytes": freed_bytes,
+        "unchanged": unchanged,
+        "refused": [described(error) for error in refused],
+    }
     return with_error(data, refused[0] if refused else None)
 
 
@@ -141,23 +153,48 @@ def _unpinned(
     return files, sorted(pins)
 
 
-async def _dehydrate_one(engine: "Engine", file: ShownFile, packs: dict[str, bool], protected: Collection[str]) -> int:
-    """Bytes freed. `packs` remembers which packs the store was seen to hold whole."""
-    manifest = engine.context.db.view.manifest(file.version)
+async def _dehydrate_one(
+    engine: "Engine", file: ShownFile, packs: dict[str, bool], protected: Collection[str], dropped: set[str]
+) -> int | None:
+    """Bytes freed; None if nothing of it was here that may go. `packs` remembers which packs the store was seen to hold
+    whole, `dropped` which chunks and contents went, in hex: other files may have had them too.
+    """
+    content_id = engine.context.db.view.manifest(file.version).content_id
     all_ids, _ = await engine.fetcher.chunk_list(file.version)
-    await _check_stored(engine, all_ids, packs)
-    ids = [chunk for chunk in all_ids if chunk.hex() not in protected] if protected else all_ids
-    return await engine.env.run_io(_drop, engine, ids, manifest.content_id, file.size, protected)
+    here = await engine.env.run_io(_here, engine, all_ids, content_id, protected)
+    if not here and dropped.isdisjoint([content_id, *(chunk.hex() for chunk in all_ids)]):
+        return None
+    if here:
+        await _check_stored(engine, all_ids, packs)
+    return await engine.env.run_io(_drop, engine, here, content_id, file.size, dropped)
 
 
-def _drop(engine: "Engine", ids: list[ChunkId], content_id: str, size: int, protected: Collection[str]) -> int:
-    """Bytes freed."""
-    sizes = [path.stat().st_size for chunk in ids if (path := engine.cache.path(chunk)).exists()]
-    for chunk in ids:
-        engine.cache.drop(chunk)
+def _here(
+    engine: "Engine", ids: list[ChunkId], content_id: str, protected: Collection[str]
+) -> dict[str, ChunkId | None]:
+    """What of these chunks, and of the content as a whole (None), is here and may go, by its name in hex."""
+    found: dict[str, ChunkId | None] = {
+        name: chunk
+        for chunk in dict.fromkeys(ids)
+        if (name := chunk.hex()) not in protected and engine.cache.path(chunk).exists()
+    }
     if content_id not in protected and engine.cache.has_whole(content_id):
+        found[content_id] = None
+    return found
+
+
+def _drop(engine: "Engine", here: Mapping[str, ChunkId | None], content_id: str, size: int, dropped: set[str]) -> int:
+    """Bytes freed."""
+    sizes = []
+    for chunk in here.values():
+        if chunk is not None:
+            with contextlib.suppress(FileNotFoundError):  # evicted meanwhile
+                sizes.append(engine.cache.path(chunk).stat().st_size)
+            engine.cache.drop(chunk)
+    if content_id in here:
         sizes = [size]
         engine.cache.drop_whole(content_id)
+    dropped.update(here)
     return sum(sizes)
 
 

@@ -64,7 +64,12 @@ def test_a_folder_is_hydrated_and_dehydrated(yoga):
         moved = await until(lambda: [one for one in mount.told if isinstance(one, frames.ContentMoved)])
         assert {value for one in moved for value in one.values} == set(values.values())
         assert not any(one.dropped for one in moved)
-        assert await call(engine, "dehydrate", paths=["default:d/sub"]) == {"files": 1, "bytes": 2000, "refused": []}
+        assert await call(engine, "dehydrate", paths=["default:d/sub"]) == {
+            "files": 1,
+            "bytes": 2000,
+            "unchanged": 0,
+            "refused": [],
+        }
         assert local(engine, "d/a") and not local(engine, "d/sub/b")
         dropped = await until(
             lambda: [one for one in mount.told if isinstance(one, frames.ContentMoved) and one.dropped]
@@ -117,11 +122,29 @@ def test_what_is_dirty_is_not_dehydrated(yoga):
     tree.dirty("new")
 
     async def scenario(engine):
+        await call(engine, "hydrate", paths=["d"])
         data = await call(engine, "dehydrate", paths=["/"])
         assert (data["files"], data["error"]["path"]) == (2, "new")
 
     yoga.run(scenario)
     tree.close()
+
+
+def test_what_is_not_here_is_not_counted_as_dehydrated(yoga, tmp_path):
+    yoga.file("d/twin", b"a" * 1000)
+
+    async def scenario(engine):
+        await call(engine, "push", paths=[str(yoga.root / "d")])
+        await call(engine, "hydrate", paths=["d/a", "d/twin"])  # which have one chunk, and both lose it
+        await call(engine, "dehydrate", paths=["d/sub"])  # a neighbour came along
+        data = await call(engine, "dehydrate", paths=["d"])
+        assert (data["files"], data["bytes"], data["unchanged"]) == (2, 1000, 1)
+        (tmp_path / "store").rename(tmp_path / "away")
+        data = await call(engine, "dehydrate", paths=["d"])
+        (tmp_path / "away").rename(tmp_path / "store")
+        assert (data["files"], data["unchanged"], data["refused"]) == (0, 3, [])
+
+    yoga.run(scenario)
 
 
 def test_a_cache_that_is_too_small_is_said(yoga):
