@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App, call_daemon, verb
-from cli.render import plural, size_text, table
+from cli.render import plural, shortened, size_text, table
 
 if TYPE_CHECKING:
     from sync.reports.state import LocalState
@@ -94,6 +94,9 @@ def _lines(data: dict[str, Any]) -> list[str]:
     if data["local_only"]:
         lines.append(f"{plural(len(data['local_only']), 'path')} kept on this machine only (ignored):")
         lines += ["  " + path for path in data["local_only"]]
+    if data["too_long"]:
+        lines.append(f"{plural(len(data['too_long']), 'path')} kept on this machine only (path too long):")
+        lines += ["  " + shortened(path) for path in data["too_long"]]
     if data["special"]:
         lines.append(f"{plural(len(data['special']), 'path')} kept on this machine only (pipes, sockets, devices):")
         lines += ["  " + path for path in data["special"]]

@@ -141,6 +141,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
     found = unsafe_here(state, engine)
     chosen = [item for item in found if is_among(item.path, paths)]
     lost = state.db.packs.lost()
+    kept = topmost([path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)])
     return {
         "fleet": state.config.name,
         "machine": state.view.machine_name,
@@ -156,9 +157,8 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "disk_trouble": ballast.shortage(state.paths.ballast),
         **_policies(state.paths),
         "unsafe": [{"path": i.path, "state": i.state, "reason": i.reason, "next": i.next_step} for i in chosen],
-        "local_only": topmost(
-            [path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)],
-        ),
+        "local_only": [path for path in kept if not is_too_long(path)],
+        "too_long": [path for path in kept if is_too_long(path)],
         "special": [path for path in state.tree.special(state.view.path_of) if is_among(path, paths)],
         "conflicts": len(contested_paths(state.db)),
         "holes": [

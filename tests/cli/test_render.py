@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from cli.render import Out, ProgressLine, plural, printable, progress_text, size_text, table
+from cli.render import SHOWN_MAX, Out, ProgressLine, plural, printable, progress_text, shortened, size_text, table
 from sync.core.errors import Conflict
 from sync.env import FakeEnv
 
@@ -22,6 +22,13 @@ from sync.env import FakeEnv
 )
 def test_sizes(count, expected):
     assert size_text(count) == expected
+
+
+def test_a_very_long_path_loses_its_middle():
+    assert shortened("a/b") == "a/b"
+    text = shortened("first/" + "x/" * 2500 + "last")
+    assert len(text) == SHOWN_MAX
+    assert text.startswith("first/x/") and "…" in text and text.endswith("x/last")
 
 
 def test_progress():
