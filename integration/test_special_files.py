@@ -61,6 +61,11 @@ def test_special_files(tmp_path: Path) -> None:
         status = yoga.data("status")
         assert status["safe"] and sorted(status["special"]) == names and status["local_only"] == []
         assert "kept on this machine only (pipes, sockets, devices)" in yoga.run("status").stdout
+        assert set(yoga.run("status", "-s", "d").stdout.splitlines()) >= {f"x {name}" for name in names}
+        for name in names:
+            with pytest.raises(OSError) as unknown:
+                os.getxattr(yoga.mountpoint / name, "user.tcfs.state")
+            assert unknown.value.errno == errno.ENODATA
         poll(lambda: (bates.mountpoint / "d" / "plain").exists(), 30, "the plain file elsewhere")
         assert os.listdir(bates.mountpoint / "d") == ["plain"]
 
