@@ -16,6 +16,7 @@ from sync.env import Env
 from sync.ipc.server import Link
 from sync.machines import fuse
 from sync.machines.launch import UNKNOWN, MountProcess, errors_path, start_mount
+from sync.machines.processor import ThreadTimes, thread_times, without_processor
 from sync.state.home import FleetPaths
 from sync.state.lock import is_held, owner
 
@@ -65,6 +66,7 @@ class MountKeeper:
         self._has_lasted = False  # and for longer than a moment
         self._refused_at = last_refused
         self._alone_since: float | None = None  # a mount stands, and does not connect
+        self._alone_times: dict[str, ThreadTimes] = {}
         self._looked_at = 0.0
         self._stood_before: int | None = None  # what a mount that died had left there when the child was started
 
@@ -114,11 +116,14 @@ class MountKeeper:
             await self._env.sleep(TICK_S)
 
     async def _answers(self, link: Link) -> bool:
-        """False if the mount has not answered for 10 s, in all of which this process ran.
+        """False if the mount has not answered for 10 s, in all of which this process ran, and the mount had a processor
+        or did not want one.
 
         After a suspension of the machine, or of us, time has passed in which the mount may not have run either: then it
         gets its 10 s from there.
         """
+        pid = link.peer.pid
+        times = thread_times(pid)
         asked = asyncio.ensure_future(link.ping(None))
         waited = 0.0
         try:
@@ -130,7 +135,9 @@ class MountKeeper:
                     return True
                 except TimeoutError:
                     took = self._env.monotonic() - before
-                    waited = 0.0 if took > 3 * SLICE_S else waited + took
+                    times_before, times = times, thread_times(pid)
+                    idle = without_processor(times_before, times, took)
+                    waited = 0.0 if took > 3 * SLICE_S else waited + took - idle
                     if self._link() is not link:
                         raise NoDaemon("the mount went away") from None
         finally:
@@ -184,12 +191,15 @@ class MountKeeper:
         if is_heard or not fuse.is_mounted(self._wanted):  # on its way in or out
             self._alone_since = None
         elif self._alone_since is None or self._env.monotonic() - self._looked_at > 3 * SLICE_S:
-            self._alone_since = now
-        elif now - self._alone_since >= PING_S:
-            self._alone_since = None
-            await self._abort(self._wanted, f"did not connect for {PING_S:g} s")
-            _kill(pid)
-            self._slow_down()
+            self._alone_since, self._alone_times = now, thread_times(pid)
+        else:
+            before, self._alone_times = self._alone_times, thread_times(pid)
+            self._alone_since += without_processor(before, self._alone_times, now - self._looked_at)
+            if now - self._alone_since >= PING_S:
+                self._alone_since = None
+                await self._abort(self._wanted, f"did not connect for {PING_S:g} s")
+                _kill(pid)
+                self._slow_down()
         self._looked_at = now
 
     def _start(self) -> None:

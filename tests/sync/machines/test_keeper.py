@@ -9,6 +9,7 @@ from sync.ipc.frames import Hello
 from sync.machines import fuse, keeper, launch
 from sync.machines.keeper import PING_S, SERVED_S, MountKeeper
 from sync.machines.launch import errors_path
+from sync.machines.processor import ThreadTimes
 from sync.state.home import Home
 from sync.state.lock import FileLock
 
@@ -267,6 +268,30 @@ def test_time_in_which_nothing_ran_is_no_silence(world):
 
 
 @pytest.mark.logs_trouble
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.96])
+def test_time_in_which_the_mount_had_no_processor_is_no_silence(world, monkeypatch, share):
+    """share: of the time. It is aborted all the same once it has had one for 10 s."""
+    now = world.env.monotonic
+
+    def times(pid):
+        assert pid == 4242
+        return {"1": ThreadTimes(int(now() * (1 - share) * 1e9), int(now() * share * 1e9), is_runnable=True)}
+
+    monkeypatch.setattr(keeper, "thread_times", times)
+
+    async def scenario():
+        world.link = FakeLink()
+        world.link.is_stuck = True
+        world.keeper.want("/m")
+        await world.env.advance(PING_S / (1 - share) - 0.5)
+        assert world.aborted == []
+        await world.env.advance(2)
+        assert world.aborted == ["/m"]
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
 def test_one_that_stands_and_does_not_connect_is_freed(world):
     """It was stuck before this daemon was started."""
 
@@ -287,6 +312,27 @@ def test_one_that_stands_and_does_not_connect_is_freed(world):
             assert world.killed == [(4242, signal.SIGKILL)]
         await world.env.advance(1)
         assert len(world.started) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.logs_trouble
+def test_one_that_has_no_processor_may_take_longer_to_connect(world, monkeypatch):
+    def half_of_the_time(pid):
+        return {"1": ThreadTimes(0, int(world.env.monotonic() * 0.5e9), is_runnable=False)}
+
+    monkeypatch.setattr(keeper, "thread_times", half_of_the_time)
+
+    async def scenario():
+        world.mounts.add("/m")
+        with FileLock(world.paths.mount_lock) as lock:
+            lock.try_acquire()
+            world.paths.mount_lock.write_text("4242\n/m\n")
+            world.keeper.want("/m")
+            await world.env.advance(2 * PING_S - 1)
+            assert world.aborted == []
+            await world.env.advance(2)
+            assert world.aborted == ["/m"]
 
     world.run(scenario)
 
