@@ -75,6 +75,10 @@ class Env(ABC):
         """As run_io, in threads of its own: for a disk that is not this machine's, and may not answer for ever."""
 
     @abstractmethod
+    async def run_named(self, fn: Callable[..., T], *args: object) -> T:
+        """As run_store, for whatever disk the path lies on that somebody has named."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let the threads go. Nothing may be run afterwards."""
 

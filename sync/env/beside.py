@@ -13,6 +13,7 @@ T = TypeVar("T")
 WORK_THREADS = 2  # for what computes
 IO_THREADS = 4  # for what waits, never nice: a program's read does not queue behind encoding, nor behind a busy machine
 STORE_THREADS = 4  # for a store's disk, which may hang: nothing of this machine waits behind it
+NAMED_THREADS = 4  # for the disk of a path that somebody named, which may hang, too, while the store's does not
 
 
 class Beside:
@@ -24,6 +25,7 @@ class Beside:
         self._workers: ThreadPoolExecutor | None = None
         self._io_threads: ThreadPoolExecutor | None = None
         self._store_threads: ThreadPoolExecutor | None = None
+        self._named_threads: ThreadPoolExecutor | None = None
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -46,8 +48,13 @@ class Beside:
             self._store_threads = ThreadPoolExecutor(STORE_THREADS, "store")
         return await asyncio.get_running_loop().run_in_executor(self._store_threads, fn, *args)
 
+    async def run_named(self, fn: Callable[..., T], *args: object) -> T:
+        if self._named_threads is None:
+            self._named_threads = ThreadPoolExecutor(NAMED_THREADS, "named")
+        return await asyncio.get_running_loop().run_in_executor(self._named_threads, fn, *args)
+
     def close(self) -> None:
-        for pool in (self._workers, self._io_threads, self._store_threads):
+        for pool in (self._workers, self._io_threads, self._store_threads, self._named_threads):
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -140,6 +140,9 @@ class FakeEnv(Env):
     async def run_store(self, fn: Callable[..., T], *args: object) -> T:
         return await self.run(fn, *args)
 
+    async def run_named(self, fn: Callable[..., T], *args: object) -> T:
+        return await self.run(fn, *args)
+
     def close(self) -> None:
         self.is_dead = True
 

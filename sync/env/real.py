@@ -92,6 +92,9 @@ class RealEnv(Env):
     async def run_store(self, fn: Callable[..., T], *args: object) -> T:
         return await self._beside.run_store(fn, *args)
 
+    async def run_named(self, fn: Callable[..., T], *args: object) -> T:
+        return await self._beside.run_named(fn, *args)
+
     def close(self) -> None:
         if "_beside" in self.__dict__:
             self._beside.close()

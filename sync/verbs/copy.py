@@ -12,13 +12,14 @@ from sync.core.ignore import Ignore
 from sync.core.manifest import Kind, VersionId
 from sync.core.paths import is_below, join_path, parse_rel_path, split_path
 from sync.machines.mounts import InMount
-from sync.machines.places import local_place, meanings
+from sync.machines.places import local_place, remote_forms
 from sync.reports.status import is_among, kept_here
 from sync.state.globs import children
+from sync.state.home import FleetConfig
 from sync.state.rows import DIR, FILE, IMPLIED_DIR_MODE, ShownRow
 from sync.state.tree.reader import Dirty, DirtyState
 from sync.verbs import Progress, described, parse_args, with_error
-from sync.verbs.places import places_of
+from sync.verbs.places import looked_up, places_of
 from sync.verbs.wait import publish_now
 from sync.worker.change import Answer, Change, KeepSource, Outcome
 
@@ -83,18 +84,24 @@ async def _target(engine: "Engine", text: str, cwd: str) -> str:
     """The rel_path of a target, which need not exist ('' = the root). BadInput for what is meant of this machine: an
     absolute path at which the fleet has nothing, and the machine has something.
     """
-    place = local_place(engine.config, text, cwd)
+    place, is_here = await looked_up(engine, _here, text, cwd)
     if isinstance(place, InMount):
         return parse_rel_path(place.rel_path) if place.rel_path else ""
-    forms = meanings(engine.config, text, cwd)
+    forms = remote_forms(engine.config, text)
     shown = next((form for form in forms if not form or engine.is_shown(form)), None)
-    if shown is None and text.startswith("/") and await engine.env.run_io(os.path.lexists, place):
+    if shown is None and text.startswith("/") and is_here:
         raise BadInput(
             f"{text} is on this machine, outside of the mount; cp copies inside the fleet",
             path=text,
             hint=f"'tcfs pull' copies to there; in the fleet it would be {engine.config.name}:{forms[-1]}",
         )
     return forms[-1] if shown is None else shown
+
+
+def _here(config: FleetConfig, text: str, cwd: str) -> tuple[InMount | str, bool]:
+    """Where it leads, and whether this machine has something there outside of the mount."""
+    place = local_place(config, text, cwd)
+    return place, not isinstance(place, InMount) and os.path.lexists(place)
 
 
 async def _settled(engine: "Engine", places: Sequence[str]) -> None:

@@ -1,17 +1,21 @@
 """Which places of the fleet the PATHs of a verb mean: each of them one place, or a glob over what is shown."""
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from sync.core.errors import BadInput, NotFound
+from sync.core.errors import BadInput, NotFound, Unavailable
 from sync.core.globs import is_glob, path_matches
 from sync.core.paths import is_below
 from sync.machines.places import find_place, meanings
 from sync.reports.status import is_among
 from sync.state.globs import expand
+from sync.state.home import FleetConfig
 
 if TYPE_CHECKING:
     from sync.engine import Engine
+
+T = TypeVar("T")
+ANSWER_S: Final = 10.0
 
 
 async def places_of(
@@ -29,7 +33,7 @@ async def places_of(
     for text in paths:
         if not text:
             raise BadInput("a PATH is empty", hint="'/' is the whole fleet")
-        forms = meanings(engine.config, text, cwd)
+        forms = await looked_up(engine, meanings, text, cwd)
         try:
             found.append(find_place(forms, text, exists))
         except NotFound:
@@ -37,6 +41,17 @@ async def places_of(
                 raise
             found += await _matching(engine, forms, text, only_here)
     return outermost(found)
+
+
+async def looked_up(engine: "Engine", find: Callable[[FleetConfig, str, str], T], text: str, cwd: str) -> T:
+    """find(config, text, cwd), one of sync.machines.places: it asks the disks on the way, of which any may hang.
+    Unavailable after 10 s.
+    """
+    try:
+        async with engine.env.timeout(ANSWER_S):
+            return await engine.env.run_named(find, engine.config, text, cwd)
+    except TimeoutError as error:
+        raise Unavailable(f"the disk of {text} did not answer within {ANSWER_S:g} s", path=text) from error
 
 
 async def _matching(engine: "Engine", globs: Sequence[str], text: str, only_here: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from sync.plain.report import Progress as Moved
 from sync.plain.report import ProgressCallback, TransferReport
 from sync.state.files import files_below
 from sync.verbs import Progress, described, parse_args, with_error
+from sync.verbs.places import looked_up
 from sync.verbs.wait import publish_now
 from sync.worker.restore import restore
 
@@ -44,7 +45,7 @@ class PullArgs(msgspec.Struct, forbid_unknown_fields=True):
 async def push(engine: "Engine", args: dict[str, object], progress: Progress) -> dict[str, object]:
     """Conflicts and what was left out come with the result; StoreAway, NotFound and the like end it."""
     asked = parse_args(args, PushArgs)
-    places = [push_source(engine.config, path, asked.cwd) for path in asked.paths]
+    places = [await looked_up(engine, push_source, path, asked.cwd) for path in asked.paths]
     inside = [place.rel_path for place in places if isinstance(place, InMount)]
     plain = [(Path(place.place), place.name) for place in places if not isinstance(place, InMount)]
     if inside and asked.to:
@@ -75,9 +76,9 @@ async def pull(engine: "Engine", args: dict[str, object], progress: Progress) ->
     if not asked.remote:
         raise BadInput("REMOTE is empty", hint="'/' is the whole fleet")
     await engine.learner.learn()
-    forms = meanings(engine.config, asked.remote, asked.cwd)
+    forms = await looked_up(engine, meanings, asked.remote, asked.cwd)
     remote = find_place(forms, asked.remote, engine.is_shown)
-    local = local_place(engine.config, asked.local, asked.cwd)
+    local = await looked_up(engine, local_place, asked.local, asked.cwd)
     if isinstance(local, InMount):
         raise BadInput(f"{asked.local} is in the mount, where {remote} can be read", hint="copy it with cp")
     totals = _count_remote(engine, remote) if asked.totals else {}

@@ -13,6 +13,7 @@ from sync.state.lock import is_held
 from sync.state.tree.reader import DirtyState
 from sync.verbs import Progress, parse_args, with_error
 from sync.verbs.goal import Goal
+from sync.verbs.places import looked_up
 
 if TYPE_CHECKING:
     from sync.engine import Engine
@@ -110,7 +111,7 @@ async def _chosen(engine: "Engine", asked: WaitArgs) -> list[str]:
     if not asked.path:
         return []
     known = {item.path for item in await engine.dirty()}
-    forms = meanings(engine.config, asked.path, asked.cwd)
+    forms = await looked_up(engine, meanings, asked.path, asked.cwd)
 
     def exists(path: str) -> bool:
         return engine.is_shown(path) or any(is_among(item, [path]) for item in known)

@@ -43,6 +43,7 @@ def test_run_returns_and_raises_what_the_function_does(env: Env):
     async def main() -> None:
         assert 7 == await env.run(int, "7")
         assert 8 == await env.run_io(int, "8")
+        assert (9, 10) == (await env.run_store(int, "9"), await env.run_named(int, "10"))
         with pytest.raises(ValueError):
             await env.run(int, "no")
         with pytest.raises(ValueError):
