@@ -25,6 +25,8 @@ def show(app: App, origin: bool) -> None:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as config.toml has it
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 

@@ -22,6 +22,7 @@ class Options(NamedTuple):
     daemon: tuple[str, ...] | None
     kernel_caches: bool = True
     low_latency: bool = False
+    sync_ownership: bool = False
 
     @property
     def log_file(self) -> Path:
@@ -51,4 +52,5 @@ class Options(NamedTuple):
             daemon,
             kernel_caches=caches,
             low_latency=settings.low_latency,
+            sync_ownership=settings.sync_ownership,
         )

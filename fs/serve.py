@@ -27,6 +27,7 @@ from fs.options import Options
 from fs.tasks.tasks import Tasks
 from fs.tasks.telling import Teller
 from fs.tree.kernel import Invalidations
+from fs.tree.owners import system_names
 from fs.tree.tree import Tree
 from fs.waker import Waker
 from sync.core.keys import Keys
@@ -60,6 +61,7 @@ def serve(env: Env, options: Options) -> None:
             gid=os.getegid() if gid is None else gid,
             view=view,
             sync_git=options.sync_git,
+            owner_names=system_names() if options.sync_ownership else None,
         )
         try:
             invalidations = Invalidations(pyfuse3, tree.is_known)

@@ -160,7 +160,8 @@ class Note:
         node, row = self.node, self._st.view.lookup(*entry.key)
         if node is None or row is None:
             return False
-        return (node.mode, node.xattrs or {}) != (row.mode, self._st.view.xattrs(row))
+        here = (node.mode, node.xattrs or {}, node.owner, node.owner_group)
+        return here != (row.mode, self._st.view.xattrs(row), row.owner, row.group)
 
     def _settle_left(self, entry: Entry, is_as_sealed: bool) -> list[Invalidation]:
         """The old name of a moved directory: what stands there now has seen that it went."""
@@ -281,8 +282,9 @@ class Note:
     def _keep_owner(self, node: Node, row: ShownRow) -> None:
         """What was nothing to publish shown does not know either: the owner, and when that was changed."""
         st = self._st
-        owner = (st.uid if row.uid is None else row.uid, st.gid if row.gid is None else row.gid)
-        st.overlay.owners.put(row.number, (node.uid, node.gid) if (node.uid, node.gid) != owner else None)
+        owner = (node.uid, node.gid)
+        is_shown = st.ownership.of_row(row, owner) == st.ownership.of_row(row, None)
+        st.overlay.owners.put(row.number, None if is_shown else owner)
         if row.kind != DIR and node.ctime_ns > row.ctime_ns and row.value == node.value:
             st.keep_times(row.number, LocalTimes(node.mtime_ns, node.ctime_ns, row.version or 0))
 

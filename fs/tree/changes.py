@@ -153,8 +153,9 @@ def _folder(st: State, item: FeedItem) -> str:
 
 
 def _attr_of(st: State, ino: int, was: Was, row: ShownRow | None) -> Attr:
-    uid, gid, ctime_ns = (row.uid, row.gid, row.ctime_ns) if row is not None else (None, None, was.mtime_ns)
+    uid, gid = (st.uid, st.gid) if row is None else st.ownership.of_row(row, None)
+    ctime_ns = row.ctime_ns if row is not None else was.mtime_ns
     return Attr(
-        ino, was.kind, was.mode, 1, st.uid if uid is None else uid, st.gid if gid is None else gid,
-        was.size, was.mtime_ns, was.mtime_ns, ctime_ns, (was.size + BLOCK - 1) // BLOCK, was.value,
+        ino, was.kind, was.mode, 1, uid, gid, was.size, was.mtime_ns, was.mtime_ns, ctime_ns,
+        (was.size + BLOCK - 1) // BLOCK, was.value,
     )  # fmt: skip

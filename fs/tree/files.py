@@ -227,6 +227,7 @@ def clean_node(st: State, ino: int, row: "ShownRow") -> Node:
     node.base = node.seen[0] if node.seen and row.kind == FILE else None
     node.value = row.value
     node.xattrs = st.xattrs_of(row)
+    node.owner, node.owner_group = row.owner, row.group
     st.overlay.nodes[ino] = node
     return node
 

@@ -100,7 +100,7 @@ class Frozen:
         nothing = (None,) * 13
         row = (
             REMOVE, path, None, *nothing[:1], "[]", *nothing[1:],
-            json_text(known.seen), known.last, int(known.resolved), None, entry.moved_to, "", None,
+            json_text(known.seen), known.last, int(known.resolved), None, entry.moved_to, "", None, "", "",
         )  # fmt: skip
         item = SealItem(ref, row, None)
         self._take_over(item, entry, path)
@@ -170,6 +170,7 @@ class Frozen:
             node.seal_id, node.sealed_gen = seal_id, node.gen
             node.first_write, node.last_seal = None, st.env.monotonic()
             node.interrupted = node.unflushed = False
+            node.owner, node.owner_group = st.ownership.published(node)
             st.overlay.put_node(node)
             st.unshown.discard(node.id)
         held = layer.id if layer is not None and is_first else None
@@ -218,6 +219,7 @@ class Frozen:
             None,
             node.link_id if entry is not None else "",
             ref.group,
+            node.owner, node.owner_group,
         )  # fmt: skip
 
     def _free_at(self, entry: Entry, path: str) -> list[Entry]:

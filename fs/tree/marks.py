@@ -12,7 +12,8 @@ from sync.state.tree.redo import Batch
 
 SEAL_COLUMNS: Final = (
     "seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
-    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
+    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp,"
+    " owner, owner_group"
 )
 _PUT_SPAN: Final = (
     'INSERT INTO span (work, start, "end") VALUES (?, ?, ?)'

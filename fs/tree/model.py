@@ -107,6 +107,8 @@ class Node:
     synced: bool = True
     rdev: int = 0
     link_id: str = ""
+    owner: str = ""
+    owner_group: str = ""
     # kept in memory only
     stored: bool = False
     key: Key | None = None  # the entry that shows it

@@ -12,7 +12,7 @@ from fs.work.workfile import WorkFile
 NODE_COLUMNS: Final = (
     "id, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, target, xattrs, base, layer, work, gen, seal_id,"
     " sealed_gen, lost_path, lost_seen, unflushed, synced, rdev,"
-    " link_id"
+    " link_id, owner, owner_group"
 )
 ENTRY_COLUMNS: Final = (
     "parent, name, node, dirty, local_only, resolved, seen, last, gen, seal_id, sealed_gen, moved_from, moved_to,"
@@ -60,6 +60,8 @@ def node_row(node: Node) -> tuple[Any, ...]:
         int(node.synced),
         node.rdev,
         node.link_id,
+        node.owner,
+        node.owner_group,
     )
 
 

@@ -34,16 +34,17 @@ def take_out(st: State, row: ShownRow, parent: int, name: str) -> Node:
     """
     version = st.view.seen_of(row)[0]
     now_ns = st.stamp_ns()
-    mode = st.view.manifest(version).mode
+    manifest = st.view.manifest(version)
     attr = st.row_attr(row, row.id)
     node = Node(
-        st.overlay.new_ino(), row.kind, mode, attr.uid, attr.gid, row.size, row.mtime_ns, row.mtime_ns, now_ns
+        st.overlay.new_ino(), row.kind, manifest.mode, attr.uid, attr.gid, row.size, row.mtime_ns, row.mtime_ns, now_ns,
+        owner=row.owner, owner_group=row.group,
     )  # fmt: skip
     node.xattrs = st.xattrs_of(row)
     if row.kind == FILE:
         node.base = version
     else:
-        node.target = st.view.manifest(version).target
+        node.target = manifest.target
     node.gen = 1
     if (parent, name) != _name_of(st, row):
         _resolve(st, row)

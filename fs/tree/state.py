@@ -14,6 +14,7 @@ from fs.tree.gone import DEPTH_MAX, GoneFolders
 from fs.tree.inodes import Inodes
 from fs.tree.model import BLOCK, DIR, FILE, MODE_BITS, ROOT_ID, Attr, Cut, Entry, Invalidation, Key, LocalTimes, Node
 from fs.tree.overlay import Overlay
+from fs.tree.owners import Ownership
 from fs.tree.subfolders import Subfolders
 from sync.core.errors import NotFound
 from sync.core.ignore import Ignore
@@ -40,7 +41,14 @@ class State:
     """The shared, mutable heart of a Tree. The functions of this package take it as their first argument."""
 
     def __init__(
-        self, env: Env, view: ShownView, overlay: Overlay, whole_dir: Path, *, uid: int, gid: int, sync_git: bool
+        self,
+        env: Env,
+        view: ShownView,
+        overlay: Overlay,
+        whole_dir: Path,
+        *,
+        ownership: Ownership,
+        sync_git: bool,
     ) -> None:
         self.env = env
         self.view = view
@@ -48,8 +56,9 @@ class State:
         self.inodes = Inodes()
         self.whole_folder = str(whole_dir)
         self.whole_is_elsewhere = False  # layers cannot be renamed to there
-        self.uid = uid
-        self.gid = gid
+        self.ownership = ownership
+        self.uid = ownership.uid
+        self.gid = ownership.gid
         self.sync_git = sync_git
         self.ignore = Ignore(view.tcfsignore(), sync_git_raw=sync_git)
         self.pending: dict[Pending, float] = {}  # what is to be sealed, and when it last changed (monotonic s)
@@ -109,7 +118,7 @@ class State:
         """A shown row under the number `ino`."""
         mtime_ns, ctime_ns, blocks = row.mtime_ns, row.ctime_ns, 0
         number = row.id if row.link is None else row.link
-        uid, gid = self.overlay.owners.get(number) or (row.uid, row.gid)
+        uid, gid = self.ownership.of_row(row, self.overlay.owners.get(number))
         local = self.overlay.times.get(number)
         if local is not None:
             ctime_ns = max(ctime_ns, local.ctime_ns)
@@ -122,8 +131,7 @@ class State:
             blocks = (row.size + BLOCK - 1) // BLOCK if is_local else 1
         return Attr(
             ino, row.kind, row.mode & MODE_BITS, nlink,
-            self.uid if uid is None else uid, self.gid if gid is None else gid,
-            row.size, self.atimes.get(number, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
+            uid, gid, row.size, self.atimes.get(number, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
         )  # fmt: skip
 
     def keep_local(self, value: int) -> None:
@@ -292,6 +300,7 @@ class State:
             node.mtime_ns, node.ctime_ns = attr.mtime_ns, attr.ctime_ns
         node.base = base if row.kind == FILE else None
         node.link_id = row.link_id or ""
+        node.owner, node.owner_group = row.owner, row.group
         node.xattrs = self.xattrs_of(row)
         if row.kind not in (DIR, FILE) and base is not None:
             node.target = self.view.manifest(base).target

@@ -43,6 +43,7 @@ def set_apart(st: State, node: Node) -> bool:
     torn = Node(
         st.overlay.new_ino(), FILE, node.mode, node.uid, node.gid, node.size, node.atime_ns, node.mtime_ns,
         node.ctime_ns, xattrs=node.xattrs, base=node.base, work=node.work, gen=1, lost_path=path, nameless=True,
+        owner=node.owner, owner_group=node.owner_group,
     )  # fmt: skip
     node.work.node_id = torn.id
     st.overlay.put_file(node.work)

@@ -12,6 +12,7 @@ from fs.tree import access, attrs, exchange, files, linking, names, note, recove
 from fs.tree.files import OpenFile
 from fs.tree.model import FILE, ROOT_ID, Attr, Cut
 from fs.tree.overlay import KEEP, Overlay
+from fs.tree.owners import Names, Ownership
 from fs.tree.state import State
 from sync.env import Env
 from sync.state.home import FleetPaths
@@ -37,12 +38,13 @@ class Tree:
         gid: int,
         view: ShownView | None = None,
         sync_git: bool = False,
+        owner_names: Names | None = None,
         keep: int = KEEP,
     ) -> "Tree":
         """Open both databases and take up what the last mount left. NotYet while the engine has not made fleet.db.
 
-        uid, gid: the owner of what has none here. view: read through this one (the caller closes it). The caller holds
-        mount.lock.
+        uid, gid: the owner of what has none here. owner_names: given if ownership is synced. view: read through this
+        one (the caller closes it). The caller holds mount.lock.
         """
         shown = view if view is not None else ShownView(env, paths.fleet_db)
         try:
@@ -51,7 +53,14 @@ class Tree:
             if view is None:
                 shown.close()
             raise
-        state = State(env, shown, overlay, paths.cache_dir / "whole", uid=uid, gid=gid, sync_git=sync_git)
+        state = State(
+            env,
+            shown,
+            overlay,
+            paths.cache_dir / "whole",
+            ownership=Ownership(uid, gid, owner_names),
+            sync_git=sync_git,
+        )
         tree = cls(state, paths, owns_view=view is None)
         try:
             recovery.recover(state, paths)

@@ -24,6 +24,7 @@ ChunkId = NewType("ChunkId", bytes)  # 32 bytes, keyed BLAKE3 of the plain chunk
 CHUNKS_INLINE_MAX = 4096  # more chunks than this, and the manifest names pages of this many entries instead
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 LINK_ID_MAX = 64  # characters
+OWNER_MAX = 256  # characters
 SEQ_MAX = 10**16 - 1  # a segment's key has 16 digits for it
 INT_MAX = 2**63 - 1  # of a database, and of the system's calls
 
@@ -273,6 +274,8 @@ def _check_manifest(manifest: Manifest) -> None:
     _check_numbers(manifest)
     if len(manifest.link_id) > LINK_ID_MAX:
         raise BadFormat(f"a link_id has {LINK_ID_MAX} characters at most", path=manifest.rel_path)
+    if any(len(name) > OWNER_MAX or "\0" in name for name in (manifest.owner, manifest.group)):
+        raise BadFormat(f"no owner or group is called so: {OWNER_MAX} characters at most", path=manifest.rel_path)
     if "\0" in manifest.target:
         raise BadFormat("a target with a NUL", path=manifest.rel_path)
     if manifest.xattrs:

@@ -40,6 +40,8 @@ class State(msgspec.Struct, frozen=True):
     xattrs: Mapping[str, str]
     mtime_ns: int
     link_id: str = ""
+    owner: str = ""
+    group: str = ""
 
 
 def state_of(version: Manifest | NameShown | None) -> State | None:
@@ -49,7 +51,7 @@ def state_of(version: Manifest | NameShown | None) -> State | None:
     manifest = version.version.manifest if isinstance(version, NameShown) else version
     if not manifest.is_live:
         return None
-    fields = (version.mode, version.xattrs, version.mtime_ns, version.link_id)
+    fields = (version.mode, version.xattrs, version.mtime_ns, version.link_id, version.owner, version.group)
     return State(manifest.kind, manifest.content_id, manifest.target, *fields)
 
 

@@ -2,14 +2,15 @@
 
 The rules, applied to the live heads in this order:
 
-1. *Merged*: a head that is no directory and has the common ancestor's value changed nothing but mode, xattrs or mtime.
+1. *Merged*: a head that is no directory and has the common ancestor's value changed nothing but mode, owner, xattrs or
+   mtime.
    If another value stands against it, it goes into that.
 2. *Collapsed*: the other heads that are no directories form groups of equal value. The leading group is that of an own
    head (in `auto` not), else of the auto winner: the least of (machine_name, machine_id, seq, identity). Merged heads
    belong to it.
-3. Mode and each xattr are merged field by field against the common ancestor: the one that changed wins, of several the
-   auto winner's. mtime is that of the own head of NAME's value, else the newest of that value; a merged head's mtime
-   belongs to the ancestor's bytes and does not count.
+3. Mode, owner, group and each xattr are merged field by field against the common ancestor: the one that changed wins,
+   of several the auto winner's. mtime is that of the own head of NAME's value, else the newest of that value; a merged
+   head's mtime belongs to the ancestor's bytes and does not count.
 4. Live directory heads are one directory without siblings, each field the auto winner's; it keeps NAME, and the leading
    group becomes a sibling. Else, where the tombstone was written, NAME is absent and all groups stand as siblings, in
    `auto` too. Else the leading group is NAME. The other groups are siblings, in `auto` they are not shown.
@@ -23,7 +24,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sync.core.manifest import Kind, Version, VersionId
+from sync.core.manifest import Kind, Manifest, Version, VersionId
 
 T = TypeVar("T")
 Ancestor = Callable[[Sequence[Version]], Version | None]  # heads.common_ancestor over the versions known here
@@ -40,7 +41,8 @@ class Mode(StrEnum):
 class NameShown(msgspec.Struct, frozen=True):
     """What stands under NAME. The content is `version`'s; mode, xattrs (name -> base64) and mtime_ns are as merged.
 
-    also: identities of every further head that NAME covers (equal or merged), sorted. link_id is merged as mode is.
+    also: identities of every further head that NAME covers (equal or merged), sorted. link_id,
+    owner and group are merged as mode is.
     """
 
     version: Version
@@ -49,6 +51,8 @@ class NameShown(msgspec.Struct, frozen=True):
     xattrs: Mapping[str, str]
     mtime_ns: int
     link_id: str = ""
+    owner: str = ""
+    group: str = ""
 
     @property
     def covers(self) -> tuple[VersionId, ...]:
@@ -113,7 +117,8 @@ def _show_one(head: Version) -> Shown:
     manifest = head.manifest
     if not manifest.is_live:
         return Shown(dead=(head.id,))
-    return Shown(NameShown(head, (), manifest.mode, manifest.xattrs, manifest.mtime_ns, manifest.link_id))
+    fields = (manifest.mode, manifest.xattrs, manifest.mtime_ns, manifest.link_id, manifest.owner, manifest.group)
+    return Shown(NameShown(head, (), *fields))
 
 
 def _merged(live: list[Version], ancestor: Ancestor) -> list[Version]:
@@ -156,17 +161,23 @@ def _name_shown(winner: Version, covered: list[Version], ancestor: Ancestor, own
         own = [head for head in same if _machine_of(head) in own_ids]
         mtime_ns = max(head.manifest.mtime_ns for head in own or same)
     link_id = _merge([manifest.link_id for manifest in manifests], old.link_id if old else None)
-    return NameShown(winner, _ids(covered), mode, xattrs, mtime_ns, link_id)
+    owner = _merge([manifest.owner for manifest in manifests], old.owner if old else None)
+    group = _merge([manifest.group for manifest in manifests], old.group if old else None)
+    return NameShown(winner, _ids(covered), mode, xattrs, mtime_ns, link_id, owner, group)
 
 
 def _differ(heads: Sequence[Version]) -> bool:
     """True if the merge of the heads' fields depends on their ancestor."""
     first = heads[0].manifest
+    fields = _merged_fields(first)
     return any(
-        (other.mode, other.xattrs, other.link_id) != (first.mode, first.xattrs, first.link_id)
-        or (other.kind is Kind.DIR and other.mtime_ns != first.mtime_ns)
+        _merged_fields(other) != fields or (other.kind is Kind.DIR and other.mtime_ns != first.mtime_ns)
         for other in (head.manifest for head in heads[1:])
     )
+
+
+def _merged_fields(manifest: Manifest) -> tuple[object, ...]:
+    return (manifest.mode, manifest.xattrs, manifest.link_id, manifest.owner, manifest.group)
 
 
 def _merge(values: Sequence[T], old: T | None) -> T:

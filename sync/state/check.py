@@ -62,6 +62,8 @@ class Look(msgspec.Struct, frozen=True):
     is_sibling: bool
     xattrs: tuple[tuple[str, str], ...]
     link_id: str = ""
+    owner: str = ""
+    group: str = ""
 
 
 def check(db: FleetDb, moments: Moments | None = None) -> list[str]:
@@ -342,6 +344,8 @@ def _real(placed: Placed) -> Look:
             is_sibling=False,
             xattrs=tuple(sorted(shown.xattrs.items())),
             link_id=shown.link_id if manifest.kind is not Kind.DIR else "",
+            owner=shown.owner,
+            group=shown.group,
         )
     assert isinstance(shown, Implied)
     return Look(DIR, 0, IMPLIED_MODE, None, None, 0, (), False, ())
@@ -359,6 +363,8 @@ def _sibling(sibling: Sibling) -> Look:
         also=sibling.also,
         is_sibling=True,
         xattrs=tuple(sorted(manifest.xattrs.items())),
+        owner=manifest.owner,
+        group=manifest.group,
     )
 
 
@@ -375,6 +381,8 @@ def _look(db: FleetDb, row: ShownRow) -> Look:
         is_sibling=bool(row.sibling),
         xattrs=tuple(sorted(db.view.xattrs(row).items())),
         link_id=row.link_id or "",
+        owner=row.owner,
+        group=row.group,
     )
 
 

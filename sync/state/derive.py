@@ -94,7 +94,7 @@ class Deriver:
         size, mode, mtime_ns = size_of(manifest), manifest.mode, manifest.mtime_ns
         row = ShownRow(
             row_id, parent, name, kind, size, mode, mtime_ns, ctime_ns, uid, gid, number, value, None, 0, xattrs,
-            manifest.link_id or None if kind != DIR else None,
+            manifest.link_id or None if kind != DIR else None, None, 1, manifest.owner, manifest.group,
         )  # fmt: skip
         self._table.insert(row, fresh_dir=kind == DIR)
         if kind == DIR:
@@ -230,6 +230,8 @@ class Deriver:
                 0,
                 json_or_none(shown.xattrs),
                 shown.link_id or None if manifest.kind is not Kind.DIR else None,
+                owner=shown.owner,
+                group=shown.group,
             )
             if kept is not None and kept.link is not None and node is None:
                 if new.link_id is not None:
@@ -245,10 +247,8 @@ class Deriver:
 
 def _looks_alike(old: ShownRow, new: ShownRow) -> bool:
     """True if a program that calls stat, read or getxattr cannot tell them apart."""
-    return (old.size, old.mode, old.mtime_ns, old.value, old.xattrs) == (
-        new.size,
-        new.mode,
-        new.mtime_ns,
-        new.value,
-        new.xattrs,
-    )
+    return _looks(old) == _looks(new)
+
+
+def _looks(row: ShownRow) -> tuple[object, ...]:
+    return (row.size, row.mode, row.mtime_ns, row.value, row.xattrs, row.owner, row.group)

@@ -1,8 +1,8 @@
 """Names of one file: which rows of shown are one inode, and under which number.
 
-Rows whose versions carry one link_id are one file as long as content, mode, mtime and xattrs agree; what has been
-changed under one name only is a file by itself again. One of them has the number of all as its own id, so a number
-always leads to a row.
+Rows whose versions carry one link_id are one file as long as content, mode, mtime, xattrs, owner and group agree; what
+has been changed under one name only is a file by itself again. One of them has the number of all as its own id, so a
+number always leads to a row.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ def _groups(rows: Iterable[ShownRow]) -> Collection[list[ShownRow]]:
     """Those that are one file, of the rows of one link_id."""
     groups: dict[tuple[object, ...], list[ShownRow]] = {}
     for row in rows:
-        groups.setdefault((row.value, row.mode, row.mtime_ns, row.xattrs), []).append(row)
+        groups.setdefault((row.value, row.mode, row.mtime_ns, row.xattrs, row.owner, row.group), []).append(row)
     return groups.values()
 
 

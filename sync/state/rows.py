@@ -31,7 +31,7 @@ class ShownRow(NamedTuple):
 
     kind: FILE, DIR or SYMLINK. version: number in the table `version`; None for the root and implied directories.
     uid, gid: None = the owner of the mount. also, xattrs: JSON as stored, None = none. link: of a file with several
-    names the number of all of them, None: it has one.
+    names the number of all of them, None: it has one. owner, group: names in the fleet, '' = it does not say.
     """
 
     id: int
@@ -52,6 +52,8 @@ class ShownRow(NamedTuple):
     link_id: str | None = None
     link: int | None = None
     nlink: int = 1
+    owner: str = ""
+    group: str = ""
 
     @property
     def number(self) -> int:
@@ -59,7 +61,7 @@ class ShownRow(NamedTuple):
         return self.id if self.link is None else self.link
 
 
-ROW_COLUMNS: Final = ", ".join(ShownRow._fields)
+ROW_COLUMNS: Final = ", ".join(f'"{name}"' for name in ShownRow._fields)  # group is a word of SQL
 
 
 class FeedItem(NamedTuple):
@@ -83,11 +85,13 @@ class Was(NamedTuple):
     mtime_ns: int
     version: int
     value: int
-    xattrs: int  # CRC-32 of their JSON
+    xattrs: int  # CRC-32 of their JSON, and of owner and group
 
 
 def was_of(row: ShownRow) -> Was:
     xattrs = crc32(row.xattrs.encode()) if row.xattrs else 0
+    if row.owner or row.group:
+        xattrs = crc32(f"{row.owner}\0{row.group}".encode(), xattrs)
     return Was(row.id, row.kind, row.size, row.mode, row.mtime_ns, row.version or 0, row.value, xattrs)
 
 

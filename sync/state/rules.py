@@ -29,7 +29,7 @@ NEVER: Final = (  # (what must find nothing, the error if it does)
     (
         "SELECT 1 FROM (SELECT count(*) AS n, min(nlink) AS least, max(nlink) AS most, count(link) AS linked,"
         " min(link) AS first, max(link) AS last, max(link = id) AS own FROM shown WHERE link_id IS NOT NULL"
-        " AND sibling = 0 GROUP BY link_id, value, mode, mtime_ns, xattrs)"
+        ' AND sibling = 0 GROUP BY link_id, value, mode, mtime_ns, xattrs, owner, "group")'
         " WHERE least <> n OR most <> n OR linked <> CASE n WHEN 1 THEN 0 ELSE n END"
         " OR (n > 1 AND (first <> last OR own <> 1))",
         "the names of a file do not count, or number, each other",

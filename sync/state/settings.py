@@ -48,6 +48,13 @@ def _text(value: object) -> str:
     return value
 
 
+def _switch(value: object) -> bool:
+    """true or false, of TOML or as a text."""
+    if not isinstance(value, bool) and value not in ("true", "false"):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value in (True, "true")
+
+
 def _programs(value: object) -> tuple[str, ...]:
     """Names with * and ?: a list, or a text with commas between; the word `default` stands for the shipped ones."""
     names = value.split(",") if isinstance(value, str) else value
@@ -80,6 +87,12 @@ SETTINGS = (
         "cache_quota", parse_size, 0, "bytes the cache may take; 0 = 10 GiB or 10 % of the disk, whichever is less"
     ),
     Setting("sync_git", _one_of("off", "raw"), "off", "raw: .git folders are synced file by file; off: they stay here"),
+    Setting(
+        "sync_ownership",
+        _switch,
+        False,
+        "true: owner and group are published, and shown, by name; false: they stay on this machine",
+    ),
     Setting(
         "no_hydrate",
         _programs,
@@ -153,6 +166,10 @@ class Settings:
     @property
     def sync_git(self) -> str:
         return str(self.resolved["sync_git"].value)
+
+    @property
+    def sync_ownership(self) -> bool:
+        return bool(self.resolved["sync_ownership"].value)
 
     @property
     def no_hydrate(self) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from sync.state.rows import ROOT_ID, ROW_COLUMNS, ShownRow
 _INSERT: Final = f"INSERT INTO shown ({ROW_COLUMNS}) VALUES "
 _UPDATE: Final = (
     "UPDATE shown SET kind = ?, size = ?, mode = ?, mtime_ns = ?, ctime_ns = ?, uid = ?, gid = ?, version = ?,"
-    " value = ?, also = ?, sibling = ?, xattrs = ?, link_id = ?, link = ?, nlink = ? WHERE id = ?"
+    ' value = ?, also = ?, sibling = ?, xattrs = ?, link_id = ?, link = ?, nlink = ?, owner = ?, "group" = ?'
+    " WHERE id = ?"
 )
 _AT: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE parent = ? AND name = ?"
 _BY_ID: Final = f"SELECT {ROW_COLUMNS} FROM shown WHERE id = ?"

@@ -116,6 +116,8 @@ class SiblingRows:
             also=json_or_none(sibling.also),
             sibling=1,
             xattrs=json_or_none(manifest.xattrs),
+            owner=manifest.owner,
+            group=manifest.group,
         )
 
     def _write(

@@ -252,6 +252,8 @@ def _change(engine: "Engine", item: _Item, asked: CopyArgs) -> Change | None:
         mode=row.mode if row.version is not None else IMPLIED_DIR_MODE,
         mtime_ns=row.mtime_ns if asked.preserve else engine.env.now_ns(),
         xattrs=view.xattrs(row),
+        owner=row.owner,
+        group=row.group,
         target=manifest.target if manifest is not None and row.kind not in (FILE, DIR) else "",
         requires=manifest.requires if manifest is not None and row.kind != FILE else (),
         seen=seen,

@@ -88,6 +88,8 @@ class Change(msgspec.Struct, frozen=True):
     is_new_name: bool = False  # the new name of a renamed folder, answered with that: an entry has seen what was there
     place: NodePlace | None = None
     link_id: str = ""  # of a file with several names: the same for all
+    owner: str = ""
+    group: str = ""
     folder_rules: bool = False  # it comes from a plain folder, see decide.py
     sees_all: bool = False  # supersede whatever heads the path has (push --force)
 
@@ -104,8 +106,8 @@ class Change(msgspec.Struct, frozen=True):
 class FolderMove(msgspec.Struct, frozen=True):
     """The rename of a shown directory: whatever shows under its NAME at that moment moves along, as one batch.
 
-    mtime_ns: of the folder; mode, xattrs, too, where its old name has no record. place: its number, which stays. seen:
-    what stood at the new name itself, and was removed or replaced.
+    mtime_ns: of the folder; mode, xattrs, owner, group, too, where its old name has no record. place: its number, which
+    stays. seen: what stood at the new name itself, and was removed or replaced.
     """
 
     old_path: str
@@ -116,6 +118,8 @@ class FolderMove(msgspec.Struct, frozen=True):
     place: NodePlace
     seal_id: bytes
     seen: frozenset[VersionId] = frozenset()
+    owner: str = ""
+    group: str = ""
 
 
 Batch = Sequence[Change] | FolderMove  # one transaction for every reader

@@ -162,7 +162,16 @@ class Committer:
             return _Refused(change, "a symlink that points nowhere")
         heads = self._txn.versions.heads(change.path)
         shown = self._shown_as_last(change) if len(heads) > 1 else None
+        if change.folder_rules and not (change.owner or change.group):
+            change = self._with_owner(change, shown, heads)
         return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids)
+
+    def _with_owner(self, change: Change, shown: State | None, heads: Sequence[Version]) -> Change:
+        """A plain folder says nothing of owners: what has one keeps it."""
+        last = self.find(change.last) if change.last is not None and not change.sees_all else None
+        standing = [last] if last is not None else [head for head in heads if head.is_live]
+        old = shown or (standing[0].manifest if standing else None)
+        return msgspec.structs.replace(change, owner=old.owner, group=old.group) if old is not None else change
 
     def _shown_as_last(self, change: Change) -> State | None:
         """What NAME shows, merged of several heads, if the change was made knowing all of them."""
@@ -228,6 +237,8 @@ class Committer:
             target=change.target,
             xattrs=dict(change.xattrs),
             link_id=change.link_id,
+            group=change.group,
+            owner=change.owner,
             requires=[*content.requires, *change.requires],
         )
         for page, data in content.pages:
@@ -345,7 +356,7 @@ def _state(change: Change) -> State | None:
     if change.is_removal:
         return None
     content_id = change.source.content_id if isinstance(change.source, Content) else ""
-    fields = (change.mode, dict(change.xattrs), change.mtime_ns, change.link_id)
+    fields = (change.mode, dict(change.xattrs), change.mtime_ns, change.link_id, change.owner, change.group)
     return State(change.kind, content_id, change.target, *fields)
 
 

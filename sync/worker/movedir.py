@@ -86,6 +86,8 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
             mode=move.mode,
             mtime_ns=move.mtime_ns,
             xattrs=move.xattrs,
+            owner=move.owner,
+            group=move.group,
             seen=seen,
             resolved=True,
             is_new_name=is_top,
@@ -107,6 +109,8 @@ def _creation(item: Creation, move: FolderMove, place: NodePlace) -> Change:
         is_new_name=is_top,
         place=place,
         link_id=source.link_id if manifest.kind is not Kind.DIR else "",
+        owner=source.owner,
+        group=source.group,
     )
 
 

@@ -300,6 +300,8 @@ class SealWorker:
             seal_id=seal.seal_id,
             place=_place(seal),
             link_id=seal.link_id,
+            owner=seal.owner,
+            group=seal.owner_group,
         )
 
     def _source(self, seal: Seal, known: Mapping[int, RangeSet] | None = None) -> Source | Content:
@@ -397,6 +399,8 @@ def _folder_move(seal: Seal) -> FolderMove:
         place=_place(seal),
         seal_id=seal.seal_id,
         seen=frozenset(seal.seen),
+        owner=seal.owner,
+        group=seal.owner_group,
     )
 
 

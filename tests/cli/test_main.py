@@ -61,6 +61,8 @@ def test_settings_and_their_origin(yoga, monkeypatch):
     assert shown["cache_quota"] == {"value": 2**30, "origin": str(yoga.home / "config" / "config.toml")}
     assert shown["log_level"] == {"value": "debug", "origin": "TCFS_LOG_LEVEL"}
     assert shown["sync_git"] == {"value": "off", "origin": "default"}
+    assert shown["sync_ownership"] == {"value": False, "origin": "default"}
+    assert "sync_ownership" in (text := yoga("config", "show").out) and "false" in text
     (yoga.home / "config" / "config.toml").write_text("nonsense = 1\n")
     assert yoga("config", "show").code == 1
 

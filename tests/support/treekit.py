@@ -361,6 +361,8 @@ class Machine:
             place,
             seal.seal_id,
             frozenset(seal.seen),
+            seal.owner,
+            seal.owner_group,
         )
         with self.db.transaction() as txn:
             changes = moved_changes(self.db, move, txn.versions)
@@ -406,6 +408,8 @@ class Machine:
             mtime_ns=change.mtime_ns,
             xattrs=dict(change.xattrs),
             link_id=change.link_id,
+            owner=change.owner,
+            group=change.group,
             target=change.target,
             parents=parents,
             moved_from=change.moved_from,
@@ -435,6 +439,8 @@ class Machine:
             target=seal.target or "",
             moved_from=seal.moved_from,
             link_id=seal.link_id,
+            owner=seal.owner,
+            group=seal.owner_group,
             place=NodePlace(seal.node, seal.dir_ids, seal.ctime_ns or 0, seal.uid, seal.gid),
             **common,
         )
@@ -469,7 +475,7 @@ def _state(change: Change) -> State | None:
     if change.is_removal:
         return None
     content_id = change.source.content_id if isinstance(change.source, Content) else ""
-    fields = (change.mode, change.xattrs, change.mtime_ns, change.link_id)
+    fields = (change.mode, change.xattrs, change.mtime_ns, change.link_id, change.owner, change.group)
     return State(change.kind, content_id, change.target, *fields)
 
 

@@ -16,6 +16,7 @@ from treekit import Fleet, Machine
 from fs.tree import feed, note, sealing
 from fs.tree.check import check_state
 from fs.tree.files import OpenFile
+from fs.tree.owners import Names
 from fs.tree.tree import Tree
 from fs.work.stack import BasePiece, LocalPiece
 from sync.cas.cache import ChunkCache
@@ -142,6 +143,8 @@ class World:
 
 
 class WorldMachine(Machine):
+    owner_names: Names | None = None  # what ids are called here, if ownership is synced: of a mount that starts
+
     def __init__(self, world: World, name: str, mode: Mode) -> None:
         self.world = world
         self.fleet = Fleet(world.root)  # the user operations of treekit want one; its engine is not used
@@ -180,7 +183,7 @@ class WorldMachine(Machine):
         self.sealer = SealWorker(self.context, self.publisher, self.tree_reader, self.paths.work_dir, large=world.large)
 
     def _start_mount(self) -> None:
-        self.tree = Tree.load(self._env, self.paths, uid=1000, gid=1000)
+        self.tree = Tree.load(self._env, self.paths, uid=1000, gid=1000, owner_names=self.owner_names)
 
     def _stop_engine(self) -> None:
         self.world.do(self.fetcher.aclose())

@@ -30,7 +30,8 @@ _xattrs = msgspec.json.Decoder(dict[str, str])
 
 _SEAL_COLUMNS = (
     "ord, seal_id, round, op, path, from_path, node, dir_ids, kind, mode, uid, gid, size, mtime_ns, ctime_ns, target,"
-    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp"
+    " xattrs, base, layer, limit_below, seen, last, resolved, moved_from, moved_to, link_id, grp,"
+    " owner, owner_group"
 )
 _SPANS = 'SELECT work, start, "end" FROM span WHERE work IN'
 
@@ -68,6 +69,8 @@ class Seal(msgspec.Struct, frozen=True):
     moved_to: str | None
     link_id: str = ""
     grp: bytes | None = None
+    owner: str = ""
+    owner_group: str = ""
 
     @property
     def held_by(self) -> bytes:

@@ -21,6 +21,8 @@ class Fields(msgspec.Struct, frozen=True):
     mode: int = 0o644
     xattrs: dict[str, str] = {}
     mtime_ns: int = 0
+    owner: str = ""
+    group: str = ""
     moved_from: PathVersion | None = None
     moved_to: PathVersion | None = None
     batch: tuple[int, int] | None = None
@@ -53,6 +55,8 @@ def version(
         mode=fields.mode,
         xattrs=fields.xattrs,
         mtime_ns=fields.mtime_ns,
+        owner=fields.owner,
+        group=fields.group,
         parents=list(parents),
         moved_from=fields.moved_from,
         moved_to=fields.moved_to,
@@ -109,12 +113,15 @@ _LIVE = st.builds(
     mode=st.sampled_from((0o600, 0o644, 0o755)),
     xattrs=st.dictionaries(st.sampled_from(("user.a", "user.b")), st.sampled_from(("MQ==", "Mg==")), max_size=2),
     mtime_ns=st.integers(0, 5),
+    owner=st.sampled_from(("", "ada", "bea")),
+    group=st.sampled_from(("", "staff")),
 )
 _FOLDER = st.builds(
     Fields,
     kind=st.just(Kind.DIR),
     mode=st.sampled_from((0o700, 0o755)),
     mtime_ns=st.integers(0, 5),
+    owner=st.sampled_from(("", "ada", "bea")),
 )
 
 

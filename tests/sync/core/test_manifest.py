@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sync.core.errors import BadFormat
 from sync.core.journal import JournalHead, decode_head, encode_head
@@ -56,6 +59,28 @@ def test_a_name_of_a_file_with_several() -> None:
     assert encode_record(record) == raw
 
 
+def test_whose_a_file_is() -> None:
+    raw = (
+        b'{"type":"version","version":2,"seq":1,"rel_path":"d","kind":"dir","vclock":{"clocks":{"m":1}},'
+        b'"written_by":"m","machine_name":"bates","written_at":1,"mode":493,"batch":[1,2],"group":"100","owner":"ada"}'
+    )
+    record = decode_record(raw)
+    assert isinstance(record, Manifest) and (record.owner, record.group) == ("ada", "100")
+    assert encode_record(record) == raw
+    without = encode_record(msgspec.structs.replace(record, owner="", group=""))
+    assert without == raw.replace(b',"group":"100","owner":"ada"', b"")
+
+
+_NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=256)
+
+
+@given(_NAMES, _NAMES)
+def test_any_owner_and_group_come_back(owner: str, group: str) -> None:
+    record = decode_record(line(owner=owner, group=group))
+    assert isinstance(record, Manifest) and (record.owner, record.group) == (owner, group)
+    assert decode_record(encode_record(record)) == record
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -67,6 +92,9 @@ def test_a_name_of_a_file_with_several() -> None:
         {"written_at": 2**62},
         {"mode": -1},
         {"link_id": "0" * 65},
+        {"owner": "a" * 257},
+        {"group": "a\0b"},
+        {"group": 100},
         {"mode": 0o10000},
         {"batch": [1, 2**70]},
         {"kind": "symlink", "target": "a\0b"},

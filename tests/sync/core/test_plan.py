@@ -26,7 +26,8 @@ X = Fields(content="x", mtime_ns=3)
 
 
 def _state(fields: Fields) -> State:
-    return State(fields.kind, fields.content, fields.target, fields.mode, fields.xattrs, fields.mtime_ns)
+    whose = {"owner": fields.owner, "group": fields.group}
+    return State(fields.kind, fields.content, fields.target, fields.mode, fields.xattrs, fields.mtime_ns, **whose)
 
 
 def _shown(one: Version) -> NameShown:
@@ -47,6 +48,8 @@ def _shown(one: Version) -> NameShown:
         Fields(content="x", mode=0o600, mtime_ns=3),
         Fields(content="x", xattrs={"user.a": "MQ=="}, mtime_ns=3),
         Fields(content="x", mtime_ns=4),
+        Fields(content="x", mtime_ns=3, owner="ada"),
+        Fields(content="x", mtime_ns=3, group="staff"),
     ],
 )
 def test_whatever_differs_is_published(other: Fields) -> None:
@@ -70,8 +73,10 @@ def test_the_state_of_a_version_and_of_a_name() -> None:
     assert state_of(live.manifest) == _state(X)
     assert state_of(tomb.manifest) is None
     assert state_of(None) is None
-    merged = NameShown(live, (), 0o700, {"user.a": "MQ=="}, 8)
-    assert state_of(merged) == State(Kind.FILE, "x", "", 0o700, {"user.a": "MQ=="}, 8)
+    merged = NameShown(live, (), 0o700, {"user.a": "MQ=="}, 8, "", "ada", "staff")
+    assert state_of(merged) == State(Kind.FILE, "x", "", 0o700, {"user.a": "MQ=="}, 8, "", "ada", "staff")
+    owned = Fields(content="x", mtime_ns=3, owner="ada", group="staff")
+    assert state_of(Machine("ada").write([], owned).manifest) == _state(owned)
 
 
 # ---- seen_at

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,7 @@ def test_mode_and_xattrs_of_a_name_do_not_depend_on_who_looks_if_its_heads_do_no
     one, two = _show(history, own), _show(history, "none")
     if one.name and two.name and set(one.name.covers) == set(two.name.covers):
         assert (one.name.mode, one.name.xattrs) == (two.name.mode, two.name.xattrs)
+        assert (one.name.owner, one.name.group) == (two.name.owner, two.name.group)
 
 
 # ---- one head, no head
@@ -260,6 +262,19 @@ def test_the_mode_that_changed_wins_and_of_two_the_auto_winners() -> None:
     for left, right, merged in ((0o600, 0o644, 0o600), (0o644, 0o755, 0o755), (0o600, 0o755, 0o600)):
         history, _, _, _ = _fork(base, Fields(content="u", mode=left), Fields(content="u", mode=right))
         assert {_name(_show(history, own)).mode for own in ("ada", "bea", "cy")} == {merged}
+
+
+def test_owner_and_group_merge_as_the_mode_does_each_by_itself() -> None:
+    base = Fields(content="u", owner="ada", group="staff")
+    for left, right, merged in (("bea", "ada", "bea"), ("ada", "", ""), ("bea", "cy", "bea")):
+        mine, theirs = Fields(content="u", owner=left, group="staff"), Fields(content="v", owner=right, group="audio")
+        for kind in (Kind.FILE, Kind.DIR):
+            of_kind = [msgspec.structs.replace(each, kind=kind, content="u") for each in (base, mine, theirs)]
+            for fields in ([base, mine, theirs], of_kind):
+                history, _, _, _ = _fork(*fields)
+                for own in ("ada", "bea", "cy"):
+                    name = _name(_show(history, own))
+                    assert (name.owner, name.group) == (merged, "audio")
 
 
 def test_xattrs_merge_name_by_name() -> None:

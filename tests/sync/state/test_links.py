@@ -46,7 +46,8 @@ def test_names_have_one_number(db: FleetDb, bates: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"mode": 0o600}, {"mtime_ns": MTIME_NS + 1}, {"xattrs": {"user.a": "YQ=="}}, {"link_id": ""}]
+    "fields",
+    [{"mode": 0o600}, {"mtime_ns": MTIME_NS + 1}, {"xattrs": {"user.a": "YQ=="}}, {"link_id": ""}, {"owner": "ada"}],
 )
 def test_what_differs_is_a_file_by_itself(db: FleetDb, bates: Journal, fields: dict[str, Any]) -> None:
     a, _, _ = write_all(db, bates, "a", "b", "c")

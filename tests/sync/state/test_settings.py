@@ -74,6 +74,18 @@ def test_bad_config_file_is_named(home: Home, text: str):
         Settings.load(home, {})
 
 
+def test_a_switch_is_true_or_false(home: Home):
+    assert not Settings.load(home, {}).sync_ownership
+    home.config_file.write_text("sync_ownership = true\n")
+    assert Settings.load(home, {}).sync_ownership
+    assert not Settings.load(home, {"TCFS_SYNC_OWNERSHIP": "false"}).sync_ownership
+    assert Settings.load(home, {"TCFS_SYNC_OWNERSHIP": "true"}).resolved["sync_ownership"].value is True
+    for bad in ("1", "'yes'", "[]", "1.0"):
+        home.config_file.write_text(f"sync_ownership = {bad}\n")
+        with pytest.raises(BadConfig, match="neither true nor false"):
+            Settings.load(home, {})
+
+
 def test_bad_variable_and_flag_are_named(home: Home):
     with pytest.raises(BadInput, match="TCFS_LOG_LEVEL"):
         Settings.load(home, {"TCFS_LOG_LEVEL": "loud"})

@@ -3,6 +3,7 @@ import os
 
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
+from ownerkit import chown
 
 from sync.core.errors import BadInput, Conflict, NotFound, NotYet, StoreAway
 from sync.state.rows import FIFO, FILE
@@ -84,6 +85,18 @@ def test_what_stays_here_is_left_out_and_told(yoga):
 
     yoga.run(scenario)
     tree.close()
+
+
+def test_a_copy_belongs_to_whom_the_original_does(yoga):
+    async def scenario(engine):
+        await chown(engine.publisher, engine.context.db, "d/a", "ada", "staff")
+        await call(engine, "cp", sources=["d"], target="copy", recursive=True)
+        await call(engine, "cp", sources=["d/a"], target="copy/sub/b", force=True)
+        await call(engine, "cp", sources=["copy/link"], target="copy/a", force=True)
+        found = {path: (row(engine, path).owner, row(engine, path).group) for path in ("d/a", "copy/sub/b", "copy/a")}
+        assert found == {"d/a": ("ada", "staff"), "copy/sub/b": ("ada", "staff"), "copy/a": ("", "")}
+
+    yoga.run(scenario)
 
 
 def test_the_others_see_it(yoga, tmp_path):

@@ -72,7 +72,7 @@ def test_a_seal_is_read_whole(tree: sqlite3.Connection, reader: TreeReader) -> N
     tree.execute(
         "INSERT INTO seal VALUES (5, x'ab', 2, 'put', 'd/f', NULL, 9, '[3]', 1, 420, 1000, 1001, 10, 11, 12, '',"
         " '{\"user.a\":\"YQ==\"}', 'm:1:00000000', 4, 6, '[\"m:1:00000000\"]', 'm:1:00000000', 1,"
-        " '[\"old\",\"m:2:00000000\"]', 'elsewhere', '00ff', x'cd')"
+        " '[\"old\",\"m:2:00000000\"]', 'elsewhere', '00ff', x'cd', 'ada', '100')"
     )
     assert reader.seals() == [
         Seal(
@@ -103,6 +103,8 @@ def test_a_seal_is_read_whole(tree: sqlite3.Connection, reader: TreeReader) -> N
             moved_to="elsewhere",
             link_id="00ff",
             grp=b"\xcd",
+            owner="ada",
+            owner_group="100",
         )
     ]
 

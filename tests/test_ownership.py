@@ -1,0 +1,281 @@
+"""Ownership that is synced (setting sync_ownership): published and shown by name, through whole machines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from worldkit import World, WorldMachine
+
+from fs.tree.owners import Names
+
+ADA, BEA, STAFF = 501, 502, 50  # on yoga
+
+
+def names(users: dict[str, int], groups: dict[str, int]) -> Names:
+    return Names(
+        user={uid: name for name, uid in users.items()}.get,
+        group={gid: name for name, gid in groups.items()}.get,
+        uid=users.get,
+        gid=groups.get,
+    )
+
+
+YOGA = names({"ada": ADA, "bea": BEA, "me": 1000}, {"staff": STAFF, "me": 1000})
+BATES = names({"ada": 601, "bea": 602, "myself": 1000}, {"staff": 60, "myself": 1000})
+CY = names({"myself": 1000}, {"myself": 1000})  # knows nobody
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as made:
+        yield made
+
+
+def machine(world: World, name: str, owner_names: Names | None) -> WorldMachine:
+    made = world.machine(name)
+    switch(made, owner_names)
+    return made
+
+
+def switch(made: WorldMachine, owner_names: Names | None) -> None:
+    """The mount is started anew with this setting."""
+    made.tree.overlay.commit(full=True)
+    made.owner_names = owner_names
+    made.crash_mount()
+
+
+@pytest.fixture
+def yoga(world: World) -> WorldMachine:
+    return machine(world, "yoga", YOGA)
+
+
+@pytest.fixture
+def bates(world: World, yoga: WorldMachine) -> WorldMachine:
+    return machine(world, "bates", BATES)
+
+
+@pytest.fixture
+def off(world: World, yoga: WorldMachine) -> WorldMachine:
+    """A machine without the setting."""
+    return machine(world, "off", None)
+
+
+def owner(of: WorldMachine, path: str) -> tuple[int, int]:
+    attr = of.attr(path)
+    return attr.uid, attr.gid
+
+
+def chown(of: WorldMachine, path: str, uid: int, gid: int) -> None:
+    of.tree.setattr(of.ino(path), uid=uid, gid=gid)
+
+
+def published(of: WorldMachine, path: str) -> tuple[str, str]:
+    """owner and group of the one head of a path."""
+    (head,) = of.db.heads(path)
+    return head.manifest.owner, head.manifest.group
+
+
+def seq(of: WorldMachine, path: str) -> list[str]:
+    return [head.id for head in of.db.heads(path)]
+
+
+def make_all(of: WorldMachine) -> list[str]:
+    of.write("f", b"text")
+    of.mkdir("d")
+    of.symlink("l", "f")
+    return ["f", "d", "l"]
+
+
+def test_a_chown_of_a_file_a_folder_and_a_symlink_goes_by_name(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    paths = make_all(yoga)
+    world.settle()
+    assert {published(bates, path) for path in paths} == {("me", "me")}
+    assert {owner(bates, path) for path in paths} == {(1000, 1000)}  # there is no "me"
+    for path in paths:
+        chown(yoga, path, ADA, STAFF)
+    world.settle()
+    assert {published(bates, path) for path in paths} == {("ada", "staff")}
+    assert {owner(yoga, path) for path in paths} == {(ADA, STAFF)}
+    assert {owner(bates, path) for path in paths} == {(601, 60)}
+    chown(bates, "f", 602, 60)
+    world.settle()
+    assert (owner(yoga, "f"), owner(bates, "f")) == ((BEA, STAFF), (602, 60))
+    for each in (yoga, bates):
+        each.crash_mount()
+    assert (owner(yoga, "f"), owner(bates, "f")) == ((BEA, STAFF), (602, 60))
+
+
+def test_an_id_without_a_name_goes_as_its_number(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.write("f", b"")
+    chown(yoga, "f", 12345, 0)
+    world.settle()
+    assert published(bates, "f") == ("12345", "0")
+    assert owner(bates, "f") == (12345, 0)
+
+
+@pytest.mark.parametrize("name", ["nobody-here", "4294967295", "-1", "\u0661", "1e3", "9" * 200])
+def test_who_is_unknown_is_who_mounted(world: World, yoga: WorldMachine, bates: WorldMachine, name: str) -> None:
+    switch(yoga, names({name: ADA}, {name: STAFF}))
+    yoga.write("f", b"")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    assert published(bates, "f") == (name, name)
+    assert owner(bates, "f") == (1000, 1000)
+
+
+def test_an_unknown_owner_outlives_changes_of_those_who_do_not_know_him(world: World, yoga: WorldMachine) -> None:
+    cy = machine(world, "cy", CY)
+    yoga.write("f", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    cy.write("f", b"two")
+    cy.tree.setattr(cy.ino("f"), mode=0o600)
+    world.settle()
+    assert (yoga.text("f"), published(cy, "f")) == ("two", ("ada", "staff"))
+    assert (owner(yoga, "f"), owner(cy, "f")) == ((ADA, STAFF), (1000, 1000))
+    chown(cy, "f", 4, 1000)
+    world.settle()
+    assert published(yoga, "f") == ("4", "staff")
+
+
+def test_without_the_setting_nothing_is_applied_published_or_lost(
+    world: World, yoga: WorldMachine, off: WorldMachine
+) -> None:
+    paths = make_all(yoga)
+    for path in paths:
+        chown(yoga, path, ADA, STAFF)
+    world.settle()
+    before = {path: seq(off, path) for path in paths}
+    assert {owner(off, path) for path in paths} == {(1000, 1000)}
+    for path in ("f", "l"):
+        chown(off, path, 33, 44)
+    world.settle()
+    assert {path: seq(off, path) for path in ("f", "l")} == {path: before[path] for path in ("f", "l")}
+    off.write("f", b"edited")
+    off.tree.setattr(off.ino("d"), mode=0o700)
+    off.link("f", "second")
+    off.rename("l", "d/l")
+    world.settle()
+    off.rename("d", "e")
+    off.rename("f", "e/f")
+    off.write("e/f", b"again")
+    world.settle()
+    for path in ("e", "e/f", "e/l", "second"):
+        assert published(yoga, path) == ("ada", "staff"), path
+        assert owner(yoga, path) == (ADA, STAFF), path
+    assert owner(off, "e/f") == owner(off, "e/l") == (33, 44)
+
+
+def test_what_is_made_without_the_setting_says_nothing(world: World, yoga: WorldMachine, off: WorldMachine) -> None:
+    paths = make_all(off)
+    for path in paths:
+        chown(off, path, 33, 44)
+    world.settle()
+    for path in paths:
+        ((line,),) = off.db.query("SELECT record FROM version WHERE path = ? ORDER BY num DESC LIMIT 1", path)
+        assert b'"owner"' not in line and b'"group"' not in line
+    assert {owner(yoga, path) for path in paths} == {(1000, 1000)}
+    assert {owner(off, path) for path in paths} == {(33, 44)}
+    yoga.write("f", b"more")
+    world.settle()
+    assert published(yoga, "f") == ("me", "me")
+
+
+def test_the_setting_is_switched_on_and_off(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    switch(bates, None)
+    yoga.write("f", b"one")
+    yoga.write("g", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    bates.write("own", b"")
+    for path in ("f", "g", "own"):
+        chown(bates, path, 33, 44)
+    world.settle()
+    assert {owner(bates, path) for path in ("f", "g", "own")} == {(33, 44)}
+    switch(bates, BATES)
+    assert (owner(bates, "f"), owner(bates, "own")) == ((601, 60), (33, 44))  # it has no other owner yet
+    bates.patch("f", 0, b"two")
+    world.settle()
+    assert (published(yoga, "f"), owner(yoga, "f")) == (("ada", "staff"), (ADA, STAFF))
+    switch(bates, None)
+    bates.patch("f", 0, b"six")
+    world.settle()
+    assert published(yoga, "f") == ("ada", "staff")
+
+
+def test_owner_and_content_changed_at_once_make_no_conflict(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    yoga.write("f", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    chown(yoga, "f", BEA, STAFF)
+    bates.write("f", b"two")
+    world.settle()
+    for each in (yoga, bates):
+        assert (each.text("f"), each.listing()) == ("two", ["f"])
+    assert (owner(yoga, "f"), owner(bates, "f")) == ((BEA, STAFF), (602, 60))
+    bates.write("f", b"six")
+    world.settle()
+    assert published(yoga, "f") == ("bea", "staff")
+
+
+def test_a_conflicting_version_keeps_its_owner(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.write("f", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    bates.write("f", b"two")
+    chown(bates, "f", 602, 60)
+    world.settle()
+    assert owner(yoga, "f") == (ADA, STAFF) and owner(yoga, "f.bates.conflict") == (BEA, STAFF)
+    yoga.rename("f.bates.conflict", "f")
+    world.settle()
+    assert (bates.text("f"), owner(bates, "f"), bates.listing()) == ("two", (602, 60), ["f"])
+
+
+def test_names_of_one_file_have_one_owner(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.write("f", b"one")
+    yoga.link("f", "g")
+    world.settle()
+    chown(yoga, "g", ADA, STAFF)
+    world.settle()
+    for each, ids in ((yoga, (ADA, STAFF)), (bates, (601, 60))):
+        assert (owner(each, "f"), owner(each, "g")) == (ids, ids)
+        assert each.ino("f") == each.ino("g") and each.attr("f").nlink == 2
+        assert published(each, "f") == published(each, "g") == ("ada", "staff")
+
+
+def test_a_folder_that_is_renamed_takes_all_owners_along(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.mkdir("d")
+    yoga.mkdir("d/e")
+    yoga.write("d/e/f", b"one")
+    for path in ("d", "d/e", "d/e/f"):
+        chown(yoga, path, ADA, STAFF)
+    world.settle()
+    bates.rename("d", "moved")
+    chown(bates, "moved", 602, 60)
+    world.settle()
+    assert [owner(yoga, path) for path in ("moved", "moved/e", "moved/e/f")] == [
+        (BEA, STAFF),
+        (ADA, STAFF),
+        (ADA, STAFF),
+    ]
+
+
+def test_an_owner_changed_elsewhere_moves_ctime_and_is_told(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    yoga.write("f", b"one")
+    world.settle()
+    before = bates.attr("f")
+    chown(yoga, "f", ADA, STAFF)
+    yoga.publish()
+    bates.tree.lookup(*bates.place("f"))
+    bates.learn()
+    bates.tree.state.changes.clear()
+    bates.feed()
+    after = bates.attr("f")
+    assert after.ctime_ns > before.ctime_ns and after.mtime_ns == before.mtime_ns
+    assert [(change.what, change.name) for change in bates.tree.state.changes] == [("attributes", "f")]
+    bates.tree.forget(after.ino, 1)
