@@ -39,6 +39,8 @@ def _described(version: Version, is_head: bool) -> dict[str, Any]:
         "kind": manifest.kind.value,
         "size": size_of(manifest),
         "mode": manifest.mode,
+        "owner": manifest.owner,
+        "group": manifest.group,
         "mtime_ns": manifest.mtime_ns,
         "written_at": manifest.written_at,
         "content_id": manifest.content_id,
