@@ -168,6 +168,31 @@ def test_without_the_setting_nothing_is_applied_published_or_lost(
     assert owner(off, "e/f") == owner(off, "e/l") == (33, 44)
 
 
+def test_a_file_saved_by_rename_keeps_its_owner_without_the_setting(
+    world: World, yoga: WorldMachine, off: WorldMachine
+) -> None:
+    yoga.write("f", b"one")
+    yoga.symlink("l", "f")
+    yoga.mkdir("d")
+    for path in ("f", "l", "d"):
+        chown(yoga, path, ADA, STAFF)
+    world.settle()
+    off.write("new", b"two")
+    off.rename("new", "f")
+    off.unlink("l")
+    off.symlink("l", "elsewhere")
+    off.rmdir("d")
+    off.write("d", b"no folder any more")
+    world.settle()
+    assert (yoga.text("f"), owner(yoga, "f"), owner(yoga, "l")) == ("two", (ADA, STAFF), (ADA, STAFF))
+    assert (published(yoga, "d"), owner(yoga, "d")) == (("", ""), (1000, 1000))
+    off.unlink("f")
+    world.settle()
+    off.write("f", b"another file")
+    world.settle()
+    assert published(yoga, "f") == ("", "")
+
+
 def test_what_is_made_without_the_setting_says_nothing(world: World, yoga: WorldMachine, off: WorldMachine) -> None:
     paths = make_all(off)
     for path in paths:
@@ -199,6 +224,9 @@ def test_the_setting_is_switched_on_and_off(world: World, yoga: WorldMachine, ba
     bates.patch("f", 0, b"two")
     world.settle()
     assert (published(yoga, "f"), owner(yoga, "f")) == (("ada", "staff"), (ADA, STAFF))
+    bates.patch("own", 0, b"x")
+    world.settle()
+    assert (published(yoga, "own"), owner(bates, "own")) == (("33", "44"), (33, 44))
     switch(bates, None)
     bates.patch("f", 0, b"six")
     world.settle()

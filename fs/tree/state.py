@@ -41,14 +41,7 @@ class State:
     """The shared, mutable heart of a Tree. The functions of this package take it as their first argument."""
 
     def __init__(
-        self,
-        env: Env,
-        view: ShownView,
-        overlay: Overlay,
-        whole_dir: Path,
-        *,
-        ownership: Ownership,
-        sync_git: bool,
+        self, env: Env, view: ShownView, overlay: Overlay, whole_dir: Path, *, ownership: Ownership, sync_git: bool
     ) -> None:
         self.env = env
         self.view = view

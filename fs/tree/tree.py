@@ -53,14 +53,8 @@ class Tree:
             if view is None:
                 shown.close()
             raise
-        state = State(
-            env,
-            shown,
-            overlay,
-            paths.cache_dir / "whole",
-            ownership=Ownership(uid, gid, owner_names),
-            sync_git=sync_git,
-        )
+        ownership = Ownership(uid, gid, owner_names)
+        state = State(env, shown, overlay, paths.cache_dir / "whole", ownership=ownership, sync_git=sync_git)
         tree = cls(state, paths, owns_view=view is None)
         try:
             recovery.recover(state, paths)

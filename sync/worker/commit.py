@@ -162,16 +162,18 @@ class Committer:
             return _Refused(change, "a symlink that points nowhere")
         heads = self._txn.versions.heads(change.path)
         shown = self._shown_as_last(change) if len(heads) > 1 else None
-        if change.folder_rules and not (change.owner or change.group):
+        if not change.is_removal and not (change.owner or change.group):
             change = self._with_owner(change, shown, heads)
         return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids)
 
     def _with_owner(self, change: Change, shown: State | None, heads: Sequence[Version]) -> Change:
-        """A plain folder says nothing of owners: what has one keeps it."""
+        """Who says nothing of owners (a plain folder, a mount that does not sync them) leaves them as they are."""
         last = self.find(change.last) if change.last is not None and not change.sees_all else None
         standing = [last] if last is not None else [head for head in heads if head.is_live]
         old = shown or (standing[0].manifest if standing else None)
-        return msgspec.structs.replace(change, owner=old.owner, group=old.group) if old is not None else change
+        if old is None or old.kind is not change.kind:
+            return change
+        return msgspec.structs.replace(change, owner=old.owner, group=old.group)
 
     def _shown_as_last(self, change: Change) -> State | None:
         """What NAME shows, merged of several heads, if the change was made knowing all of them."""

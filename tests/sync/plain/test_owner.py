@@ -1,5 +1,7 @@
 """A plain folder says nothing of owners: what has one keeps it, whatever is pushed over it."""
 
+import os
+
 from ownerkit import chown
 from workerkit import Fleet, Machine, run
 
@@ -64,3 +66,20 @@ def test_a_chown_elsewhere_is_not_undone_by_a_push(fleet: Fleet) -> None:
     run(go(), fleet.clock)
     assert owner(bates, "f") == ("ada", "staff")
     assert len(bates.db.heads("f")) == 2
+
+
+def test_a_plain_folder_belongs_to_who_pulls(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.write("f", b"one")
+
+    async def go() -> None:
+        await yoga.push("f")
+        await chown(yoga.publisher, yoga.db, "f", "daemon", "daemon")
+        await yoga.pull("f", "pulled")
+        await yoga.push("f")
+
+    run(go(), fleet.clock)
+    assert (yoga.home / "pulled").stat().st_uid == os.geteuid()
+    yoga.write("other", b"two")
+    run(yoga.push("other"), fleet.clock)
+    assert (owner(yoga, "f"), owner(yoga, "other")) == (("daemon", "daemon"), ("", ""))
