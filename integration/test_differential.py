@@ -1,7 +1,7 @@
 """The same steps on a plain folder and on a mount: results, errnos, what stat shows, and in the end the whole tree.
 
 A difference is a failure, but for two that docs/SEMANTICS.md names: renames of folders that only copying can do
-(EXDEV), and exchanges of folders that are published (EINVAL).
+(EXDEV), and exchanges of two folders that are published (EINVAL).
 What random steps have found stands below as lists of steps with names.
 """
 

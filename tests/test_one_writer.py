@@ -6,6 +6,7 @@ renamed and made again all the time, and the same few paths are used again and a
 """
 
 import contextlib
+import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,23 @@ class OneWriter:
         old = self.existing()
         if old is not None:
             self.move(old, self.place(folder=self.shell.is_dir(old)))
+
+    def do_exchange(self) -> None:
+        """Of any two things, if the machine can."""
+        one, other = self.existing(folder=self.rnd.choice((True, None))), self.existing()
+        if one is None or other is None or self.is_below(one, other) or self.is_below(other, one):
+            return
+        for old, new in ((one, other), (other, one)):
+            deep = (p.count("/") for p in self.shell.files if p == old or self.is_below(p, old))
+            if self.shell.is_dir(old) and any(depth + new.count("/") > DEPTH + 2 for depth in deep):
+                return
+        self.say(f"mv --exchange {one} {other}")
+        try:
+            self.shell.exchange(one, other)
+        except OSError as error:
+            both = self.shell.is_dir(one) and self.shell.is_dir(other)
+            assert error.errno == errno.EXDEV or (both and error.errno == errno.EINVAL), error
+            self.say("    refused")
 
     def do_link(self) -> None:
         old, new = self.existing(folder=False), self.place(folder=False)
@@ -293,7 +311,7 @@ class OneWriter:
         weights = {
             "write": 10, "mkdir": 5, "remove": 3, "remove_tree": 2, "rename": 7, "swap_in": 3, "rebuild": 4,
             "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3,
-            "change_attributes": 3, "change_places": 1,
+            "change_attributes": 3, "change_places": 1, "exchange": self.rnd.choice((2, 2, 20)),
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):

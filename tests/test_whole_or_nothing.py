@@ -166,6 +166,36 @@ def test_a_path_that_is_used_again_is_never_absent_elsewhere(
     world.verify()
 
 
+def kinds(machine: WorldMachine) -> dict[str, int]:
+    """What stands at the top, without looking at contents."""
+    return {name: machine.attr(name).kind for name in machine.listing()}
+
+
+@pytest.mark.parametrize("other", ["f", "l", "new"])
+def test_an_exchange_with_a_folder_is_one_step_elsewhere(
+    world: World, yoga: WorldMachine, bates: WorldMachine, other: str
+) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.write("f", b"f")
+    yoga.symlink("l", "to")
+    world.settle()
+    if other == "new":
+        yoga.mkdir("new")
+    before = kinds(bates)
+    yoga.tree.exchange(*yoga.place("d"), *yoga.place(other))
+    after = kinds(yoga)
+    yoga.seal()
+    yoga.work()
+    seen = []
+    bates._env.hooks["fleet.after_commit"] = lambda: seen.append(kinds(bates))
+    bates.learn()
+    assert seen and all(state in (before, after) for state in seen)
+    assert bates.walk() == yoga.walk() and kinds(bates) == after
+    world.settle()
+    world.verify()
+
+
 # ---- contents that cannot be read
 
 

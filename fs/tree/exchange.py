@@ -1,7 +1,8 @@
 """RENAME_EXCHANGE: two names change what is behind them, in one step, here and for everybody.
 
-Each name is published as changed, both in one batch. A directory that the engine knows by its number cannot take part:
-the engine would have to move each of the two before the other.
+Each name is published as changed, both in one batch. A directory that the engine knows by its number is renamed, with
+the other thing out of its way meanwhile; nobody sees anything of that in between, and no commit comes there. Two of
+them cannot change places: the engine would have to move each before the other.
 """
 
 import errno
@@ -9,19 +10,28 @@ import errno
 from fs.tree import links
 from fs.tree.model import DIR, SPECIAL, Entry, Node
 from fs.tree.names import check_name, check_parent, must_stay, node_behind
+from fs.tree.rename import rename
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.paths import join_path
 
+FREE_NAMES = 10_000  # numbers that are looked at
+
 
 def exchange(st: State, parent: int, name: str, other_parent: int, other_name: str) -> None:
-    """NotFound; ReadOnly for a sibling; OSError EINVAL for what is above the other, and for directories of others'."""
+    """NotFound; ReadOnly for a sibling; OSError EINVAL for what is above the other, and for two directories that are
+    published. Where one is, all that rename refuses.
+    """
     for folder, text in ((parent, name), (other_parent, other_name)):
         check_parent(st, folder)
         check_name(st, folder, text)
-    kinds = _check(st, parent, name, other_parent, other_name)
+    kinds, are_known = _check(st, parent, name, other_parent, other_name)
     if (parent, name) == (other_parent, other_name):
+        return
+    if any(are_known):
+        places = (parent, name), (other_parent, other_name)
+        _by_renames(st, *(places if are_known[0] else reversed(places)))
         return
     (entry, node), (other, other_node) = _own(st, parent, name), _own(st, other_parent, other_name)
     if node is other_node:
@@ -46,9 +56,12 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
         st.forget_paths()
 
 
-def _check(st: State, parent: int, name: str, other_parent: int, other_name: str) -> set[int]:
-    """The kinds of what stands at the two names."""
+def _check(
+    st: State, parent: int, name: str, other_parent: int, other_name: str
+) -> tuple[set[int], list[bool]]:  # fmt: skip
+    """The kinds of what stands at the two names, and which of the two is a directory that the engine knows."""
     kinds, are_local = set(), set()
+    are_known: list[bool] = []
     for folder, text in ((parent, name), (other_parent, other_name)):
         found = st.show(folder, text)
         if found is None:
@@ -63,14 +76,37 @@ def _check(st: State, parent: int, name: str, other_parent: int, other_name: str
             kinds.add(found.kind)
             are_local.add(False)
             is_known = found.kind == DIR
-        if is_known:
-            raise OSError(errno.EINVAL, "a published directory cannot be exchanged in one step")
-    if DIR in kinds and len(are_local) > 1:
+        are_known.append(is_known)
+    if DIR in kinds and len(are_local) > 1 and not any(are_known):
         raise OSError(errno.EINVAL, "what is shared and what is local-only cannot be exchanged")
     paths = [join_path(st.path_of(parent), name), join_path(st.path_of(other_parent), other_name)]
     if paths[0].startswith(f"{paths[1]}/") or paths[1].startswith(f"{paths[0]}/"):
         raise OSError(errno.EINVAL, "one is above the other")
-    return kinds
+    if all(are_known) and (parent, name) != (other_parent, other_name):
+        raise OSError(errno.EINVAL, "two published directories cannot be exchanged in one step")
+    return kinds, are_known
+
+
+def _by_renames(st: State, known: tuple[int, str], other: tuple[int, str]) -> None:
+    """By way of a name that nobody sees. What rename refuses leaves everything where it was."""
+    aside = _free_name(st, other[0])
+    done: list[tuple[tuple[int, str], tuple[int, str]]] = []
+    try:
+        for old, new in ((other, aside), (known, other), (aside, known)):
+            rename(st, *old, *new)
+            done.append((old, new))
+    except Exception:
+        for old, new in reversed(done):
+            rename(st, *new, *old)
+        raise
+
+
+def _free_name(st: State, parent: int) -> tuple[int, str]:
+    """A name that nothing has and that is shared like others; a short one: what is too long would stay here."""
+    for name in map(str, range(FREE_NAMES)):
+        if st.show(parent, name) is None and not st.is_local_name(parent, name, True):
+            return parent, name
+    raise OSError(errno.EXDEV, "what is shared and what is local-only cannot be exchanged")
 
 
 def _own(st: State, parent: int, name: str) -> tuple[Entry, Node]:

@@ -144,7 +144,7 @@ class Tree:
         rename.rename(self.state, parent, name, new_parent, new_name, noreplace=noreplace)
 
     def exchange(self, parent: int, name: str, other_parent: int, other_name: str) -> None:
-        """Both names, in one step. NotFound, ReadOnly; OSError EINVAL where that cannot be."""
+        """Both names, in one step. NotFound, ReadOnly; OSError EINVAL or EXDEV where that cannot be."""
         exchange.exchange(self.state, parent, name, other_parent, other_name)
 
     def path_of(self, ino: int) -> str:

@@ -1,6 +1,7 @@
 """Whole machines, by the commands that people use: what stays on one of them, what is one step for the other."""
 
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -78,6 +79,33 @@ def test_an_exchange_reaches_the_other_machine(tmp_path: Path) -> None:
         assert (there / "next").read_bytes() == b"old"
         assert sorted(os.listdir(there)) == ["current", "next"]
         assert (os.stat(here / "next").st_ino, os.stat(here / "current").st_ino) == numbers
+
+
+def test_a_published_folder_changes_places_with_a_symlink(tmp_path: Path) -> None:
+    """As deployments do it. Two published folders cannot."""
+    with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
+        here, there = yoga.mountpoint, bates.mountpoint
+        (here / "current").mkdir()
+        (here / "current/f").write_bytes(b"old")
+        (here / "next").symlink_to("release")
+        (here / "release").mkdir()
+        yoga.run("wait")
+        poll(lambda: (there / "next").is_symlink(), 20, "learned")
+        with pytest.raises(OSError) as caught:
+            exchange(here / "current", here / "release")
+        assert caught.value.errno == errno.EINVAL
+        numbers = os.lstat(here / "current").st_ino, os.lstat(here / "next").st_ino
+        with open(here / "current/f", "rb") as held:
+            exchange(here / "next", here / "current")
+            assert (os.lstat(here / "next").st_ino, os.lstat(here / "current").st_ino) == numbers
+            assert held.read() == (here / "next/f").read_bytes() == b"old"
+        yoga.run("wait")
+        poll(lambda: (there / "current").is_symlink(), 20, "learned")
+        assert (there / "next/f").read_bytes() == b"old" and os.readlink(there / "current") == "release"
+        assert sorted(os.listdir(there)) == sorted(os.listdir(here)) == ["current", "next", "release"]
+        assert (os.lstat(here / "next").st_ino, os.lstat(here / "current").st_ino) == numbers
+        for machine in (yoga, bates):
+            machine.fsck()
 
 
 @pytest.mark.skipif(shutil.which("setfacl") is None, reason="setfacl is not installed (package acl)")

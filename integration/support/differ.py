@@ -43,7 +43,7 @@ class Pair:
     mounted: Side
     folder_links: bool  # the plain file system counts them
     done: list[Step] = field(default_factory=list)
-    refused: int = 0  # renames that only copying can do, and exchanges of published folders (docs/SEMANTICS.md)
+    refused: int = 0  # renames that only copying can do, and exchanges of two published folders (docs/SEMANTICS.md)
 
     @classmethod
     def below(cls, plain: Path, mounted: Path) -> "Pair":
@@ -74,7 +74,7 @@ class Pair:
         if REFUSED_EXCHANGE not in (outcome, outcome[0] if outcome else None):
             return False
         places = [Path(self.plain.path(path)) for path in inner[1:3]]
-        return any(place.is_dir() and not place.is_symlink() for place in places)
+        return all(place.is_dir() and not place.is_symlink() for place in places)
 
     def compare(self) -> dict[str, object]:
         """The whole trees; the plain one is returned. Differs."""

@@ -145,17 +145,16 @@ def answers(root: Path, case: Case) -> list[Outcome]:
 
 
 def difference(case: Case, right: list[Outcome], got: list[Outcome]) -> str:
-    """Where the answers part, '' if nowhere. Folders that are published cannot be exchanged (docs/SEMANTICS.md)."""
+    """Where the answers part, '' if nowhere. Two folders that are published cannot be exchanged (docs/SEMANTICS.md)."""
     for step, theirs, ours in zip((*case.steps, ("tree",)), right, got, strict=True):
-        if step[0] == "renameat2" and step[3] == RENAME_EXCHANGE and ours == REFUSED and _has_folder(case):
+        if step[0] == "renameat2" and step[3] == RENAME_EXCHANGE and ours == REFUSED and _are_folders(case, step):
             return ""
         if theirs != ours:
             return f"{case.name}: {step!r}\n  plain:   {theirs!r}\n  mounted: {ours!r}"
     return ""
 
 
-def _has_folder(case: Case) -> bool:
-    """Beside those that everything lies in."""
-    return any(
-        isinstance(thing, str) and thing.endswith("/") and thing not in ("from/", "to/") for thing in case.things
-    )
+def _are_folders(case: Case, step: Step) -> bool:
+    """Both things that are to be exchanged. They may lead there by `.` and `..`."""
+    paths = (os.path.normpath(path) for path in step[1:3])
+    return all(f"{path}/" in case.things or path == "." for path in paths)

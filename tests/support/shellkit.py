@@ -103,6 +103,22 @@ class Shell:
         self.files |= {new + path[len(old) :]: content for path, content in moved.items()}
         self.between()
 
+    def exchange(self, one: str, other: str) -> None:
+        """RENAME_EXCHANGE, of names none of which is above the other. OSError, with nothing changed, where the machine
+        refuses it.
+        """
+        self.machine.tree.exchange(*self.machine.place(one), *self.machine.place(other))
+
+        def new_place(path: str) -> str:
+            for old, new in ((one, other), (other, one)):
+                if path == old or path.startswith(f"{old}/"):
+                    return new + path[len(old) :]
+            return path
+
+        self.inodes = {new_place(path): number for path, number in self.inodes.items()}
+        self.files = {new_place(path): content for path, content in self.files.items()}
+        self.between()
+
     def move(self, old: str, new: str) -> None:
         """As mv: what the machine will not rename is copied."""
         try:

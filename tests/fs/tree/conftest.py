@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from powerkit import Disk
 from treekit import Fleet, Machine
 
 
@@ -21,3 +22,8 @@ def yoga(fleet: Fleet) -> Machine:
 @pytest.fixture
 def bates(fleet: Fleet, yoga: Machine) -> Machine:
     return fleet.machine("bates")
+
+
+@pytest.fixture
+def disk(yoga: Machine, tmp_path: Path) -> Disk:
+    return Disk(yoga, tmp_path / "disk")

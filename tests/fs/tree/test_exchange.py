@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+from powerkit import Disk
 from treekit import Machine
 
 from fs.tree.model import FIFO
@@ -80,18 +81,177 @@ def test_new_folders(yoga: Machine, bates: Machine) -> None:
     same(yoga, bates, {"d": None, "d/f": None, "a": None, "a/x": b"x", "e": b"a"})
 
 
+def furnish(yoga: Machine) -> None:
+    """A published folder, and what it can change places with."""
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.mkdir("d/e")
+    yoga.write("file", b"file")
+    yoga.symlink("link", "elsewhere")
+    yoga.mkdir("far")
+    yoga.write("far/below", b"below")
+    yoga.cycle()
+    yoga.mkdir("new")
+    yoga.write("new/y", b"y")
+    yoga.write("0", b"takes a name")
+
+
+FOLDER = {"": None, "/x": b"x", "/e": None}
+OTHERS = {
+    "file": {"": b"file"},
+    "link": {"": "elsewhere"},
+    "far/below": {"": b"below"},
+    "new": {"": None, "/y": b"y"},
+    "0": {"": b"takes a name"},
+}
+
+
+def after(other: str | None) -> dict[str, object]:
+    """What there is when the folder has changed places with one of them, or with none."""
+    at = {"d": FOLDER, **OTHERS}
+    if other is not None:
+        at["d"], at[other] = at[other], at["d"]
+    return {"far": None, **{f"{path}{below}": what for path, found in at.items() for below, what in found.items()}}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_published_folder_and_anything_but_another_one(
+    yoga: Machine, bates: Machine, other: str, is_first: bool
+) -> None:
+    furnish(yoga)
+    numbers = yoga.ino("d"), yoga.ino(other)
+    names = ("d", other) if is_first else (other, "d")
+    exchange(yoga, *names)
+    assert (yoga.ino(other), yoga.ino("d")) == numbers
+    assert yoga.walk() == after(other)
+    yoga.check()
+    same(yoga, bates, after(other))
+    assert not [path for path in bates.walk() if "conflict" in path]
+    if other == "new":
+        return  # two published folders now
+    exchange(yoga, *names)
+    same(yoga, bates, after(None))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_there_and_back_before_it_is_published(yoga: Machine, bates: Machine, other: str) -> None:
+    furnish(yoga)
+    exchange(yoga, "d", other)
+    exchange(yoga, "d", other)
+    assert yoga.walk() == after(None)
+    yoga.check()
+    same(yoga, bates, after(None))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_folder_while_seals_are_on_their_way(yoga: Machine, bates: Machine, other: str) -> None:
+    furnish(yoga)
+    yoga.write("d/x", b"x")
+    yoga.seal()
+    if other == "new":  # two folders now
+        with pytest.raises(OSError, match="two published"):
+            exchange(yoga, "d", other)
+        return
+    exchange(yoga, "d", other)
+    yoga.publish()
+    yoga.note()
+    same(yoga, bates, after(other))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_power_cut_behind_any_commit(yoga: Machine, bates: Machine, disk: Disk, other: str) -> None:
+    """The disk has one state or the other, and never the name that is used meanwhile."""
+    furnish(yoga)
+    for path in ("0", "new/y"):
+        file = yoga.open(path, write=True)
+        yoga.fsync(file)
+        yoga.release(file)
+    yoga.tree.overlay.commit()
+    disk.is_synced()
+    exchange(yoga, "d", other)
+    disk.cut_power()
+    assert yoga.walk() == after(None)
+    exchange(yoga, "d", other)
+    yoga.tree.overlay.commit()
+    disk.is_synced()
+    yoga.unlink("d" if other != "new" else "d/y")
+    disk.cut_power()
+    assert yoga.walk() == after(other)
+    yoga.check()
+    same(yoga, bates, after(other))
+
+
+def test_no_commit_comes_in_between(yoga: Machine, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    furnish(yoga)
+    yoga.tree.overlay.commit()
+    commits: list[int] = []
+    monkeypatch.setattr(type(yoga.tree.overlay), "commit", lambda *_: commits.append(1))
+    exchange(yoga, "d", "file")
+    assert not commits
+
+
+def test_what_a_rename_refuses_leaves_all_as_it_was(yoga: Machine, bates: Machine) -> None:
+    for name in ("d", "e"):
+        yoga.mkdir(name)
+        yoga.write(f"{name}/of-{name}", b"")
+    yoga.write("f", b"file")
+    yoga.cycle()
+    exchange(yoga, "d", "f")  # d: file, f: the folder d
+    exchange(yoga, "e", "d")  # d: the folder e, e: file
+    expected = {"d": None, "d/of-e": b"", "e": b"file", "f": None, "f/of-d": b""}
+    with pytest.raises(OSError, match="swap") as caught:
+        exchange(yoga, "f", "e")  # each folder would wait for the name of the other
+    assert caught.value.errno == errno.EXDEV
+    assert yoga.walk() == expected
+    yoga.check()
+    same(yoga, bates, expected)
+
+
+def test_an_edit_by_somebody_else_meanwhile_lives(yoga: Machine, bates: Machine) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.write("f", b"f")
+    yoga.cycle()
+    bates.learn()
+    bates.write("d/x", b"their x")
+    bates.write("f", b"their f")
+    bates.cycle()
+    exchange(yoga, "d", "f")
+    for _ in range(2):
+        yoga.cycle()
+        bates.learn()
+        bates.cycle()
+        yoga.learn()
+        yoga.note()
+    for machine in (yoga, bates):
+        contents = [found for found in machine.walk().values() if found is not None]
+        assert {b"their x", b"their f"} <= set(contents), machine.walk()
+        machine.check()
+
+
 def test_what_cannot_be(yoga: Machine, bates: Machine) -> None:
     bates.write("c", b"theirs")
     yoga.mkdir("d")
+    yoga.mkdir("e")
+    yoga.mkdir("d/inner")
     yoga.write("a", b"a")
     yoga.write("c", b"ours")
     yoga.cycle()
     bates.cycle()
     yoga.learn()
-    for one, other, number in (("d", "a", errno.EINVAL), ("a", "d", errno.EINVAL)):
+    yoga.write("d/f", b"")
+    yoga.write(".git", b"stays here")
+    for one, other, number in (
+        ("d", "e", errno.EINVAL),
+        ("d", "d/inner", errno.EINVAL),
+        ("d/f", "d", errno.EINVAL),
+        ("d", ".git", errno.EXDEV),
+    ):
         with pytest.raises(OSError) as caught:
             exchange(yoga, one, other)
         assert caught.value.errno == number
+    exchange(yoga, "d", "d")
     with pytest.raises(NotFound):
         exchange(yoga, "a", "missing")
     with pytest.raises(ReadOnly):
