@@ -168,7 +168,7 @@ class Note:
         st, ref = self._st, self._ref
         if entry.moved_node == ref.node:
             entry.moved_node = None
-            st.left_by.get(ref.node or 0, set()).discard(entry.key)
+            st.waits_no_more(entry.key, ref.node)
         entry.moved_to = None
         if is_as_sealed and entry.node is None:
             return self._drop(entry)

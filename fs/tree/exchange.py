@@ -132,7 +132,7 @@ def _keep_here(st: State, entry: Entry, node: Node, before: Node) -> None:
 def _settle(st: State, entry: Entry, node: Node) -> None:
     entry.moved_from = None  # to everybody else it is a change of what the name holds
     if entry.moved_node == node.id:  # back again
-        st.left_by.get(node.id, set()).discard(entry.key)
+        st.waits_no_more(entry.key, node.id)
         entry.moved_node = None
     node.gen += 1
     node.ctime_ns = st.stamp_ns()

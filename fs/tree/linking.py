@@ -35,7 +35,7 @@ def link(st: State, ino: int, parent: int, name: str) -> Attr:
     else:
         names.renew_whiteout(st, entry)
     if entry.moved_node == node.id:
-        st.left_by.get(node.id, set()).discard(entry.key)
+        st.waits_no_more(entry.key, node.id)
         entry.moved_node = None
     now_ns = st.stamp_ns()
     node.link_id = node.link_id or links.new_id(st)

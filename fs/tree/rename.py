@@ -319,7 +319,7 @@ def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) 
                 entry.local_only = st.is_local_name(parent, name, node.kind == DIR)
         entry.origin = None
     if entry.moved_node == node.id:
-        st.left_by.get(node.id, set()).discard(entry.key)
+        st.waits_no_more(entry.key, node.id)
         entry.moved_node = None
     if node.kind in SPECIAL and not must_stay(st, entry):
         entry.local_only, entry.dirty = True, False  # nobody else has ever seen anything there

@@ -182,7 +182,7 @@ def finish(st: State, seal_round: SealRound) -> None:
             if left is not None and left.moved_node == item.ref.node and left.key not in item.ref.keys:
                 left.moved_node = None
                 st.overlay.put_entry(left)
-                st.left_by.get(item.ref.node or 0, set()).discard(key)
+                st.waits_no_more(key, item.ref.node)
     if st.gone:
         _adopt(st, seal_round)
     st.env.fault("tree.before_seal_commit")

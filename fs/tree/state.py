@@ -328,8 +328,15 @@ class State:
         self.keepers.discard(entry.key)
         self.siblings_gone.discard(entry.key)
         if entry.moved_node is not None:
-            self.left_by.get(entry.moved_node, set()).discard(entry.key)
+            self.waits_no_more(entry.key, entry.moved_node)
         self.detach_folder(entry.parent)
+
+    def waits_no_more(self, key: Key, node_id: int | None) -> None:
+        """The whiteout at `key` does not wait any more for the node that left it there."""
+        keys = self.left_by.get(node_id or 0, set())
+        keys.discard(key)
+        if not keys:
+            self.left_by.pop(node_id or 0, None)
 
     def touch(self, entry: Entry) -> None:
         """The entry, or the node behind it, has changed in a way that is to be published."""

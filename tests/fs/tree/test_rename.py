@@ -80,6 +80,20 @@ def test_moved_away_and_back_is_still_answered_for(yoga: Machine, bates: Machine
     assert len(yoga.db.history("a")) == 1
 
 
+def test_what_it_has_left_is_forgotten_once_that_is_published(yoga: Machine) -> None:
+    """An editor that keeps a backup renames a file at each save, for as long as the mount lives."""
+    for n in range(3):
+        yoga.write("a", b"%d" % n)
+        yoga.cycle()
+        yoga.rename("a", "a~")
+        yoga.cycle()
+    yoga.mkdir("d")
+    yoga.cycle()
+    yoga.rename("d", "e")
+    yoga.cycle()
+    assert yoga.tree.state.left_by == {}
+
+
 def test_moved_away_and_back_around_a_seal(yoga: Machine, bates: Machine) -> None:
     yoga.write("a", b"x")
     yoga.cycle()
