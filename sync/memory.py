@@ -7,7 +7,7 @@ from typing import Final
 
 from sync.env import Env
 
-ARENAS: Final = 2  # glibc's own is 8 a core
+ARENAS: Final = 1  # glibc's own is 8 a core
 MAPPED_FROM: Final = 32 << 20  # bytes; the most that glibc takes for this
 KEPT_FREE: Final = 128 << 20  # bytes at the end of an arena; more of them go back at once
 GIVE_BACK_S: Final = 10.0  # between two looks at how much there is
@@ -22,9 +22,10 @@ def set_up_malloc() -> None:
     """Before the first thread.
 
     Each thread would get an arena of its own, and what a check of everything has left free in one is of no use to the
-    others: tcfsd grew with each fsck. Contention is no matter where one thread at a time runs Python. And memory for
-    chunks, 1 MiB now and 4 the next moment, would go back to the kernel and come again, empty, page by page: a fifth of
-    the time of a large fetch.
+    others: tcfsd grew with each fsck. Nor does it go back: malloc_trim cuts off the end of the main arena only, so a
+    second one keeps what the largest job of a thread has taken. Contention is no matter where one thread at a time runs
+    Python. And memory for chunks, 1 MiB now and 4 the next moment, would go back to the kernel and come again, empty,
+    page by page: a fifth of the time of a large fetch.
     """
     glibc = _glibc()
     if glibc is not None:

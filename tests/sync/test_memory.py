@@ -80,6 +80,36 @@ def test_memory_for_chunks_is_used_again_and_given_back_at_rest() -> None:
     assert at_rest < after_work - (12 << 20)
 
 
+IN_THREADS = """
+import asyncio, threading
+from sync.env import FakeEnv
+from sync.memory import GIVE_BACK_S, keep_small, resident, set_up_malloc
+set_up_malloc()
+both = threading.Barrier(2)
+def check():
+    found = [b"x" * (200 << 10) for _ in range(200)]
+    both.wait()
+threads = [threading.Thread(target=check) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+busy = resident()
+async def rest():
+    env = FakeEnv()
+    task = asyncio.ensure_future(keep_small(env))
+    await env.advance(2 * GIVE_BACK_S)
+    task.cancel()
+asyncio.run(rest())
+print(busy, resident())
+"""
+
+
+@needs_glibc
+def test_what_threads_have_used_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, check=True, timeout=60)
+    busy, at_rest = map(int, done.stdout.split())
+    assert at_rest < busy - (70 << 20)  # of 80
+
+
 BUSY = """
 import asyncio
 from sync.env import FakeEnv
