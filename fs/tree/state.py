@@ -333,10 +333,17 @@ class State:
 
     def waits_no_more(self, key: Key, node_id: int | None) -> None:
         """The whiteout at `key` does not wait any more for the node that left it there."""
-        keys = self.left_by.get(node_id or 0, set())
-        keys.discard(key)
-        if not keys:
-            self.left_by.pop(node_id or 0, None)
+        if node_id is not None and node_id in self.left_by:
+            self.left_by[node_id].discard(key)
+            self.forget_left(node_id)
+
+    def forget_left(self, node_id: int) -> None:
+        """Where nothing waits for a node any more. What is said of a directory stays until that is published: it may be
+        on its way, and others look for such ones here.
+        """
+        node = self.overlay.node(node_id)
+        if (node is None or node.key is None or node.kind != DIR) and not self.left_by.get(node_id, True):
+            del self.left_by[node_id]
 
     def touch(self, entry: Entry) -> None:
         """The entry, or the node behind it, has changed in a way that is to be published."""
