@@ -20,7 +20,7 @@ from sync.core.errors import Integrity
 from sync.core.filekey import FileKey
 from sync.core.manifest import ChunkId
 
-VERIFIED_MAX = 65_536  # chunks remembered as verified, about 16 MB
+VERIFIED_MAX = 65_536  # chunks remembered as verified, about 24 MB
 OPEN_MAX = 64  # descriptors kept open
 USED_MAX = 4096  # uses kept for the next report
 CHECK_AT_ONCE = 256 * 1024  # bytes; what is larger is read and hashed in a thread: 1 ms a MiB, or a slow disk

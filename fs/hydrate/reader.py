@@ -13,6 +13,7 @@ from sync.core.manifest import ChunkId, VersionId
 from sync.state.rows import Content, ShownRow
 
 MAPS_KEPT = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
+MAP_ENTRIES = 6  # that a map costs by itself
 LOCAL_KEPT = 200_000  # contents remembered to be local
 PROBES = 4  # chunks of a large file that are looked for
 
@@ -56,7 +57,7 @@ class VersionReader:
         self._versions = versions
         self.cached = cached
         self._contents: LRUCache[str, _Content] = LRUCache(
-            MAPS_KEPT, lambda content: min(1 + len(content.chunks), MAPS_KEPT)
+            MAPS_KEPT, lambda content: min(MAP_ENTRIES + len(content.chunks), MAPS_KEPT)
         )
         self._local: set[int] = set()
 

@@ -31,6 +31,7 @@ SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads o
 BACKGROUND_LOADS: Final = 2
 KEEP_STEP: Final = 64 << 20  # bytes that a thread copies at a time
 LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
+LIST_ENTRIES: Final = 4  # that a list costs by itself
 
 _Flight = asyncio.Future[FileKey | bytes | None]  # see _load for what it holds in the end
 
@@ -75,7 +76,7 @@ class Fetcher:
         self._background = asyncio.Semaphore(BACKGROUND_LOADS)
         self._spans: list[_Span] = []  # what the last neighbours were, newest first
         self._lists: LRUCache[str, tuple[list[ChunkId], list[int]]] = LRUCache(
-            LISTS_KEPT, lambda found: min(1 + len(found[0]), LISTS_KEPT)
+            LISTS_KEPT, lambda found: min(LIST_ENTRIES + len(found[0]), LISTS_KEPT)
         )
 
     async def aclose(self) -> None:
