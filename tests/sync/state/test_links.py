@@ -55,6 +55,7 @@ def test_what_differs_is_a_file_by_itself(db: FleetDb, bates: Journal, fields: d
     put(db, line)
     assert row(db, "a").nlink == 1 and row(db, "b").nlink == row(db, "c").nlink == 2
     assert row(db, "a").number != row(db, "b").number == row(db, "c").number
+    assert check(db) == []
     put(db, bates.write("a", "one", seen=[line[1]], link_id="L"))
     assert len({*numbers(db, "a", "b", "c")}) == 1 and row(db, "a").nlink == 3
 
