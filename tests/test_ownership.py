@@ -318,6 +318,24 @@ def test_names_of_one_file_have_one_owner(world: World, yoga: WorldMachine, bate
         assert published(each, "f") == published(each, "g") == ("ada", "staff")
 
 
+def test_names_of_one_file_that_come_to_owned_places_stay_one(
+    world: World, yoga: WorldMachine, off: WorldMachine
+) -> None:
+    yoga.write("f", b"one")
+    yoga.write("h", b"three")
+    for name in ("f", "h"):
+        chown(yoga, name, 1001 if name == "f" else 1002, 1001)
+    world.settle()
+    off.write("t", b"two")
+    off.tree.link(off.ino("t"), 1, "g")
+    off.tree.link(off.ino("t"), 1, "u")
+    off.tree.rename(1, "t", 1, "f")
+    off.tree.rename(1, "u", 1, "h")
+    world.settle()
+    for machine in (off, yoga):
+        assert machine.ino("f") == machine.ino("g") == machine.ino("h") and machine.attr("f").nlink == 3
+
+
 def test_a_folder_that_is_renamed_takes_all_owners_along(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
     yoga.mkdir("d")
     yoga.mkdir("d/e")
@@ -351,3 +369,14 @@ def test_an_owner_changed_elsewhere_moves_ctime_and_is_told(
     assert after.ctime_ns > before.ctime_ns and after.mtime_ns == before.mtime_ns
     assert [(change.what, change.name) for change in bates.tree.state.changes] == [("attributes", "f")]
     bates.tree.forget(after.ino, 1)
+
+
+@pytest.mark.parametrize("odd", ["jos\udce9", "n" * 257, "a\0b"])
+def test_a_name_that_no_version_can_have_goes_as_its_number(
+    world: World, yoga: WorldMachine, off: WorldMachine, odd: str
+) -> None:
+    switch(off, names({odd: 1234}, {odd: 1234}))
+    off.write("f", b"one")
+    chown(off, "f", 1234, 1234)
+    world.settle()
+    assert published(yoga, "f") == ("1234", "1234")

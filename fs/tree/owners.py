@@ -11,6 +11,7 @@ from functools import cache
 from typing import Final, NamedTuple, TypeVar
 
 from fs.tree.model import Node
+from sync.core.manifest import OWNER_MAX
 from sync.state.rows import ShownRow
 
 T = TypeVar("T")
@@ -64,10 +65,17 @@ class Ownership(NamedTuple):
         if names is None:
             return owner, group
         if not owner or _id(owner, names.uid, self.uid) != node.uid:
-            owner = names.user(node.uid) or str(node.uid)
+            owner = _sendable(names.user(node.uid)) or str(node.uid)
         if not group or _id(group, names.gid, self.gid) != node.gid:
-            group = names.group(node.gid) or str(node.gid)
+            group = _sendable(names.group(node.gid)) or str(node.gid)
         return owner, group
+
+
+def _sendable(name: str | None) -> str | None:
+    """None for a name that no version can have: the system's may be any bytes, and of any length."""
+    if name is None or len(name) > OWNER_MAX or not name.isprintable():
+        return None
+    return name
 
 
 def _id(name: str, find: Callable[[str], int | None], unknown: int) -> int:

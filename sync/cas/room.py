@@ -4,6 +4,7 @@ All of this is in memory only: what lies in the folders is counted once, what co
 eviction counts anew. While one thread counts for the first time, whoever writes meanwhile does not wait for it.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,6 +19,7 @@ from sync.env import Env
 DEFAULT_QUOTA: Final = 10 << 30  # bytes
 GRACE_NS: Final = 30 * 10**9  # what was written or used in this time is never evicted
 EVICT_AHEAD: Final = 16  # an eviction frees a 16th of the quota, so that not every write needs one
+DISK_SPARE: Final = 512 << 20  # bytes that stay free on the disk for what programs write
 RECOUNT_SHARE: Final = 20  # whole files are counted again for one part in so many of the time
 RETRY_AFTER: Final = 5.0  # seconds: how long a full cache that could free nothing stays as it is
 TEMP_NAME: Final = 16  # digits of a chunk's name in that of its temporary file
@@ -98,6 +100,18 @@ class Room:
             self._used += size
             self._writing[path] = size
             return True
+
+    def has_spare(self, size: int, *, evicting: bool) -> bool:
+        """True if so many bytes, which nobody waits for, may come: the disk stays far from full, and (unless evicting)
+        nothing else has to go for them.
+        """
+        with contextlib.suppress(FileNotFoundError):  # nothing was ever cached
+            disk = os.statvfs(self._chunks.parent)
+            if disk.f_bavail * disk.f_frsize < size + DISK_SPARE:
+                return False
+        self._count_all()
+        with self._lock:
+            return evicting or (self._used is not None and self._used + size <= self.quota)
 
     def written(self, path: str) -> None:
         """The write that this path's room was reserved for is over, well or not."""

@@ -13,7 +13,7 @@ T = TypeVar("T")
 WORK_THREADS = 2  # for what computes
 IO_THREADS = 4  # for what waits, never nice: a program's read does not queue behind encoding, nor behind a busy machine
 STORE_THREADS = 4  # for a store's disk, which may hang: nothing of this machine waits behind it
-NAMED_THREADS = 4  # for the disk of a path that somebody named, which may hang, too, while the store's does not
+NAMED_THREADS = 64  # for the disk of a path that somebody named: each that hangs keeps its thread until it answers
 
 
 class Beside:

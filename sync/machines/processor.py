@@ -45,6 +45,6 @@ def without_processor(before: Mapping[str, ThreadTimes], after: Mapping[str, Thr
 
 
 def _waited(before: ThreadTimes, after: ThreadTimes, seconds: float) -> float:
-    if before.is_runnable and after.is_runnable and before.ran_ns == after.ran_ns:
-        return seconds  # it has not had one yet
+    if before.is_runnable and after.is_runnable and before.ran_ns == after.ran_ns != 0:
+        return seconds  # it has not had one yet; zeros are those of a kernel that does not tell
     return (after.waited_ns - before.waited_ns) / 1e9

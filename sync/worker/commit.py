@@ -167,7 +167,13 @@ class Committer:
         return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids)
 
     def _with_owner(self, change: Change, shown: State | None, heads: Sequence[Version]) -> Change:
-        """Who says nothing of owners (a plain folder, a mount that does not sync them) leaves them as they are."""
+        """Who says nothing of owners (a plain folder, a mount that does not sync them) leaves them as they are.
+
+        A file of several names has one for all of them, whatever stood at each before.
+        """
+        if change.link_id:
+            others = self._db.view.linked(change.link_id)
+            return msgspec.structs.replace(change, owner=others[0].owner, group=others[0].group) if others else change
         last = self.find(change.last) if change.last is not None and not change.sees_all else None
         standing = [last] if last is not None else [head for head in heads if head.is_live]
         old = shown or (standing[0].manifest if standing else None)

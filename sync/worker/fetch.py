@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -29,7 +29,7 @@ NEIGHBOURS_MAX: Final = 1000  # chunks in such a span: each is a file of the cac
 SPANS_KEPT: Final = 4  # readers that go straight on, or packs that one of them goes through by turns
 SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads one such span after the other
 BACKGROUND_LOADS: Final = 2
-KEEP_STEP: Final = 64 << 20  # bytes that a thread copies at a time
+KEEP_MAX: Final = 256 << 20  # bytes of a file whose unchanged part is copied while its publishing waits: 0.5 s
 LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 LIST_ENTRIES: Final = 4  # that a list costs by itself
 
@@ -171,35 +171,35 @@ class Fetcher:
         return found
 
     async def keep(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
-        """Into the cache, as far as it takes them: they were written here. Just compared with their names."""
+        """Into the cache, as far as there is room: they were written here. Just compared with their names."""
         if chunks:
-            await self._context.env.run_io(self._cache.put_checked, chunks)
+            await self._context.env.run_io(self._keep, chunks)
+
+    def _keep(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
+        if self._cache.room.has_spare(sum(len(data) for _, data in chunks), evicting=True):
+            self._cache.put_checked(chunks)
 
     async def keep_base(self, version: str, indexes: Sequence[int]) -> None:
-        """Have what the whole file of a version holds here of these chunks as chunks, too: another version has them."""
-        if not indexes:
-            return
-        ids, sizes = await self.chunk_list(version)
-        starts = [0, *accumulate(sizes)]
-        content_id = self._context.db.view.manifest(version).content_id
-        places = iter([(starts[index], sizes[index], ids[index]) for index in indexes])
-        with contextlib.suppress(OSError), open_quietly(self._cache.whole_path(content_id)) as file:
-            while await run_to_end(self._context.env, self._keep_some, file.fileno(), places, io=True):
-                pass
+        """Have what the whole file of a version holds here of these chunks as chunks, too: another version has them.
 
-    def _keep_some(self, descriptor: int, places: Iterator[tuple[int, int, ChunkId]]) -> bool:
-        """A step of keep_base. False at the end, and where there is no room, or the file is not what it was."""
-        taken = 0
-        for start, size, chunk in places:
-            if self._cache.has(chunk):
-                continue
-            data = os.pread(descriptor, size, start)
-            if chunk_id(self._context.keys, data) != chunk or self._cache.put_checked([(chunk, data)]).refused:
-                return False
-            taken += size
-            if taken >= KEEP_STEP:
-                return True
-        return False
+        Where the file is not too large for somebody to wait for the copy, and there is room for it.
+        """
+        ids, sizes = await self.chunk_list(version) if indexes else ([], [])
+        if 0 < sum(sizes) <= KEEP_MAX:
+            starts = [0, *accumulate(sizes)]
+            content_id = self._context.db.view.manifest(version).content_id
+            places = [(starts[index], sizes[index], ids[index]) for index in indexes]
+            await run_to_end(self._context.env, self._keep_of_whole, content_id, places, io=True)
+
+    def _keep_of_whole(self, content_id: str, places: Sequence[tuple[int, int, ChunkId]]) -> None:
+        missing = [place for place in places if not self._cache.has(place[2])]
+        if not missing or not self._cache.room.has_spare(sum(size for _, size, _ in missing), evicting=False):
+            return
+        with contextlib.suppress(OSError), open_quietly(self._cache.whole_path(content_id)) as file:
+            for start, size, chunk in missing:
+                data = os.pread(file.fileno(), size, start)
+                if chunk_id(self._context.keys, data) != chunk or self._cache.put_checked([(chunk, data)]).refused:
+                    return  # no room, or the file is not what it was
 
     async def chunk_bytes(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
         """The plain bytes of chunks, from the cache or the store. Keep the number small: they are all in memory."""

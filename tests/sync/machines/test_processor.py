@@ -21,6 +21,7 @@ def times(ran_s, waited_s, *, runnable=True):
         (times(5, 2), times(5.4, 2.6), 0.6),  # in an endless loop on a machine that others use
         (times(5, 2), times(5, 2), 1.0),  # has waited all the time, and does yet
         (times(5, 2), times(5.1, 9), 1.0),  # had waited for long before
+        (times(0, 0), times(0, 0), 0.0),  # the kernel does not tell
     ],
 )
 def test_what_a_thread_waited_for_a_processor(before, after, expected):

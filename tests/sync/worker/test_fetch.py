@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from workerkit import Fleet, Machine, run
 
+from sync.cas import room as room_module
 from sync.cas.cache import Kept
 from sync.cas.reader import DECODED_AT_ONCE
 from sync.core.codec import Buffer, ChunkCodec
@@ -39,6 +40,33 @@ def test_small_neighbours_come_along(fleet: Fleet) -> None:
         for number in range(3, 20):
             assert await bates.fetcher.fetch(version(bates, f"d/f{number:02}"), [0]) == {}
         assert bates.reader.statistics().requests == 1
+
+    run(go(), fleet.clock)
+
+
+@pytest.mark.parametrize("lacks", ["", "quota", "disk", "small"])
+def test_what_is_kept_needs_room_that_nobody_else_needs(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    async def go() -> None:
+        data = random.Random(5).randbytes(100_000)
+        yoga, _ = await two(fleet, {"f": data})
+        identity = version(yoga, "d/f")
+        ids, _ = await yoga.fetcher.chunk_list(identity)
+        whole = yoga.cache.whole_path(yoga.db.view.manifest(identity).content_id)
+        whole.parent.mkdir(parents=True)
+        whole.write_bytes(data)
+        if lacks == "quota":
+            yoga.cache.room.quota = 150_000
+        elif lacks == "disk":
+            monkeypatch.setattr(room_module, "DISK_SPARE", 1 << 60)
+        elif lacks == "small":
+            monkeypatch.setattr(fetch_module, "KEEP_MAX", 99_999)
+        await yoga.fetcher.keep_base(identity, range(len(ids)))
+        assert [yoga.cache.has(chunk) for chunk in ids] == [not lacks] * len(ids)
+        await yoga.fetcher.keep([(ids[0], data[:1])])  # as the name of it was just compared
+        assert yoga.cache.has(ids[0]) == (lacks != "disk")
+        assert whole.read_bytes() == data
 
     run(go(), fleet.clock)
 
