@@ -27,7 +27,7 @@ def entry_of(attr: Attr, valid_s: float) -> EntryAttributes:
     entry = EntryAttributes()
     entry.st_ino = attr.ino
     entry.entry_timeout = valid_s
-    entry.attr_timeout = valid_s
+    entry.attr_timeout = valid_s if attr.valid_s is None else min(attr.valid_s, valid_s)
     entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
     entry.st_nlink = attr.nlink
     entry.st_uid = attr.uid

@@ -22,12 +22,12 @@ from fs.hydrate.callers import Callers
 from fs.hydrate.eager import Eager
 from fs.hydrate.reader import VersionReader
 from fs.latency import LightSleep, bearable_us
+from fs.name_service import NameService
 from fs.ops.volume import Volume
 from fs.options import Options
 from fs.tasks.tasks import Tasks
 from fs.tasks.telling import Teller
 from fs.tree.kernel import Invalidations
-from fs.tree.owners import system_names
 from fs.tree.tree import Tree
 from fs.waker import Waker
 from sync.core.keys import Keys
@@ -61,7 +61,7 @@ def serve(env: Env, options: Options) -> None:
             gid=os.getegid() if gid is None else gid,
             view=view,
             sync_git=options.sync_git,
-            owner_names=system_names() if options.sync_ownership else None,
+            owner_names=NameService(env.monotonic).names if options.sync_ownership else None,
         )
         try:
             invalidations = Invalidations(pyfuse3, tree.is_known)

@@ -1,7 +1,8 @@
 """Ownership that is synced (setting sync_ownership): published and shown by name, through whole machines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from worldkit import World, WorldMachine
@@ -11,12 +12,33 @@ from fs.tree.owners import Names
 ADA, BEA, STAFF = 501, 502, 50  # on yoga
 
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Known(dict[K, V]):
+    """A name service that answers at once, but for what is `late`: asked so many seconds ago."""
+
+    def __init__(self, known: Mapping[K, V]) -> None:
+        super().__init__(known)
+        self.late: dict[K, float] = {}
+
+    def find(self, key: K) -> V | None:
+        return None if key in self.late else self.get(key)
+
+    def valid_s(self, key: K) -> float | None:
+        return 1.0 if key in self.late else None if key in self else 60.0
+
+    def asked_s(self, key: K) -> float | None:
+        return self.late.get(key)
+
+
 def names(users: dict[str, int], groups: dict[str, int]) -> Names:
     return Names(
-        user={uid: name for name, uid in users.items()}.get,
-        group={gid: name for name, gid in groups.items()}.get,
-        uid=users.get,
-        gid=groups.get,
+        user=Known({uid: name for name, uid in users.items()}),
+        group=Known({gid: name for name, gid in groups.items()}),
+        uid=Known(users),
+        gid=Known(groups),
     )
 
 
@@ -257,6 +279,106 @@ def test_the_setting_is_switched_on_and_off(world: World, yoga: WorldMachine, ba
     bates.patch("f", 0, b"six")
     world.settle()
     assert published(yoga, "f") == ("ada", "staff")
+
+
+def test_what_was_changed_before_it_is_switched_on_keeps_its_owner(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    switch(bates, None)
+    for path in ("f", "g"):
+        yoga.write(path, b"one")
+        chown(yoga, path, ADA, STAFF)
+    world.settle()
+    bates.patch("f", 0, b"two")
+    bates.write("new", b"one")
+    bates.rename("new", "g")
+    switch(bates, BATES)
+    assert owner(bates, "f") == (601, 60)
+    world.settle()
+    assert (yoga.text("f"), published(yoga, "f")) == ("two", ("ada", "staff"))
+    assert (yoga.text("g"), published(yoga, "g")) == ("one", ("myself", "myself"))  # a new file, made here
+
+
+def test_who_comes_to_be_known_owns_what_was_changed_before(world: World, yoga: WorldMachine) -> None:
+    cy = machine(world, "cy", names({"myself": 1000}, {"myself": 1000}))
+    yoga.write("f", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    cy.patch("f", 0, b"two")
+    assert owner(cy, "f") == (1000, 1000)
+    cy.owner_names.uid["ada"] = 701
+    assert owner(cy, "f") == (701, 1000)
+    world.settle()
+    assert (published(yoga, "f"), owner(cy, "f")) == (("ada", "staff"), (701, 1000))
+
+
+def test_a_chown_back_is_one(world: World, yoga: WorldMachine, bates: WorldMachine) -> None:
+    yoga.write("f", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    chown(bates, "f", 1000, 1000)
+    chown(bates, "f", 601, 1000)
+    world.settle()
+    assert published(yoga, "f") == ("ada", "myself")
+
+
+def test_until_a_name_is_known_it_is_shown_as_unknown_for_a_moment(world: World, yoga: WorldMachine) -> None:
+    bates = machine(world, "bates", names({"ada": 601}, {"staff": 60}))
+    yoga.write("f", b"one")
+    chown(yoga, "f", ADA, STAFF)
+    world.settle()
+    late = bates.owner_names.uid.late
+    late["ada"] = 0.0
+    assert (owner(bates, "f"), bates.attr("f").valid_s) == ((1000, 60), 1.0)
+    bates.patch("f", 0, b"two")
+    assert (owner(bates, "f"), bates.attr("f").valid_s) == ((1000, 60), 1.0)
+    late.clear()
+    assert (owner(bates, "f"), bates.attr("f").valid_s) == ((601, 60), None)
+    late["ada"] = 0.0
+    chown(bates, "f", 1000, 60)  # as it shows, but who can say whether that is ada
+    late.clear()
+    world.settle()
+    assert published(yoga, "f") == ("1000", "staff")
+
+
+@pytest.mark.parametrize("kind", ["user", "group"])
+def test_publishing_waits_for_what_ids_are_called(world: World, yoga: WorldMachine, kind: str) -> None:
+    bates = machine(world, "bates", names({"ada": 601}, {"staff": 60}))
+    yoga.write("f", b"one")
+    yoga.write("g", b"one")
+    for path in ("f", "g"):
+        chown(yoga, path, BEA, 7)
+    world.settle()
+    table = getattr(bates.owner_names, kind)
+    number = {"user": 601, "group": 60}[kind]
+    table.late[number] = 29.0
+    bates.write("new", b"one")
+    for path in ("f", "new"):
+        chown(bates, path, 601, 60)
+    bates.patch("g", 0, b"two")
+    bates.link("f", "second")
+    world.settle()
+    assert (published(yoga, "f"), yoga.text("g"), yoga.listing()) == (("bea", "7"), "two", ["f", "g"])
+    table.late.clear()
+    world.settle()
+    for path in ("f", "second", "new"):
+        assert published(yoga, path) == ("ada", "staff"), path
+
+
+def test_publishing_does_not_wait_for_ever(world: World, yoga: WorldMachine) -> None:
+    bates = machine(world, "bates", names({"ada": 601}, {"staff": 60}))
+    yoga.write("f", b"one")
+    chown(yoga, "f", BEA, STAFF)
+    world.settle()
+    bates.owner_names.user.late[601] = 30.0
+    bates.write("f", b"two")
+    bates.write("new", b"one")
+    chown(bates, "f", 601, 60)
+    chown(bates, "new", 601, 60)
+    world.settle()
+    assert (yoga.text("f"), published(yoga, "f")) == ("two", ("bea", "staff"))
+    assert published(yoga, "new") == ("", "staff")
+    assert owner(bates, "new") == (601, 60)
 
 
 def test_what_was_only_shown_by_name_is_nothing_that_was_set_here(

@@ -55,10 +55,7 @@ def change(
     if mode is not None:
         node.mode = mode & MODE_BITS
         local_xattrs.mode_changed(st, node)
-    if uid is not None:
-        node.uid = uid
-    if gid is not None:
-        node.gid = gid
+    st.ownership.give(node, uid, gid)
     if atime_ns is not None:
         node.atime_ns = within(atime_ns)
     if mtime_ns is not None:

@@ -118,7 +118,11 @@ class Freezer:
         return True
 
     def _is_ready(self, node: Node) -> bool:
-        """Before a node is frozen, under all its names. False if the disk is too full for that."""
+        """Before a node is frozen, under all its names. False if the disk is too full for that, or if a name service
+        has not said yet whose it is.
+        """
+        if self._st.ownership.is_asked(node):
+            return False
         if node.link_id:
             links.settle_id(self._st, node)
         return node.kind != FILE or unlayer(self._st, node)

@@ -39,7 +39,10 @@ Key = tuple[int, str]  # inode of the folder, name
 
 
 class Attr(NamedTuple):
-    """What stat shows. size in bytes, times in ns; told: the content token (shown.value), 0 for a node of ours."""
+    """What stat shows. size in bytes, times in ns; told: the content token (shown.value), 0 for a node of ours.
+
+    valid_s: uid and gid may be others after so many seconds; None: only if something is changed.
+    """
 
     ino: int
     kind: int
@@ -54,6 +57,7 @@ class Attr(NamedTuple):
     blocks: int
     told: int
     rdev: int = 0
+    valid_s: float | None = None
 
 
 class LocalTimes(NamedTuple):

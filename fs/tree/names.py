@@ -83,7 +83,7 @@ def mode_and_group(st: State, ino: int) -> tuple[int, int]:
     """Permission bits and group; of a folder for what is made in it. Stale as attr."""
     node = st.overlay.node(ino)
     if node is not None and node.stored:
-        return node.mode, node.gid
+        return node.mode, st.ownership.of_node(node)[1]
     found = attr(st, ino)
     return found.mode, found.gid
 

@@ -29,6 +29,7 @@ OPEN_PUBLISHED = 30.0  # open for writing, since the last seal
 OPEN_NEW_QUIET = 30.0  # new and open, without a write
 OPEN_NEW_MAX = 300.0
 SINGLE_SYNCS = 16  # from here on one syncfs is cheaper than a fdatasync each
+ASK_AGAIN = 0.5  # for what a name service has not said yet
 LARGE = 64 << 20  # bytes that no round waits for: they are brought to the disk before
 ROUND_MAX = 2000  # changes of a round that timers start: freezing more would hold up the request loop
 
@@ -273,6 +274,8 @@ def _due_at(st: State, key: Pending, changed_at: float) -> tuple[float | None, N
             return None, None
         if node.busy:
             at = _open_due_at(st, node)
+    if node is not None and st.ownership.is_asked(node):
+        at = max(at, st.env.monotonic() + ASK_AGAIN)
     if st.was_noted_recently(key) or (st.left_by and node is not None and _left_recent(st, node)):
         at = max(at, changed_at + QUIET)
     return max(at, st.retry_at.get(key, 0.0)), node

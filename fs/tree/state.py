@@ -102,9 +102,10 @@ class State:
         blocks = (size + BLOCK - 1) // BLOCK if node.kind == FILE else 0
         told = node.value if not node.stored else 0
         nlink = 0 if node.unlinked else 1 + len(node.links) if node.kind != DIR else 2 + self.subfolders.of(node.id)
+        uid, gid = self.ownership.of_node(node)
         return Attr(
-            node.id, node.kind, node.mode, nlink, node.uid, node.gid, size, node.atime_ns, node.mtime_ns, node.ctime_ns,
-            blocks, told, node.rdev,
+            node.id, node.kind, node.mode, nlink, uid, gid, size, node.atime_ns, node.mtime_ns, node.ctime_ns,
+            blocks, told, node.rdev, self.ownership.valid_s(node.owner, node.owner_group),
         )  # fmt: skip
 
     def row_attr(self, row: ShownRow, ino: int) -> Attr:
@@ -125,6 +126,7 @@ class State:
         return Attr(
             ino, row.kind, row.mode & MODE_BITS, nlink,
             uid, gid, row.size, self.atimes.get(number, mtime_ns), mtime_ns, ctime_ns, blocks, row.value,
+            valid_s=self.ownership.valid_s(row.owner, row.group),
         )  # fmt: skip
 
     def keep_local(self, value: int) -> None:

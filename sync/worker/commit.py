@@ -162,24 +162,25 @@ class Committer:
             return _Refused(change, "a symlink that points nowhere")
         heads = self._txn.versions.heads(change.path)
         shown = self._shown_as_last(change) if len(heads) > 1 else None
-        if not change.is_removal and not (change.owner or change.group):
+        if not change.is_removal and not (change.owner and change.group):
             change = self._with_owner(change, shown, heads)
         return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids)
 
     def _with_owner(self, change: Change, shown: State | None, heads: Sequence[Version]) -> Change:
-        """Who says nothing of owners (a plain folder, a mount that does not sync them) leaves them as they are.
+        """Who says nothing of the owner, or of the group (a plain folder, a mount that does not sync them, or that was
+        not told in time what they are called), leaves them as they are.
 
         A file of several names has one for all of them, whatever stood at each before.
         """
         if change.link_id:
             others = self._db.view.linked(change.link_id)
-            return msgspec.structs.replace(change, owner=others[0].owner, group=others[0].group) if others else change
+            return _named(change, others[0].owner, others[0].group) if others else change
         last = self.find(change.last) if change.last is not None and not change.sees_all else None
         standing = [last] if last is not None else [head for head in heads if head.is_live]
         old = shown or (standing[0].manifest if standing else None)
         if old is None or old.kind is not change.kind:
             return change
-        return msgspec.structs.replace(change, owner=old.owner, group=old.group)
+        return _named(change, old.owner, old.group)
 
     def _shown_as_last(self, change: Change) -> State | None:
         """What NAME shows, merged of several heads, if the change was made knowing all of them."""
@@ -358,6 +359,11 @@ def _split(lines: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
         size += len(line) + 1
     if start < len(lines):
         yield lines[start:]
+
+
+def _named(change: Change, owner: str, group: str) -> Change:
+    """Where the change says nothing."""
+    return msgspec.structs.replace(change, owner=change.owner or owner, group=change.group or group)
 
 
 def _state(change: Change) -> State | None:
