@@ -3,8 +3,7 @@
 The rules, applied to the live heads in this order:
 
 1. *Merged*: a head that is no directory and has the common ancestor's value changed nothing but mode, owner, xattrs or
-   mtime.
-   If another value stands against it, it goes into that.
+   mtime. If another value stands against it, it goes into that.
 2. *Collapsed*: the other heads that are no directories form groups of equal value. The leading group is that of an own
    head (in `auto` not), else of the auto winner: the least of (machine_name, machine_id, seq, identity). Merged heads
    belong to it.
@@ -41,8 +40,8 @@ class Mode(StrEnum):
 class NameShown(msgspec.Struct, frozen=True):
     """What stands under NAME. The content is `version`'s; mode, xattrs (name -> base64) and mtime_ns are as merged.
 
-    also: identities of every further head that NAME covers (equal or merged), sorted. link_id,
-    owner and group are merged as mode is.
+    also: identities of every further head that NAME covers (equal or merged), sorted. link_id, owner and group are merged
+    as mode is.
     """
 
     version: Version
