@@ -40,11 +40,14 @@ class LocalState:
         return bool(self.db.query("SELECT 1 FROM version WHERE path = ? LIMIT 1", path)) or self.is_shown(path)
 
     def is_here(self, path: str) -> bool:
-        """True if the path, or something below it, is known or is only in the mount yet."""
+        """True if the path, or something below it, is known or is only in the mount yet, as far as that can be read."""
+        if self.is_known_path(path):
+            return True
+        self.tree.pass_over_log()
         path_of = self.view.path_of
         here = [item.path for item in self.tree.dirty(path_of)]
         here += self.tree.local_only(path_of) + self.tree.special(path_of)
-        return self.is_known_path(path) or any(item == path or is_below(item, path) for item in here)
+        return any(item == path or is_below(item, path) for item in here)
 
     def is_shown(self, path: str) -> bool:
         return self.view.resolve_path(path) is not None

@@ -81,6 +81,8 @@ def test_a_log_that_cannot_be_read_is_named_and_the_rest_is_told(yoga: Machine) 
     told = said(yoga)
     assert "cannot be read" in str(told["log_trouble"]) and told["safe"] is False
     assert [item["path"] for item in told["unsafe"]] == ["a"]  # type: ignore[attr-defined]
+    with closing(LocalState(yoga.engine_env, yoga.paths)) as state:
+        assert (state.is_here("a"), state.is_here("b")) == (True, False)
     assert "cannot be read" in findings(yoga)[0].message
     log.rmdir()
     yoga.restart()
