@@ -193,7 +193,8 @@ class Engine:
             self.pins,
             self.tree,
             self._attempts,
-            lambda: self.server.hint(frames.ContentMoved([], dropped=True)),
+            self.fetcher.reused,
+            lambda values, dropped: self.server.hint(frames.ContentMoved(values, dropped)),
         )
         self.server = Server(env, paths.socket_path, self)
         self._events = events
@@ -222,6 +223,7 @@ class Engine:
                 self._store_loops.pack_loop,
                 self._store_loops.drain_loop,
                 self.cache_keeper.loop,
+                self.cache_keeper.copy_loop,
                 self._pin_loop,
                 self._ignore_loop,
                 self._attempts.end_if_damaged,

@@ -162,11 +162,16 @@ async def _dehydrate_one(
     content_id = engine.context.db.view.manifest(file.version).content_id
     all_ids, _ = await engine.fetcher.chunk_list(file.version)
     here = await engine.env.run_io(_here, engine, all_ids, content_id, protected)
-    if not here and dropped.isdisjoint([content_id, *(chunk.hex() for chunk in all_ids)]):
+    lent = engine.fetcher.reused.lent([chunk for chunk in all_ids if chunk.hex() not in protected])
+    if not (here or lent) and dropped.isdisjoint([content_id, *(chunk.hex() for chunk in all_ids)]):
         return None
-    if here:
+    if here or lent:
         await _check_stored(engine, all_ids, packs)
-    return await engine.env.run_io(_drop, engine, here, content_id, file.size, dropped)
+    if lent:
+        await engine.fetcher.reused.forget([each.chunk for each in lent])
+        here = await engine.env.run_io(_here, engine, all_ids, content_id, protected)  # more may have been copied
+    freed = await engine.env.run_io(_drop, engine, here, content_id, file.size, dropped)
+    return freed + sum(each.place.size for each in lent if each.chunk.hex() not in here)
 
 
 def _here(

@@ -14,6 +14,7 @@ from sync.state.tree.reader import TreeReader
 from sync.worker.attempts import Attempts
 from sync.worker.context import Context
 from sync.worker.pins import Pins
+from sync.worker.reused import Reused
 
 TICK_S: Final = 1.0  # between two looks
 USED_MAX: Final = 100_000  # uses of chunks remembered between two of them
@@ -30,9 +31,12 @@ class CacheKeeper:
         pins: Pins,
         tree: TreeReader,
         attempts: Attempts,
-        evicted: Callable[[], None],
+        reused: Reused,
+        moved: Callable[[list[int], bool], None],
     ) -> None:
-        """evicted: called when something has left the cache."""
+        """moved(tokens of contents, dropped): called when they have come into the cache, or left it. None of them and
+        dropped: some have left it, nobody knows which.
+        """
         self._env = context.env
         self._db = context.db
         self._paths = paths
@@ -40,7 +44,8 @@ class CacheKeeper:
         self._pins = pins
         self._tree = tree
         self._attempts = attempts
-        self._evicted = evicted
+        self._reused = reused
+        self._moved = moved
         self._used: list[bytes] = []
 
     def used(self, chunks: Sequence[bytes]) -> None:
@@ -73,8 +78,22 @@ class CacheKeeper:
             await self._attempts.attempt("cache", self._keep_quota)
             if self._cache.room.evictions != evictions:
                 evictions = self._cache.room.evictions
-                self._evicted()
+                self._moved([], True)
             await self._env.sleep(TICK_S)
+
+    async def copy_loop(self) -> None:
+        """What newer versions have of old whole files is copied. A short verb is over before the first look."""
+        while True:
+            await self._env.sleep(TICK_S)
+            if self._reused.has_work():
+                await self._attempts.attempt("copy", self._copy_reused)
+
+    async def _copy_reused(self) -> None:
+        copied = await self._reused.run_once(lambda content_id: content_id in self.needed())
+        if copied.came:
+            self._moved(copied.came, False)
+        if copied.gone:
+            self._moved(copied.gone, True)
 
     async def _keep_quota(self) -> None:
         await self._env.run_io(self._cache.room.recount_whole)

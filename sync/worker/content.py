@@ -15,6 +15,7 @@ from sync.core.codec import ContentHasher, chunk_id
 from sync.core.errors import NotFound, NotYet, TooLarge
 from sync.core.keys import Keys
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId, within
+from sync.core.ranges import RangeSet
 from sync.env import Env
 from sync.worker.change import Content
 from sync.worker.threads import run_to_end
@@ -43,7 +44,8 @@ class BaseReader(Protocol):
 
     async def keep(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None: ...
 
-    async def keep_base(self, version: str, indexes: Sequence[int]) -> None: ...
+    async def keep_base(self, version: str, indexes: RangeSet, newer: str) -> None:
+        """indexes: of the version's chunks, which the content `newer` (a content_id) has as well."""
 
 
 class FileStat(msgspec.Struct, frozen=True):

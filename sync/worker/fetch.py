@@ -17,10 +17,11 @@ from sync.core.codec import chunk_id
 from sync.core.errors import BadFormat, Integrity, Unsupported
 from sync.core.filekey import FileKey
 from sync.core.manifest import CHUNKS_INLINE_MAX, ChunkId
+from sync.core.ranges import RangeSet
 from sync.worker.chunks import reading, reading_ranges
 from sync.worker.context import Context
 from sync.worker.landing import Landing
-from sync.worker.threads import run_to_end
+from sync.worker.reused import Reused
 
 PROGRESS_EVERY: Final = 1.0  # seconds
 NEIGHBOUR_MAX: Final = 256 << 10  # bytes; larger chunks do not come along unasked
@@ -29,7 +30,6 @@ NEIGHBOURS_MAX: Final = 1000  # chunks in such a span: each is a file of the cac
 SPANS_KEPT: Final = 4  # readers that go straight on, or packs that one of them goes through by turns
 SPAN_MAX: Final = 32 << 20  # and that are brought ahead of somebody who reads one such span after the other
 BACKGROUND_LOADS: Final = 2
-KEEP_MAX: Final = 256 << 20  # bytes of a file whose unchanged part is copied while its publishing waits: 0.5 s
 LISTS_KEPT: Final = 100_000  # entries of chunk lists kept in memory, some 100 bytes each
 LIST_ENTRIES: Final = 4  # that a list costs by itself
 
@@ -70,6 +70,7 @@ class Fetcher:
         self._context = context
         self._cache = cache
         self.reader = reader
+        self.reused = Reused(context, cache)
         self._flights: dict[ChunkId, _Flight] = {}
         self._loads: set[asyncio.Task[None]] = set()
         self._queued: dict[ChunkId, _Load] = {}  # those in flight whose load waits for its turn
@@ -179,27 +180,11 @@ class Fetcher:
         if self._cache.room.has_spare(sum(len(data) for _, data in chunks), evicting=True):
             self._cache.put_checked(chunks)
 
-    async def keep_base(self, version: str, indexes: Sequence[int]) -> None:
-        """Have what the whole file of a version holds here of these chunks as chunks, too: another version has them.
-
-        Where the file is not too large for somebody to wait for the copy, and there is room for it.
-        """
-        ids, sizes = await self.chunk_list(version) if indexes else ([], [])
-        if 0 < sum(sizes) <= KEEP_MAX:
-            starts = [0, *accumulate(sizes)]
-            content_id = self._context.db.view.manifest(version).content_id
-            places = [(starts[index], sizes[index], ids[index]) for index in indexes]
-            await run_to_end(self._context.env, self._keep_of_whole, content_id, places, io=True)
-
-    def _keep_of_whole(self, content_id: str, places: Sequence[tuple[int, int, ChunkId]]) -> None:
-        missing = [place for place in places if not self._cache.has(place[2])]
-        if not missing or not self._cache.room.has_spare(sum(size for _, size, _ in missing), evicting=False):
-            return
-        with contextlib.suppress(OSError), open_quietly(self._cache.whole_path(content_id)) as file:
-            for start, size, chunk in missing:
-                data = os.pread(file.fileno(), size, start)
-                if chunk_id(self._context.keys, data) != chunk or self._cache.put_checked([(chunk, data)]).refused:
-                    return  # no room, or the file is not what it was
+    async def keep_base(self, version: str, indexes: RangeSet, newer: str) -> None:
+        """Have what the whole file of a version holds here of these chunks stay here: a newer content has them, too."""
+        if indexes:
+            ids, sizes = await self.chunk_list(version)
+            await self.reused.keep(version, ids, sizes, indexes, newer)
 
     async def chunk_bytes(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
         """The plain bytes of chunks, from the cache or the store. Keep the number small: they are all in memory."""
@@ -223,6 +208,9 @@ class Fetcher:
         """Have chunks in the cache; the bytes of those it could not take."""
         inline: dict[ChunkId, bytes] = {}
         missing = [chunk for chunk in wanted if not self._cache.has(chunk)]
+        if lent := self.reused.lent(missing):
+            inline = await self._context.env.run_io(self.reused.take, lent)
+            missing = [chunk for chunk in missing if chunk not in inline and not self._cache.has(chunk)]
         while missing:
             claimed = [chunk for chunk in missing if chunk not in self._flights]
             waiting = {chunk: self._flights[chunk] for chunk in missing if chunk in self._flights}

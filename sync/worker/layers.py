@@ -80,6 +80,7 @@ class LayerIngest:
         builder = ContentBuilder(self._keys)
         hasher: blake3 | None = blake3()  # None once a chunk was not read
         keeps = not _is_complete(source)
+        reused = RangeSet()  # numbers of chunks of the base
         position = 0
         while position < source.size:
             steps = await run_to_end(self._env, self._recut_steps, source, composite, position, hasher)
@@ -87,6 +88,7 @@ class LayerIngest:
                 match step:
                     case Reuse(index):
                         builder.add(ids[index], sizes[index])
+                        reused.add(index, index + 1)
                         position += sizes[index]
                     case _Run(chunk, data, 1):
                         builder.add(chunk, len(data))
@@ -100,9 +102,11 @@ class LayerIngest:
             await sink.add(fresh)
             if keeps:
                 await self._base.keep(fresh)
-                await self._base.keep_base(source.base or "", [step.index for step in steps if isinstance(step, Reuse)])
             await self._bring_base(composite, source.base or "", len(ids), position)
-        return await builder.finish_into(sink, "" if hasher is None else hasher.hexdigest())
+        content = await builder.finish_into(sink, "" if hasher is None else hasher.hexdigest())
+        if keeps and source.base is not None:
+            await self._base.keep_base(source.base, reused, content.content_id)
+        return content
 
     def _recut_steps(
         self, source: LayerSource, composite: "_Composite", position: int, hasher: blake3 | None

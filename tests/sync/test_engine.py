@@ -1,4 +1,5 @@
 import asyncio
+import random
 import shutil
 import sqlite3
 
@@ -12,6 +13,8 @@ from sync.engine import EngineBusy
 from sync.ipc import frames
 from sync.reports.status import queued_paths
 from sync.state import ballast
+from sync.state.rows import file_value
+from sync.worker import reused as reused_module
 
 
 @pytest.fixture
@@ -243,6 +246,52 @@ def test_the_content_below_changed_files_is_not_evicted(yoga):
         chunk = view.chunk_list(version)[0][0]
         assert engine.cache_keeper.needed() == {chunk.hex(), view.manifest(version).content_id}
         tree.close()
+
+    yoga.run(scenario)
+
+
+@pytest.mark.parametrize("is_dehydrated", [False, True])
+def test_what_a_changed_file_has_of_the_one_before_is_copied(yoga, monkeypatch, is_dehydrated):
+    """While the mount shows that it stays, and then it goes, and the mount hears of both. What was freed stays away."""
+    monkeypatch.setattr(reused_module, "KEEP_MAX", 1000)
+    monkeypatch.setattr(reused_module, "WRITTEN_S", 0.1)
+    data = random.Random(1).randbytes(20 << 20)
+
+    async def scenario(engine):
+        view = engine.context.db.view
+        mount, tree = MountEnd(), Tree(yoga)
+        await mount.connect(engine)
+        seal = tree.put("f", data)
+        mount.send(frames.Sealed())
+        first = (await until(lambda: view.answer(seal))).version
+        tree.forget("f")
+        old = view.manifest(first).content_id
+        whole = engine.cache.whole_path(old)
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_bytes(data)
+        layer, size = tree.layer([(12 << 20, b"changed")]), len(data)
+        columns = {"kind": 1, "mode": 0o644, "size": size, "mtime_ns": 2, "ctime_ns": 2, "layer": layer}
+        with tree.round():
+            seal = tree.seal("put", "f", base=first, limit_below=size, seen=[first], last=first, **columns)
+        mount.send(frames.Sealed())
+        newer = (await until(lambda: view.answer(seal))).version
+        ids = view.chunk_list(newer)[0]
+        if is_dehydrated:
+            tree.forget("f")
+            await until(lambda: not queued_paths(engine.context.db))
+            freed = await call(engine, "dehydrate", paths=["f"])
+            assert (freed["files"], freed["bytes"], freed["refused"]) == (1, size, [])
+        else:
+            value = file_value(view.manifest(newer).content_id)
+            await until(lambda: frames.ContentMoved([value]) in mount.told)
+            assert all(engine.cache.has(chunk) for chunk in ids)
+            assert whole.exists()  # a base
+            tree.forget("f")
+        await until(lambda: frames.ContentMoved([file_value(old)], dropped=True) in mount.told)
+        assert not whole.exists() and not engine.fetcher.reused.has_work()
+        assert [engine.cache.has(chunk) for chunk in ids] == [not is_dehydrated] * len(ids)
+        tree.close()
+        await mount.close()
 
     yoga.run(scenario)
 

@@ -49,9 +49,9 @@ class Chunks:
     async def keep(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> None:
         self.kept.update(chunk for chunk, _ in chunks)
 
-    async def keep_base(self, version: str, indexes: Sequence[int]) -> None:
-        ids, _ = await self.chunk_list(version) if indexes else ([], [])
-        self.kept.update(ids[index] for index in indexes)
+    async def keep_base(self, version: str, indexes: RangeSet, newer: str) -> None:
+        ids, _ = await self.chunk_list(version)
+        self.kept.update(ids[index] for start, end in indexes for index in range(start, end))
 
     def bytes_of(self, content: Content) -> bytes:
         return b"".join(self.data[ChunkId(bytes.fromhex(chunk))] for chunk in content.chunks)

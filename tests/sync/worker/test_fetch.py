@@ -15,6 +15,7 @@ from sync.core.codec import Buffer, ChunkCodec
 from sync.core.errors import BadFormat, Integrity, NotFound, StoreAway
 from sync.core.filekey import FileKey
 from sync.core.manifest import ChunkId, VersionId
+from sync.core.ranges import RangeSet
 from sync.worker import fetch as fetch_module
 from sync.worker.fetch import BACKGROUND_LOADS, Priority
 
@@ -44,7 +45,7 @@ def test_small_neighbours_come_along(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
-@pytest.mark.parametrize("lacks", ["", "quota", "disk", "small"])
+@pytest.mark.parametrize("lacks", ["", "quota", "disk"])
 def test_what_is_kept_needs_room_that_nobody_else_needs(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
@@ -60,9 +61,7 @@ def test_what_is_kept_needs_room_that_nobody_else_needs(
             yoga.cache.room.quota = 150_000
         elif lacks == "disk":
             monkeypatch.setattr(room_module, "DISK_SPARE", 1 << 60)
-        elif lacks == "small":
-            monkeypatch.setattr(fetch_module, "KEEP_MAX", 99_999)
-        await yoga.fetcher.keep_base(identity, range(len(ids)))
+        await yoga.fetcher.keep_base(identity, RangeSet([(0, len(ids))]), "newer")
         assert [yoga.cache.has(chunk) for chunk in ids] == [not lacks] * len(ids)
         await yoga.fetcher.keep([(ids[0], data[:1])])  # as the name of it was just compared
         assert yoga.cache.has(ids[0]) == (lacks != "disk")
