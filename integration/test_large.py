@@ -92,6 +92,40 @@ def test_a_read_in_the_middle_and_one_changed_byte(tmp_path: Path, size: int) ->
 
 
 @pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_large_file_that_is_changed_here_stays_here(tmp_path: Path) -> None:
+    """Its publishing waits for no copy; it is read with the store away at once, and soon without the old whole file."""
+    with fleet(tmp_path, "yoga") as (yoga,):
+        source, here = tmp_path / "big", yoga.mountpoint / "big"
+        random_file(source, 512 * MIB)
+        shutil.copyfile(source, here)
+        yoga.run("wait", timeout=300)
+        for path in (source, here):
+            with path.open("r+b") as file:
+                os.pwrite(file.fileno(), b"changed" * 600, 100 * MIB)
+                os.pwrite(file.fileno(), b"end", 512 * MIB)
+        yoga.run("wait", timeout=60)
+        (tmp_path / "store").rename(tmp_path / "away")
+        with here.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            file.seek(400 * MIB)
+            with source.open("rb") as expected:
+                expected.seek(400 * MIB)
+                assert file.read(4096) == expected.read(4096)
+        poll(lambda: os.getxattr(here, "user.tcfs.state") == b"local", 60, "all of it is here")
+        assert here.stat().st_blocks * 512 >= 512 * MIB
+        (whole,) = yoga.home.glob("cache/*/whole/*")
+        poll(lambda: not whole.exists(), 90, "the old whole file goes")
+        with here.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        subprocess.run(["cmp", source, here], check=True)
+        assert yoga.memory_peak("tcfsd") < MEMORY
+        (tmp_path / "away").rename(tmp_path / "store")
+        yoga.fsck()
+
+
+@pytest.mark.skipif(not FUSE, reason="/dev/fuse cannot be opened here")
 def test_huge_holes_hold_nothing_up(tmp_path: Path) -> None:
     """One is published at once, one cannot be and says so, one cannot even be made; all else goes on."""
     with fleet(tmp_path, "yoga", "bates") as (yoga, bates):
