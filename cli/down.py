@@ -12,13 +12,12 @@ def command(app: App, force: bool) -> int:
 
     Waits for the store 40 s at most; exit 7 with the list of what stays.
     """
-    from cli.processes import ended, ensure_daemon
-    from sync.core.errors import TimedOut
+    from cli.processes import await_end, end_other_version, ensure_daemon
     from sync.state.lock import is_held
 
+    end_other_version(app)
     if is_held(app.fleet.mount_lock):
         ensure_daemon(app)  # a mount whose daemon is dead would start one that goes on running
     data = app.call("down", force=force)
-    if not app.run(ended(app)):
-        raise TimedOut("tcfsd does not end", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}")
+    await_end(app)
     return finish(app, data, [f"{item['path']}: {item['reason']}" for item in data["left"]])

@@ -3,15 +3,17 @@
 import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cli.app import App, call_daemon
-from sync.core.errors import NoDaemon, TcfsError
+from sync.core.errors import NoDaemon, TcfsError, TimedOut, Unsupported
 from sync.state.home import FleetConfig
 
 START_S = 30.0  # for a daemon to serve
@@ -122,16 +124,40 @@ def _check_free(folder: Path) -> None:
         raise TcfsError(f"{folder} is not empty: a mount would hide what is there", hint="name another mount point")
 
 
-async def ended(app: App) -> bool:
-    """True once no process holds the engine lock; False if one still does after 10 s."""
+def end_other_version(app: App) -> None:
+    """End a tcfsd that this program cannot talk to; what is dirty stays on the disk, and goes out by the next one.
+
+    A mount starts that at once. So it is waited for: one more, started here, might come to serve only behind `down`.
+    """
+    from sync.state.lock import is_held, owner
+
+    try:
+        is_daemon_running(app)
+    except Unsupported:
+        lock = app.fleet.engine_lock
+        pid = owner(lock)
+        if pid > 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        _await(app, lambda: not is_held(lock) or owner(lock) != pid)
+        if is_held(app.fleet.mount_lock):
+            with contextlib.suppress(TimedOut):
+                _await(app, lambda: is_daemon_running(app))
+
+
+def await_end(app: App) -> None:
+    """Returns once no process holds the engine lock; TimedOut if one still does after 10 s."""
     from sync.state.lock import is_held
 
+    _await(app, lambda: not is_held(app.fleet.engine_lock))
+
+
+def _await(app: App, condition: Callable[[], bool]) -> None:
     until = app.env.monotonic() + STOP_S
-    while is_held(app.fleet.engine_lock):
+    while not condition():
         if app.env.monotonic() >= until:
-            return False
-        await app.env.sleep(PAUSE_S)
-    return True
+            raise TimedOut("tcfsd does not end", hint=f"see {app.fleet.log_dir / 'tcfsd.log'}")
+        app.run(app.env.sleep(PAUSE_S))
 
 
 def _failed(text: str, exit_code: int) -> TcfsError:

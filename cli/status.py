@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.app import App, call_daemon, verb
+from cli.app import App, verb
 from cli.render import plural, shortened, size_text, table
 
 if TYPE_CHECKING:
+    from sync.machines.ask import Asked
     from sync.reports.state import LocalState
 
 ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases speak alone
@@ -29,41 +30,35 @@ def command(app: App, paths: tuple[str, ...], short: bool) -> None:
       ~  partial: some of it is here
       .  online-only: none of it is here
     """
+    from sync.machines.ask import ask_engine
     from sync.machines.places import find_place, meanings
     from sync.reports.status import status
 
-    engine = app.run(_ask(app))
+    asked = app.run(ask_engine(app.env, app.fleet, ENGINE_S))
     with app.state() as state:
         places = [find_place(meanings(state.config, path, app.cwd), path, state.is_here) for path in paths]
         if short:
-            _print_short(app, state, places, engine)
+            _print_short(app, state, places, asked)
             return
-        data = status(state, [place for place in places if place], engine)
+        data = status(state, [place for place in places if place], asked)
     app.out.data(data, _lines(data))
 
 
-def _print_short(app: App, state: "LocalState", places: list[str], engine: dict[str, Any] | None) -> None:
+def _print_short(app: App, state: "LocalState", places: list[str], asked: "Asked") -> None:
     from sync.core.filestate import GLYPHS
     from sync.reports.glance import glance
-    from sync.reports.status import unsafe_here
+    from sync.reports.status import engine_silence, unsafe_here
 
-    found = glance(state, places, unsafe_here(state, engine))
+    found = glance(state, places, unsafe_here(state, asked))
+    silence = engine_silence(asked)
     if app.out.as_json:
         files = [{"path": i.path, "state": i.state.value, "removed": i.removed} for i in found]
-        app.out.data({"files": files, "legend": {glyph: shown.value for shown, glyph in GLYPHS.items()}})
-    else:
-        app.out.data(None, (f"{GLYPHS[item.state]} {item.path}" for item in found))
-
-
-async def _ask(app: App) -> dict[str, Any] | None:
-    """What a running engine says of itself; None if none answers in time."""
-    from sync.core.errors import TcfsError
-
-    try:
-        async with app.env.timeout(ENGINE_S):
-            return await call_daemon(app.env, app.fleet, "engine", {})
-    except (TcfsError, TimeoutError):
-        return None
+        legend = {glyph: shown.value for shown, glyph in GLYPHS.items()}
+        app.out.data({"files": files, "legend": legend, "engine_silence": silence})
+        return
+    if silence:
+        app.out.say(f"tcfsd {silence['message']} ({silence['next']})")
+    app.out.data(None, (f"{GLYPHS[item.state]} {item.path}" for item in found))
 
 
 def _lines(data: dict[str, Any]) -> list[str]:

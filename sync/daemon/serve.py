@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Final
 
-from sync.core.errors import TcfsError
+from sync.core.errors import TcfsError, Unsupported
 from sync.daemon.log import log_to
 from sync.daemon.ready import Ready
 from sync.engine import Engine, EngineBusy, run_engine
@@ -95,9 +95,13 @@ async def _work(engine: Engine, environ: Mapping[str, str], ready: Ready, mount:
 
 
 async def _is_daemon(env: Env, paths: FleetPaths) -> bool:
-    """True if the engine that runs is a tcfsd; False also if it does not answer."""
+    """True if the engine that runs is a tcfsd; False also if it does not answer. Unsupported for another version: who
+    waits for that one to end may do so for ever.
+    """
     try:
         async with connected(env, paths.socket_path, Hello(role="cli")) as client:
             return bool((await client.call("engine", {})).get("is_daemon"))
+    except Unsupported:
+        raise
     except TcfsError:
         return False

@@ -44,6 +44,6 @@ def check_hello(ours: Hello, peer: Hello) -> None:
         mine, its = getattr(ours, name), getattr(peer, name)
         if mine != its and mine and its:
             raise Unsupported(
-                f"the {peer.role} speaks {name} {its}, this {ours.role} {mine}",
-                hint="another version of tcfs is running: 'tcfs down', then 'tcfs up'",
+                f"the {peer.role} is of another version of tcfs: {name} {its}, this {ours.role} has {mine}",
+                hint="'tcfs down', then 'tcfs up'",
             )

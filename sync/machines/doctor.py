@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sync.core.errors import NoDaemon, TcfsError, TimedOut
+from sync.core.errors import TcfsError
 from sync.core.journal import FLEET_KEY, decode_fleet
 from sync.core.keys import Keys
 from sync.env import Env
-from sync.ipc.client import connected
-from sync.ipc.frames import Hello
 from sync.machines import fuse
+from sync.machines.ask import ask_engine
 from sync.ours import VERSION, foreign_packages
 from sync.state.damage import find_damage
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths, Home
-from sync.state.lock import is_held, silent_engine
+from sync.state.lock import is_held
 from sync.state.policies import PolicyFile
 from sync.state.settings import Settings
 from sync.state.tree import aside
@@ -101,15 +100,12 @@ async def _key(paths: FleetPaths) -> Finding:
 
 
 async def _daemon(env: Env, paths: FleetPaths) -> tuple[dict[str, Any] | None, Finding]:
-    try:
-        async with env.timeout(ANSWER_S), connected(env, paths.socket_path, Hello(role="cli")) as client:
-            engine = await client.call("engine", {})
-    except (NoDaemon, TimedOut, TimeoutError):
-        message, remedy = silent_engine(paths.engine_lock)
-        return None, Finding("daemon", False, message or "does not run", remedy or "start it with 'tcfs up'")
-    except TcfsError as error:
-        return None, Finding("daemon", False, f"runs, but {error.message}", error.hint)
-    return engine, Finding("daemon", True, f"runs as process {engine['pid']}")
+    engine, (message, remedy) = await ask_engine(env, paths, ANSWER_S)
+    if engine is not None:
+        return engine, Finding("daemon", True, f"runs as process {engine['pid']}")
+    if message:
+        return None, Finding("daemon", False, message, remedy)
+    return None, Finding("daemon", False, "does not run", "start it with 'tcfs up'")
 
 
 def _mount(paths: FleetPaths, engine: dict[str, Any] | None) -> Finding:

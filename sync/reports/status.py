@@ -6,12 +6,13 @@ from typing import Any, Final, NamedTuple
 
 from sync.core.errors import BadConfig
 from sync.core.paths import is_below, is_too_long, join_path, parents_of
+from sync.machines.ask import Asked
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
 from sync.state import ballast
 from sync.state.fleet import FleetDb
 from sync.state.home import FleetPaths
-from sync.state.lock import is_held, silent_engine
+from sync.state.lock import is_held
 from sync.state.policies import PolicyFile
 from sync.state.tree import aside
 from sync.state.tree.reader import Dirty, DirtyState, TreeReader
@@ -39,7 +40,7 @@ class Unsafe(NamedTuple):
 
 class Running(NamedTuple):
     """What runs, as the reasons need it. store_trouble: '' while the engine reaches the store. silence: why it is not
-    known whether it does, and what helps: the engine does not answer.
+    known whether it does, and what helps: the engine does not answer us.
     """
 
     engine: bool
@@ -130,15 +131,13 @@ def _sending(reason: str, running: Running) -> tuple[str, str]:
     return reason, "nothing: it goes out by itself"
 
 
-def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -> dict[str, Any]:
-    """The report as data. paths: only these and what is below ('' = all). engine: what a running one says of itself,
-    None if it does not answer, or none runs.
-    """
-    running = _running(state, engine)
+def status(state: LocalState, paths: list[str], asked: Asked) -> dict[str, Any]:
+    """The report as data. paths: only these and what is below ('' = all)."""
+    engine, running = asked.engine, _running(state, asked)
     mount_trouble = str(engine["mount"]["trouble"]) if engine and running.mount else ""
     log_trouble = state.tree.pass_over_log()
     put_aside = [str(folder) for folder in aside.folders(state.paths.state_dir)]
-    found = unsafe_here(state, engine)
+    found = unsafe_here(state, asked)
     chosen = [item for item in found if is_among(item.path, paths)]
     lost = state.db.packs.lost()
     kept = topmost([path for path in state.tree.local_only(state.view.path_of) if is_among(path, paths)])
@@ -148,7 +147,7 @@ def status(state: LocalState, paths: list[str], engine: dict[str, Any] | None) -
         "store": state.config.store_url,
         "mountpoint": state.config.mountpoint,
         "running": {"engine": running.engine, "mount": running.mount},
-        "engine_silence": dict(zip(("message", "next"), running.silence, strict=True)) if running.silence[0] else None,
+        "engine_silence": engine_silence(asked),
         # What the mount cannot commit, and what it has lost, tree.db does not know.
         "safe": not (chosen or mount_trouble or lost or log_trouble or put_aside),
         "mount_trouble": mount_trouble,
@@ -178,15 +177,21 @@ def _policies(paths: FleetPaths) -> dict[str, object]:
         return {"pinned_paths": 0, "policy_trouble": error.message}
 
 
-def unsafe_here(state: LocalState, engine: dict[str, Any] | None) -> list[Unsafe]:
+def engine_silence(asked: Asked) -> dict[str, str] | None:
+    """Why an engine that runs says nothing, and what helps."""
+    message, remedy = asked.silence
+    return {"message": message, "next": remedy} if message else None
+
+
+def unsafe_here(state: LocalState, asked: Asked) -> list[Unsafe]:
     """What is not safe, as the databases say, and a running engine says of itself."""
-    problems = engine["problems"] if engine else []
+    problems = asked.engine["problems"] if asked.engine else []
     refused = {item["subject"]: (item["message"], item["hint"]) for item in problems if item["kind"] == "refused"}
-    return unsafe_now(state.db, state.tree, _running(state, engine), refused)
+    return unsafe_now(state.db, state.tree, _running(state, asked), refused)
 
 
-def _running(state: LocalState, engine: dict[str, Any] | None) -> Running:
-    silence = ("", "") if engine is not None else silent_engine(state.paths.engine_lock)
+def _running(state: LocalState, asked: Asked) -> Running:
+    engine, silence = asked
     return Running(
         engine=engine is not None or bool(silence[0]),
         mount=is_held(state.paths.mount_lock),

@@ -7,9 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cli.init import become_member
+from sync.ipc import client
+from sync.ipc.frames import PROTOCOL
+from sync.ipc.stream import check_hello
 from sync.machines import fuse
 from sync.machines.identity import host_machine_name, host_name
 from sync.state.lock import is_held
@@ -234,6 +238,62 @@ def test_a_daemon_that_stands_still_is_not_called_down(fleet, daemon):
     assert "tcfsd is down" in yoga.ok("status")
     found = {one["subject"]: one for one in yoga("doctor", "--json").json["data"]["findings"]}
     assert found["daemon"]["message"] == "does not run"
+
+
+@pytest.fixture
+def is_other_version(monkeypatch):
+    """Each tcfsd, as seen by this program."""
+
+    def check(ours, peer):
+        check_hello(ours, msgspec.structs.replace(peer, protocol=PROTOCOL + 1))
+
+    monkeypatch.setattr(client, "check_hello", check)
+
+
+@pytest.mark.usefixtures("is_other_version")
+def test_a_daemon_of_another_version_is_called_that(fleet, daemon):
+    yoga, _ = fleet
+    daemon.start()
+    message = f"the engine is of another version of tcfs: protocol {PROTOCOL + 1}, this cli has {PROTOCOL}"
+    remedy = "'tcfs down', then 'tcfs up'"
+    assert f"tcfsd runs, but {message}, mount is down\n{remedy}\n" in yoga.ok("status")
+    data = yoga("status", "--json").json["data"]
+    assert data["running"]["engine"] is True and data["engine"] is None
+    assert data["engine_silence"] == {"message": f"runs, but {message}", "next": remedy}
+    short = yoga("status", "-s")
+    assert (short.out, short.err) == ("", f"tcfsd runs, but {message} ({remedy})\n")
+    assert yoga("status", "-s", "--json").json["data"]["engine_silence"] == data["engine_silence"]
+    found = {one["subject"]: one for one in yoga("doctor", "--json").json["data"]["findings"]}
+    assert (found["daemon"]["message"], found["daemon"]["remedy"]) == (f"runs, but {message}", remedy)
+    for verb in (["wait"], ["up"], ["unmount"]):
+        assert yoga(*verb).err == f"tcfs: {message} ({remedy})\n"
+
+
+@pytest.mark.usefixtures("is_other_version")
+def test_down_ends_a_daemon_of_another_version(fleet, daemon):
+    yoga, _ = fleet
+    daemon.start()
+    assert yoga("down").code == 0
+    assert not is_held(daemon.lock)
+    assert "stops" in daemon.log.read_text()
+
+
+TCFSD_OF_ANOTHER_VERSION = """
+import msgspec, sync.daemon
+from sync.ipc import client
+from sync.ipc.stream import check_hello
+client.check_hello = lambda ours, peer: check_hello(ours, msgspec.structs.replace(peer, protocol=99))
+sync.daemon.main([])
+"""
+
+
+def test_a_daemon_does_not_wait_for_one_of_another_version(fleet, daemon):
+    yoga, _ = fleet
+    daemon.start()
+    command = [sys.executable, "-P", "-c", TCFSD_OF_ANOTHER_VERSION]
+    done = subprocess.run(command, env=yoga.environ(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 8
+    assert "another version of tcfs: protocol 99" in done.stderr
 
 
 def test_doctor_with_nothing_wrong(fleet, daemon, monkeypatch):

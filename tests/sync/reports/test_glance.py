@@ -9,6 +9,7 @@ from treekit import Fleet, Machine
 from fs.tree.seen import seen as seen_of
 from sync.core.filestate import FileState
 from sync.core.policy import Policies
+from sync.machines.ask import NOBODY
 from sync.reports.glance import Glance, glance
 from sync.reports.state import LocalState
 from sync.reports.status import unsafe_here
@@ -48,7 +49,7 @@ def seen(machine: Machine, *places: str) -> list[Glance]:
     machine.tree.overlay.commit()
     state = LocalState(machine.engine_env, machine.paths)
     try:
-        return list(glance(state, list(places), unsafe_here(state, None)))
+        return list(glance(state, list(places), unsafe_here(state, NOBODY)))
     finally:
         state.close()
 

@@ -8,6 +8,7 @@ from treekit import Fleet
 from cli.render import SHOWN_MAX
 from cli.status import _lines
 from fs.tree.model import DIR, ROOT_ID
+from sync.machines.ask import NOBODY
 from sync.reports.state import LocalState
 from sync.reports.status import kept_here, status
 from sync.state.home import FleetConfig
@@ -36,7 +37,7 @@ def test_a_path_that_is_too_long_is_not_called_ignored(yoga):
     yoga.write("notes.swp", b"of an editor")
     yoga.tree.overlay.commit(full=True)
     with closing(LocalState(yoga.engine_env, yoga.paths)) as state:
-        data = status(state, [], None)
+        data = status(state, [], NOBODY)
         kept = kept_here(state.tree, state.view.path_of, [])
     assert data["local_only"] == ["notes.swp"]
     (long,) = data["too_long"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from treekit import Fleet, Machine
 
+from sync.machines.ask import NOBODY
 from sync.machines.doctor import Finding, examine
 from sync.reports.state import LocalState
 from sync.reports.status import status
@@ -35,7 +36,7 @@ def yoga(tmp_path: Path) -> Iterator[Machine]:
 
 def said(yoga: Machine) -> dict[str, object]:
     with closing(LocalState(yoga.engine_env, yoga.paths)) as state:
-        return status(state, [], None)
+        return status(state, [], NOBODY)
 
 
 def findings(yoga: Machine) -> list[Finding]:
