@@ -8,7 +8,7 @@ Unknown fields and unknown record types are skipped on reading and never copied 
 import base64
 import enum
 import re
-from typing import Final, NewType
+from typing import Final, NewType, TypeVar
 
 import blake3
 import msgspec
@@ -20,6 +20,8 @@ MachineId = NewType("MachineId", str)  # uuid4, lower case with dashes
 Actor = NewType("Actor", str)  # machine_id, or machine_id~n
 VersionId = NewType("VersionId", str)  # machine_id:seq:hhhhhhhh
 ChunkId = NewType("ChunkId", bytes)  # 32 bytes, keyed BLAKE3 of the plain chunk
+
+T = TypeVar("T")
 
 CHUNKS_INLINE_MAX = 4096  # more chunks than this, and the manifest names pages of this many entries instead
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
@@ -178,11 +180,19 @@ class _Clocked(msgspec.Struct, frozen=True):
     vclock: Clocks
 
 
+class Moves(msgspec.Struct, frozen=True, tag_field="type", tag="version"):
+    """Of a manifest the other ends of renames."""
+
+    moved_from: PathVersion | None = None
+    moved_to: PathVersion | None = None
+
+
 _encoder = msgspec.json.Encoder()
 _header = msgspec.json.Decoder(_Header)
 _record = msgspec.json.Decoder(Record)
 _manifest = msgspec.json.Decoder(Manifest)
 _clocked = msgspec.json.Decoder(_Clocked)
+_moves = msgspec.json.Decoder(Moves)
 _TOMBSTONE: Final = Kind.TOMBSTONE  # members of an Enum are slow to find
 _HEX = re.compile("[0-9a-f]*")
 _CONTENT_ID = re.compile(r"(?!\.)[^/\0]{0,64}")
@@ -225,24 +235,27 @@ def _is_of_unknown_type(line: bytes) -> bool:
 
 def decode_manifest(line: bytes) -> Manifest:
     """The manifest of a line that was checked (decode_record) when it came in. BadFormat if it is none."""
-    try:
-        return _manifest.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadFormat(f"broken record: {error}") from error
+    return _decoded(_manifest, line)
 
 
 def decode_clock(line: bytes) -> dict[str, int]:
     """The same, of the clock alone."""
-    try:
-        return _clocked.decode(line).vclock.clocks
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadFormat(f"broken record: {error}") from error
+    return _decoded(_clocked, line).vclock.clocks
+
+
+def decode_moves(line: bytes) -> Moves:
+    """The same, of the renames alone: a list of thousands of chunks is passed over."""
+    return _decoded(_moves, line)
 
 
 def record_seq(line: bytes) -> int:
     """The seq of any record, known or not."""
+    return _decoded(_header, line).seq
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], line: bytes) -> T:
     try:
-        return _header.decode(line).seq
+        return decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFormat(f"broken record: {error}") from error
 

@@ -112,7 +112,7 @@ def went_to(view: ShownView, place: Place) -> list[PathVersion]:
     """Where what is gone from there may be now."""
     if place.row is not None or place.was is None:
         return []
-    targets = (view.manifest(head).moved_to for head in view.dead_heads(place.item.path))
+    targets = (view.moves(head).moved_to for head in view.dead_heads(place.item.path))
     return [target for target in targets if target is not None]
 
 
@@ -132,7 +132,7 @@ def _compared(view: ShownView, place: Place) -> Iterator[tuple[Difference, PathV
 
 
 def _moved_from(view: ShownView, row: ShownRow) -> PathVersion | None:
-    return view.manifest(view.identity(row.version)).moved_from if row.version is not None else None
+    return view.moves(view.identity(row.version)).moved_from if row.version is not None else None
 
 
 def _paired(view: ShownView, found: Iterable[tuple[Difference, PathVersion | None]]) -> Iterator[Difference]:
@@ -169,5 +169,5 @@ def _has_moved_along(view: ShownView, path: str, folders: list[tuple[str, str]])
     above = [new for old, new in folders if is_below(path, old)]
     if not above:
         return False
-    targets = [view.manifest(head).moved_to for head in view.dead_heads(path)]
+    targets = [view.moves(head).moved_to for head in view.dead_heads(path)]
     return any(target is not None and is_below(target.path, new) for target in targets for new in above)

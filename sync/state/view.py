@@ -14,7 +14,7 @@ import msgspec
 from cachetools import LRUCache
 
 from sync.core.errors import NotFound, NotYet, Unsupported
-from sync.core.manifest import ChunkId, Kind, Manifest, VersionId, split_version_id
+from sync.core.manifest import ChunkId, Kind, Manifest, Moves, VersionId, decode_moves, split_version_id
 from sync.env import Env
 from sync.state.many import batches, marks
 from sync.state.migrate import applied_version, schema_version
@@ -204,10 +204,11 @@ class ShownView:
 
     def content(self, identity: str) -> Content:
         """As manifest, several times as quick."""
-        row = self._record(identity) or self._record(self.resolve(identity))
-        if row is None:
-            raise NotFound(f"version {identity} is not known here")
-        return decode_content(row[1])
+        return decode_content(self._record_of(identity))
+
+    def moves(self, identity: str) -> Moves:
+        """As manifest, but nothing else of it is decoded, or kept in memory."""
+        return decode_moves(self._record_of(identity))
 
     def content_of(self, number: int) -> Content:
         """The same by the number that rows carry."""
@@ -377,6 +378,12 @@ class ShownView:
     def _one(self, sql: str, *arguments: object) -> Any:
         with self._lock:
             return self._connection.execute(sql, arguments).fetchone()
+
+    def _record_of(self, identity: str) -> bytes:
+        row = self._record(identity) or self._record(self.resolve(identity))
+        if row is None:
+            raise NotFound(f"version {identity} is not known here")
+        return bytes(row[1])
 
     def _record(self, identity: str) -> Any:
         machine_id, seq, digest = split_version_id(identity)

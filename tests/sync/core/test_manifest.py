@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from sync.core.errors import BadFormat
 from sync.core.journal import JournalHead, decode_head, encode_head
 from sync.core.keys import Keys
-from sync.core.manifest import Manifest, RefilledRecord, decode_record, encode_record, record_seq
+from sync.core.manifest import (
+    Manifest,
+    PathVersion,
+    RefilledRecord,
+    decode_manifest,
+    decode_moves,
+    decode_record,
+    encode_record,
+    record_seq,
+)
 from sync.core.sealed import SigningKey
 
 ID = "a" * 64
@@ -121,6 +130,19 @@ def test_a_record_that_is_nested_too_deep() -> None:
         decode_record(deep)
     with pytest.raises(BadFormat):
         record_seq(deep)
+
+
+def test_the_ends_of_a_rename_alone() -> None:
+    moved = decode_moves(line(moved_from={"path": "old", "version": "m:1:00000000"}, chunks=[ID], chunk_sizes=[1]))
+    assert (moved.moved_from, moved.moved_to) == (PathVersion("old", "m:1:00000000"), None)
+    assert decode_moves(line(kind="tombstone", moved_to={"path": "new"})).moved_to == PathVersion("new")
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", pack(), line(moved_from="old"), line()[:-1], line() + b"}", b"\xff"])
+def test_what_is_no_manifest_fails_alike(raw: bytes) -> None:
+    for decode in (decode_manifest, decode_moves):
+        with pytest.raises(BadFormat, match="broken record"):
+            decode(raw)
 
 
 def test_a_journal_head_that_cannot_be_kept() -> None:
