@@ -21,6 +21,7 @@ def check_state(st: State) -> list[str]:
             shown_by[entry.node] = entry
     for node in nodes:
         problems += _check_node(st, node, shown_by.get(node.id))
+    problems += _check_left(st, entries)
     used = {file.id for node in nodes for file in node.files} | {
         ref.layer for ref in st.overlay.seals.values() if ref.layer is not None
     }
@@ -51,6 +52,18 @@ def _check_entry(st: State, entry: Entry) -> list[str]:
         found.append(f"{name} is dirty and nothing will seal it")
     if entry.is_keeper and entry.key not in st.keepers and node is not None and node.kind == DIR:
         found.append(f"{name} keeps a folder and is not known to")
+    return found
+
+
+def _check_left(st: State, entries: list[Entry]) -> list[str]:
+    waiting = {(entry.moved_node, entry.key) for entry in entries if entry.moved_node is not None}
+    known = {(node_id, key) for node_id, keys in st.left_by.items() for key in keys}
+    found = [f"entry {key} is said to wait for node {node_id}" for node_id, key in known - waiting]
+    found += [f"entry {key} waits for node {node_id}, and is not known to" for node_id, key in waiting - known]
+    for node_id in (node_id for node_id, keys in st.left_by.items() if not keys):
+        node = st.overlay.node(node_id)
+        if node is None or node.kind != DIR or node.key is None:
+            found.append(f"nothing waits for node {node_id}, and a place is kept for it")
     return found
 
 

@@ -258,8 +258,9 @@ class Freezer:
         """Let the node that left this name go first. True if it has, or never will."""
         target = self._left_for(entry)
         if target is None:
-            entry.moved_node = None
+            node_id, entry.moved_node = entry.moved_node, None
             self._st.overlay.put_entry(entry)
+            self._st.waits_no_more(entry.key, node_id)
             return True
         if not self._waits_for_left(entry):
             return True  # neither needs the other's old name

@@ -3,6 +3,7 @@
 import pytest
 from treekit import Machine
 
+from fs.tree import keepers
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
 
 
@@ -91,6 +92,20 @@ def test_what_it_has_left_is_forgotten_once_that_is_published(yoga: Machine) -> 
     yoga.cycle()
     yoga.rename("d", "e")
     yoga.cycle()
+    assert yoga.tree.state.left_by == {}
+
+
+def test_what_has_lost_its_new_name_is_not_waited_for(yoga: Machine, bates: Machine) -> None:
+    """What was moved into a folder that has another number by now gives way to what has its name there."""
+    yoga.mkdir("d")
+    yoga.mkdir("e")
+    yoga.write("a", b"a")
+    yoga.cycle()
+    yoga.rename("a", "d/b")
+    yoga.write("d/b", b"moved")
+    yoga.write("e/b", b"there")
+    keepers.rehang(yoga.tree.state, yoga.ino("d"), yoga.ino("e"))
+    same(yoga, bates, {"d": None, "e": None, "e/b": b"there", "e/b.yoga.conflict": b"moved"})
     assert yoga.tree.state.left_by == {}
 
 
