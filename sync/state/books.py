@@ -16,6 +16,7 @@ from sync.state.rows import MachineNumbers
 QUEUED: Final = "queued"
 UNCHANGED: Final = "unchanged"
 REFUSED: Final = "refused"
+OWNERS_TO_DERIVE: Final = "derive_owners"  # key of meta: Transaction.derive_owners is still to be done
 
 
 class OutboxRow(NamedTuple):

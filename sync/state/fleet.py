@@ -19,7 +19,7 @@ from sync.core.manifest import RefilledRecord, Version, VersionId, decode_record
 from sync.core.show import Mode
 from sync.env import Env
 from sync.state.ballast import HINT, give_up, is_full
-from sync.state.books import HeldBack, Hole, Machine, OutboxRow, Plain
+from sync.state.books import OWNERS_TO_DERIVE, HeldBack, Hole, Machine, OutboxRow, Plain
 from sync.state.heads import VersionTable
 from sync.state.migrate import applied_version, migrate
 from sync.state.packs import Packs
@@ -121,10 +121,18 @@ class FleetDb:
             if applied_version(connection) == 0:
                 raise NotYet(f"{path} is empty", path=str(path), hint="run 'tcfs init' again")
             migrate(connection, FLEET_PACKAGE)
-            return cls(env, connection, reserve, beside(env, path))
+            database = cls(env, connection, reserve, beside(env, path))
         except BaseException:
             connection.close()
             raise
+        try:
+            if database.meta(OWNERS_TO_DERIVE):
+                with database.transaction() as txn:
+                    txn.derive_owners()
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def close(self) -> None:
         """Waits for whoever reads or writes in another thread: SQLite's statements must not go while they run."""

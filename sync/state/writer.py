@@ -17,7 +17,7 @@ from sync.core.manifest import (
 )
 from sync.core.show import Mode
 from sync.env import Env
-from sync.state.books import Books
+from sync.state.books import OWNERS_TO_DERIVE, Books
 from sync.state.derive import Deriver
 from sync.state.folders import Folders, Origin
 from sync.state.heads import VersionTable
@@ -27,6 +27,9 @@ from sync.state.rows import ROOT_ID, MachineNumbers, NodePlace, encode_was
 from sync.state.shown_table import ShownTable
 
 _CONTESTED = "SELECT path FROM head GROUP BY path HAVING count(*) > 1"
+_LINKED = """
+SELECT s.link_id, v.path FROM shown AS s JOIN version AS v ON v.num = s.version WHERE s.sibling = 0 AND s.link_id IN (
+    SELECT link_id FROM shown WHERE link_id IS NOT NULL AND (owner <> '' OR "group" <> ''))"""
 
 
 class Transaction(Books):
@@ -151,6 +154,15 @@ class Transaction(Books):
         self.set_meta("next_seq", 1)
         self.set_confirmed(None)
         self._derive_contested()
+
+    def derive_owners(self) -> None:
+        """What a migration has filled of one version each (schema/017_owner_merged.sql) becomes what is shown."""
+        self._derive_contested()
+        table = self._open_folders().table
+        for link_id, path in self._connection.execute(_LINKED).fetchall():
+            table.links_changed[link_id] = None  # its names may differ now, though no row of them changes
+            self.versions.changed[path] = None
+        self.set_meta(OWNERS_TO_DERIVE, None)
 
     # ---- leaving
 
