@@ -56,9 +56,7 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
         st.forget_paths()
 
 
-def _check(
-    st: State, parent: int, name: str, other_parent: int, other_name: str
-) -> tuple[set[int], list[bool]]:  # fmt: skip
+def _check(st: State, parent: int, name: str, other_parent: int, other_name: str) -> tuple[set[int], list[bool]]:
     """The kinds of what stands at the two names, and which of the two is a directory that the engine knows."""
     kinds, are_local = set(), set()
     are_known: list[bool] = []

@@ -80,9 +80,7 @@ def _what(st: State, found: Found) -> tuple[int, int]:
     return node.kind, node.id
 
 
-def _check_target(
-    st: State, source: Found, kind: int, target: Found | None, new_parent: int, new_name: str
-) -> None:  # fmt: skip
+def _check_target(st: State, source: Found, kind: int, target: Found | None, new_parent: int, new_name: str) -> None:
     if target is None:
         return
     if isinstance(target, ShownRow):
@@ -96,9 +94,7 @@ def _check_target(
         raise NotEmpty(f"directory not empty: {new_name!r}")
 
 
-def _check_dir(
-    st: State, ino: int, source: Found, target: Found | None, new_parent: int, new_name: str
-) -> None:  # fmt: skip
+def _check_dir(st: State, ino: int, source: Found, target: Found | None, new_parent: int, new_name: str) -> None:
     above = new_parent
     while above != ROOT_ID:
         if above == ino:

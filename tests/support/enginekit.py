@@ -1,13 +1,16 @@
 """Real engines in the test's own process: a home below a temporary folder, a directory store, the real socket."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
+import pytest
 import workerkit
 
+from sync.core.errors import TcfsError
 from sync.engine import Engine, run_engine
 from sync.env import RealEnv
 from sync.ipc import frames
@@ -66,6 +69,36 @@ async def call(engine: Engine, verb: str, **args: Any) -> dict[str, Any]:
     if verb not in ("engine", "mount", "unmount", "down", "fsck"):
         args.setdefault("cwd", "/")
     return await engine.call(verb, args, lambda data: None)
+
+
+class Hanging:
+    """A function of a module, about a path, that does not return for the paths that are meant."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, is_meant: Callable[[str], bool]
+    ) -> None:
+        self._real, self._is_meant = getattr(module, name), is_meant
+        self._hangs, self._goes_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(module, name, self)
+
+    def __call__(self, path: object, **options: Any) -> Any:
+        if self._is_meant(str(path)):
+            self._hangs.set()
+            self._goes_on.wait(10)
+        return self._real(path, **options)
+
+    async def is_given_up(self, engine: Engine, verb: str, **args: Any) -> TcfsError:
+        """The verb's error in the end; until then it keeps no other one waiting."""
+        asking = asyncio.ensure_future(call(engine, verb, **args))
+        await until(self._hangs.is_set)
+        assert "pid" in await call(engine, "engine")
+        assert not asking.done()
+        with pytest.raises(TcfsError) as caught:
+            await asking
+        return caught.value
+
+    def go_on(self) -> None:
+        self._goes_on.set()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 5) -> Any:

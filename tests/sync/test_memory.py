@@ -33,11 +33,16 @@ print(found.count(b"<heap nr="), ARENAS)
 """
 
 
+def printed(program: str, *arguments: str) -> list[int]:
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [int(number) for number in done.stdout.split()]
+
+
 def arenas(kind: str) -> tuple[int, int]:
     """(how many a process with twelve busy threads has, how many it should)"""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, kind], capture_output=True, text=True, check=True, timeout=60)
-    found, wanted = done.stdout.split()
-    return int(found), int(wanted)
+    found, wanted = printed(PROGRAM, kind)
+    return found, wanted
 
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc has what is set here")
@@ -49,11 +54,23 @@ def test_many_threads_share_few_arenas() -> None:
     assert found <= wanted < arenas("as it is")[0]
 
 
-FETCHES = """
-import asyncio, ctypes, resource
+AT_REST = """
+import asyncio
 from sync.env import FakeEnv
 from sync.memory import GIVE_BACK_S, keep_small, resident, set_up_malloc
 set_up_malloc()
+def at_rest():
+    async def rest():
+        env = FakeEnv()
+        task = asyncio.ensure_future(keep_small(env))
+        await env.advance(2 * GIVE_BACK_S)
+        task.cancel()
+    asyncio.run(rest())
+    return resident()
+"""
+
+FETCHES = f"""{AT_REST}
+import resource
 def fetch():
     return [b"x" * (4 << 20) for _ in range(4)]
 fetch()
@@ -62,29 +79,19 @@ for _ in range(20):
     fetch()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 after_work = resident()
-async def rest():
-    env = FakeEnv()
-    task = asyncio.ensure_future(keep_small(env))
-    await env.advance(2 * GIVE_BACK_S)
-    task.cancel()
-asyncio.run(rest())
-print(faults, after_work, resident())
+print(faults, after_work, at_rest())
 """
 
 
 @needs_glibc
 def test_memory_for_chunks_is_used_again_and_given_back_at_rest() -> None:
-    done = subprocess.run([sys.executable, "-c", FETCHES], capture_output=True, text=True, check=True, timeout=60)
-    faults, after_work, at_rest = map(int, done.stdout.split())
+    faults, after_work, at_rest = printed(FETCHES)
     assert faults < 10_000  # of 4 KiB each: 82,000 where all of it comes anew
     assert at_rest < after_work - (12 << 20)
 
 
-IN_THREADS = """
-import asyncio, threading
-from sync.env import FakeEnv
-from sync.memory import GIVE_BACK_S, keep_small, resident, set_up_malloc
-set_up_malloc()
+IN_THREADS = f"""{AT_REST}
+import threading
 both = threading.Barrier(2)
 def check():
     found = [b"x" * (200 << 10) for _ in range(200)]
@@ -93,20 +100,13 @@ threads = [threading.Thread(target=check) for _ in range(2)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 busy = resident()
-async def rest():
-    env = FakeEnv()
-    task = asyncio.ensure_future(keep_small(env))
-    await env.advance(2 * GIVE_BACK_S)
-    task.cancel()
-asyncio.run(rest())
-print(busy, resident())
+print(busy, at_rest())
 """
 
 
 @needs_glibc
 def test_what_threads_have_used_is_given_back() -> None:
-    done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, check=True, timeout=60)
-    busy, at_rest = map(int, done.stdout.split())
+    busy, at_rest = printed(IN_THREADS)
     assert at_rest < busy - (70 << 20)  # of 80
 
 
@@ -135,6 +135,5 @@ asyncio.run(work())
 
 @needs_glibc
 def test_what_was_in_use_when_memory_was_given_back_is_given_back_later() -> None:
-    done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, check=True, timeout=60)
-    busy, at_rest = map(int, done.stdout.split())
+    busy, at_rest = printed(BUSY)
     assert at_rest < busy - (80 << 20)

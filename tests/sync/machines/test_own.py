@@ -1,9 +1,7 @@
-import asyncio
 import os
-import threading
 
 import pytest
-from enginekit import Machine, call
+from enginekit import Hanging, Machine, call
 
 from sync.core.errors import StoreAway
 from sync.machines import own
@@ -18,27 +16,14 @@ def yoga(tmp_path):
 
 @pytest.mark.parametrize("totals", [False, True])
 def test_a_store_whose_disk_hangs_keeps_only_the_push_waiting(yoga, tmp_path, monkeypatch, totals):
-    realpath, hung, go_on = os.path.realpath, threading.Event(), threading.Event()
-
-    def hanging(path, **kwargs):
-        if str(path) == str(tmp_path / "store"):
-            hung.set()
-            go_on.wait(10)
-        return realpath(path, **kwargs)
-
-    monkeypatch.setattr(own.os.path, "realpath", hanging)
+    disk = Hanging(monkeypatch, os.path, "realpath", str(tmp_path / "store").__eq__)
     monkeypatch.setattr(own, "ANSWER_S", 0.5)
 
     async def scenario(engine):
         path = yoga.file("f", b"f")
-        pushing = asyncio.ensure_future(call(engine, "push", paths=[path], totals=totals))
-        while not hung.is_set():
-            await asyncio.sleep(0.01)
-        assert "pid" in await call(engine, "engine")
-        assert not pushing.done()
-        with pytest.raises(StoreAway, match="did not answer"):
-            await pushing
-        go_on.set()
+        error = await disk.is_given_up(engine, "push", paths=[path], totals=totals)
+        assert isinstance(error, StoreAway) and "did not answer" in error.message
+        disk.go_on()
         assert (await call(engine, "push", paths=[path], totals=totals))["files"] == 1
 
     yoga.run(scenario)
