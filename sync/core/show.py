@@ -40,8 +40,8 @@ class Mode(StrEnum):
 class NameShown(msgspec.Struct, frozen=True):
     """What stands under NAME. The content is `version`'s; mode, xattrs (name -> base64) and mtime_ns are as merged.
 
-    also: identities of every further head that NAME covers (equal or merged), sorted. link_id, owner and group are merged
-    as mode is.
+    also: identities of every further head that NAME covers (equal or merged), sorted. link_id, owner and group are
+    merged as mode is.
     """
 
     version: Version
