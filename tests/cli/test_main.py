@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli import verbs
+from sync.machines.ask import Asked
 from sync.ours import VERSION
 
 
@@ -173,8 +174,8 @@ def test_a_path_in_the_mount_is_not_touched(fleet, monkeypatch):
 def test_status_with_a_daemon_that_an_older_program_left_running(fleet, monkeypatch):
     yoga, _ = fleet
 
-    async def older(app):
-        return {"pid": 1, "store_trouble": "", "mount": {"trouble": ""}, "problems": [], "store": {}}
+    async def older(env, paths, seconds):
+        return Asked({"pid": 1, "store_trouble": "", "mount": {"trouble": ""}, "problems": [], "store": {}})
 
-    monkeypatch.setattr("cli.status._ask", older)
+    monkeypatch.setattr("sync.machines.ask.ask_engine", older)
     assert "everything is in the store" in yoga.ok("status")

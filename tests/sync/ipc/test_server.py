@@ -209,7 +209,7 @@ def test_the_client_is_told_when_the_engine_goes(tmp_path):
 
 def test_versions_must_agree(tmp_path):
     async def scenario(server, service, path):
-        with pytest.raises(Unsupported, match="fleet_schema 3, this cli 4"):
+        with pytest.raises(Unsupported, match="fleet_schema 3, this cli has 4"):
             await connect(ENV, path, Hello(role="cli", fleet_schema=4))
         mount = await FakeMount.connect(path, tree_schema=9)
         failed = await mount.messages.next()
