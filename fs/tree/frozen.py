@@ -8,6 +8,7 @@ from fs.tree.model import DIR, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import State
 from fs.work.workfile import WorkFile
+from sync.core.errors import NotFound
 from sync.core.paths import join_path, split_path
 
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
@@ -165,7 +166,10 @@ class Frozen:
         is_first = not group  # else the node is frozen, by the first of its names
         layer = self._layer_of(node)
         seal_id = st.env.random_bytes(16)
-        known = self._known(entry, path) if entry is not None else Known(node.lost_seen, node.base, False)
+        if entry is not None:
+            known = self._known(entry, path)
+        else:
+            known = Known(node.lost_seen, self._last_of(node, path), False)
         if is_first:
             node.seal_id, node.sealed_gen = seal_id, node.gen
             node.first_write, node.last_seal = None, st.env.monotonic()
@@ -184,6 +188,18 @@ class Frozen:
         st.overlay.seals[seal_id] = ref
         self.items.append(item)
         return item
+
+    def _last_of(self, node: Node, path: str) -> str | None:
+        """What a node without a name had behind that path before. What was only moved there had nothing: to the engine
+        it would be unchanged, and with the removal of its old name it would be nowhere.
+        """
+        if node.base is None or node.layer is not None:
+            return node.base
+        try:
+            was_there = self._st.view.manifest(node.base).rel_path == path
+        except NotFound:  # to the engine, too: it will say so
+            was_there = True
+        return node.base if was_there else None
 
     def _layer_of(self, node: Node) -> WorkFile | None:
         """Its local bytes, which nobody writes to any more."""

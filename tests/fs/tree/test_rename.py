@@ -109,6 +109,17 @@ def test_what_has_lost_its_new_name_is_not_waited_for(yoga: Machine, bates: Mach
     assert yoga.tree.state.left_by == {}
 
 
+def test_what_was_only_moved_and_has_lost_its_new_name_stays(yoga: Machine, bates: Machine) -> None:
+    for name in ("d", "e"):
+        yoga.mkdir(name)
+    yoga.write("a", b"a")
+    yoga.cycle()
+    yoga.rename("a", "d/b")
+    yoga.write("e/b", b"there")
+    keepers.rehang(yoga.tree.state, yoga.ino("d"), yoga.ino("e"))
+    same(yoga, bates, {"d": None, "e": None, "e/b": b"there", "e/b.yoga.conflict": b"a"})
+
+
 def test_moved_away_and_back_around_a_seal(yoga: Machine, bates: Machine) -> None:
     yoga.write("a", b"x")
     yoga.cycle()
