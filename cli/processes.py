@@ -128,6 +128,7 @@ def end_other_version(app: App) -> None:
     """End a tcfsd that this program cannot talk to; what is dirty stays on the disk, and goes out by the next one.
 
     A mount starts that at once. So it is waited for: one more, started here, might come to serve only behind `down`.
+    Unsupported if that one is of another version again: the mount is of another installation.
     """
     from sync.state.lock import is_held, owner
 
@@ -136,13 +137,21 @@ def end_other_version(app: App) -> None:
     except Unsupported:
         lock = app.fleet.engine_lock
         pid = owner(lock)
-        if pid > 1:
+        if pid > 1 and is_held(lock):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         _await(app, lambda: not is_held(lock) or owner(lock) != pid)
         if is_held(app.fleet.mount_lock):
-            with contextlib.suppress(TimedOut):
-                _await(app, lambda: is_daemon_running(app))
+            _await_restart(app)
+
+
+def _await_restart(app: App) -> None:
+    try:
+        with contextlib.suppress(TimedOut):
+            _await(app, lambda: is_daemon_running(app))
+    except Unsupported as error:
+        hint = "the mount is of another installation of tcfs: 'tcfs down' of that one ends both"
+        raise Unsupported(error.message, hint=hint) from error
 
 
 def await_end(app: App) -> None:

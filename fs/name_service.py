@@ -38,16 +38,15 @@ class NameService:
         )
 
     def ask(self, question: Callable[[], Callable[[], None]]) -> None:
-        """Have the thread ask; what that returns is called by `collect`. Waits for a moment if nothing else hangs."""
+        """Have the thread ask; what that returns is called by `collect`. Waits for a moment if nothing else hangs.
+
+        RuntimeError if no thread can be started.
+        """
+        if self._thread is None:
+            self._thread = _started(self._run)
         self._has_answered.clear()
         self._open += 1
         self._questions.put(question)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="names", daemon=True)
-            # What ends the mount is for the thread that listens, which may not do so yet.
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            self._thread.start()
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if self._open == 1 and self._has_answered.wait(PATIENCE_S):
             self.collect()
 
@@ -61,6 +60,17 @@ class NameService:
         while True:
             self._answers.append(self._questions.get()())
             self._has_answered.set()
+
+
+def _started(run: Callable[[], None]) -> threading.Thread:
+    """A thread that no signal goes to: what ends the mount is for the one that listens, which may not do so yet."""
+    thread = threading.Thread(target=run, name="names", daemon=True)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return thread
 
 
 class Table(Generic[K, V]):
@@ -79,7 +89,10 @@ class Table(Generic[K, V]):
             self._service.collect()
             if self._must_ask(key):
                 self._asked[key] = self._service.now()
-                self._service.ask(lambda: self._answer_to(key))
+                try:
+                    self._service.ask(lambda: self._answer_to(key))
+                except RuntimeError:  # asked with the next look
+                    del self._asked[key]
             found = self._found.get(key)
         return found
 
@@ -90,7 +103,10 @@ class Table(Generic[K, V]):
 
     def asked_s(self, key: K) -> float | None:
         since = self._asked.get(key)
-        return None if since is None else self._service.now() - since
+        return None if since is None or key in self._absent else self._service.now() - since
+
+    def is_asking(self) -> bool:
+        return bool(self._asked)
 
     def _must_ask(self, key: K) -> bool:
         if key in self._found or key in self._asked:

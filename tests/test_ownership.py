@@ -7,6 +7,7 @@ from typing import TypeVar
 import pytest
 from worldkit import World, WorldMachine
 
+from fs.tree import sealing
 from fs.tree.owners import Names
 
 ADA, BEA, STAFF = 501, 502, 50  # on yoga
@@ -31,6 +32,9 @@ class Known(dict[K, V]):
 
     def asked_s(self, key: K) -> float | None:
         return self.late.get(key)
+
+    def is_asking(self) -> bool:
+        return bool(self.late)
 
 
 def names(users: dict[str, int], groups: dict[str, int]) -> Names:
@@ -363,6 +367,62 @@ def test_publishing_waits_for_what_ids_are_called(world: World, yoga: WorldMachi
     world.settle()
     for path in ("f", "second", "new"):
         assert published(yoga, path) == ("ada", "staff"), path
+
+
+def test_what_is_to_wait_holds_up_nothing_else(world: World) -> None:
+    bates = machine(world, "bates", BATES)
+    bates.mkdir("d")
+    bates.write("d/f", b"")
+    bates.write("a", b"")
+    world.settle()
+    late = bates.owner_names.user.late
+    late[601] = 1.0
+    bates.write("d/f", b"more")
+    bates.rename("a", "b")
+    for path in ("d", "b"):
+        chown(bates, path, 601, 60)
+    bates.write("z", b"elsewhere")
+    st = bates.tree.state
+    st.pending = dict.fromkeys(st.pending, 0.0)
+    assert sealing.seal_due(st, st.env.monotonic()).ready == 1
+    sealed = sealing.begin(st, only_due=True)
+    assert [item.ref.path for item in sealed.items] == ["z"]
+    sealing.abort(st, sealed)
+    late.clear()
+    st.pending = dict.fromkeys(st.pending, 0.0)
+    assert sealing.seal_due(st, st.env.monotonic()).ready == 5
+
+
+def test_what_has_lost_its_name_waits_as_well(world: World, yoga: WorldMachine) -> None:
+    bates = machine(world, "bates", BATES)
+    yoga.write("f", b"one")
+    world.settle()
+    file = bates.open("f", write=True)
+    yoga.write("f", b"two")
+    yoga.publish()
+    bates.learn()
+    bates.feed()
+    file.write(0, b"mine")
+    (node,) = (node for node in bates.tree.overlay.all_nodes() if node.lost_path)
+    bates.tree.setattr(node.id, uid=601, gid=60)
+    bates.release(file)
+    late = bates.owner_names.user.late
+    late[601] = 1.0
+    world.settle()
+    assert bates.listing() == ["f"]
+    late.clear()
+    world.settle()
+    assert {head.manifest.owner for head in yoga.db.heads("f")} == {"me", "ada"}
+
+
+def test_what_is_shown_stays_while_a_name_is_looked_up(world: World) -> None:
+    bates = machine(world, "bates", BATES)
+    bates.write("f", b"one")
+    chown(bates, "f", 601, 60)
+    bates.owner_names.uid.late["ada"] = 0.0
+    bates.seal()
+    assert (owner(bates, "f"), bates.attr("f").valid_s) == ((601, 60), 1.0)
+    bates.owner_names.uid.late.clear()
 
 
 def test_publishing_does_not_wait_for_ever(world: World, yoga: WorldMachine) -> None:

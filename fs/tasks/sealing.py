@@ -124,8 +124,9 @@ class Sealer:
                         raise TcfsError(trouble, path=sealed.unsaved[0], hint="see 'tcfs status'")
                     if not sealed.waiting:
                         break
-                    async with self._answered:
-                        await self._answered.wait()
+                    with trio.move_on_after(sealing.ASK_AGAIN):  # a name service tells nobody that it has answered
+                        async with self._answered:
+                            await self._answered.wait()
             self._client.hint(frames.SealResult(request.id, sealed.busy, sealed.interrupted, sealed.missing))
         except TcfsError as error:
             self._reports.say_trouble()

@@ -290,7 +290,9 @@ class Freezer:
         node = self._st.overlay.node(ino)
         if node is None or node.lost_path is None or node.seal_id is not None:
             return
-        if node.is_cut or self._st.overlay.is_unsaved(ino) or not (self._allows(node) and unlayer(self._st, node)):
+        if self._st.ownership.is_asked(node) or node.is_cut or self._st.overlay.is_unsaved(ino):
+            return
+        if not (self._allows(node) and unlayer(self._st, node)):
             return
         if not node.lost_seen and not self._name_ready(node.lost_path):
             return

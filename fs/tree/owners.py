@@ -30,7 +30,10 @@ class Lookup(Protocol[K, V]):
         """For how long what `find` says is to be believed, s; None: for good."""
 
     def asked_s(self, key: K) -> float | None:
-        """For how long an answer has been waited for, s; None: `find` says what it was."""
+        """For how long a first answer has been waited for, s; None: `find` says what it was."""
+
+    def is_asking(self) -> bool:
+        """True while any answer is on its way."""
 
 
 class Names(NamedTuple):
@@ -63,7 +66,7 @@ class Ownership(NamedTuple):
         names = self.names
         if names is None:
             return uid, gid
-        return _id(owner, names.uid, self.uid) if owner else uid, _id(group, names.gid, self.gid) if group else gid
+        return _shown(owner, names.uid, self.uid, uid), _shown(group, names.gid, self.gid, gid)
 
     def valid_s(self, owner: str, group: str) -> float | None:
         """For how long what is shown of these names is to be believed, s; None: until another version comes."""
@@ -89,8 +92,13 @@ class Ownership(NamedTuple):
         names = self.names
         if names is None:
             return False
-        user, group = not node.owner, not node.owner_group
-        return (user and _awaited(names.user, node.uid)) or (group and _awaited(names.group, node.gid))
+        is_user_asked = not node.owner and _awaited(names.user, node.uid)
+        is_group_asked = not node.owner_group and _awaited(names.group, node.gid)  # both at the same time
+        return is_user_asked or is_group_asked
+
+    def is_asking(self) -> bool:
+        """True while what an id is called is asked for."""
+        return self.names is not None and (self.names.user.is_asking() or self.names.group.is_asking())
 
     def published(self, node: Node) -> tuple[str, str]:
         """owner and group of the node's next version; empty where that says nothing, and the one before counts."""
@@ -98,6 +106,14 @@ class Ownership(NamedTuple):
         if names is None:
             return node.owner, node.owner_group
         return node.owner or _name(names.user, node.uid), node.owner_group or _name(names.group, node.gid)
+
+
+def _shown(name: str, find: Lookup[str, int], unknown: int, local: int) -> int:
+    """local: the id that counts where there is no name, or no answer yet."""
+    if not name:
+        return local
+    found = _id(name, find, unknown)
+    return found if find.asked_s(name) is None else local
 
 
 def _shows(name: str, find: Lookup[str, int], number: int, unknown: int) -> bool:

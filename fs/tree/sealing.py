@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fs.tree import keepers
 from fs.tree.freeze import Freezer
 from fs.tree.frozen import SealItem
-from fs.tree.model import FILE, Ahead, Entry, Node
+from fs.tree.model import FILE, Ahead, Entry, Key, Node
 from fs.tree.state import Pending, State
 from fs.tree.unlayer import unlayer
 from fs.work.durable import sync_path
@@ -274,11 +274,31 @@ def _due_at(st: State, key: Pending, changed_at: float) -> tuple[float | None, N
             return None, None
         if node.busy:
             at = _open_due_at(st, node)
-    if node is not None and st.ownership.is_asked(node):
+    if st.ownership.names is not None and _is_asked(st, key, node):
         at = max(at, st.env.monotonic() + ASK_AGAIN)
     if st.was_noted_recently(key) or (st.left_by and node is not None and _left_recent(st, node)):
         at = max(at, changed_at + QUIET)
     return max(at, st.retry_at.get(key, 0.0)), node
+
+
+def _is_asked(st: State, key: Pending, node: Node | None) -> bool:
+    """True while a name service is asked whose the node is, or whose what goes before it: a folder above it, or what
+    left the name.
+    """
+    if node is not None and st.ownership.is_asked(node):
+        return True
+    entry = st.overlay.entry(*key) if not isinstance(key, int) and st.ownership.is_asking() else None
+    if entry is None:
+        return False
+    left = st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
+    if left is not None and st.ownership.is_asked(left):
+        return True
+    place: Key | None = entry.key
+    while place is not None and (above := st.overlay.node(place[0])) is not None:
+        if above.key in st.pending and st.ownership.is_asked(above):
+            return True
+        place = above.key
+    return False
 
 
 def _left_recent(st: State, node: Node) -> bool:

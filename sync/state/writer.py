@@ -29,7 +29,8 @@ from sync.state.shown_table import ShownTable
 _CONTESTED = "SELECT path FROM head GROUP BY path HAVING count(*) > 1"
 _LINKED = """
 SELECT s.link_id, v.path FROM shown AS s JOIN version AS v ON v.num = s.version WHERE s.sibling = 0 AND s.link_id IN (
-    SELECT link_id FROM shown WHERE link_id IS NOT NULL AND (owner <> '' OR "group" <> ''))"""
+    SELECT link_id FROM shown WHERE link_id IS NOT NULL AND sibling = 0 GROUP BY link_id
+    HAVING min(owner) <> max(owner) OR min("group") <> max("group"))"""
 
 
 class Transaction(Books):

@@ -16,7 +16,7 @@ from sync.ipc.frames import PROTOCOL
 from sync.ipc.stream import check_hello
 from sync.machines import fuse
 from sync.machines.identity import host_machine_name, host_name
-from sync.state.lock import is_held
+from sync.state.lock import FileLock, is_held
 
 TCFSD = str(Path(sys.executable).parent / "tcfsd")
 
@@ -276,6 +276,30 @@ def test_down_ends_a_daemon_of_another_version(fleet, daemon):
     assert yoga("down").code == 0
     assert not is_held(daemon.lock)
     assert "stops" in daemon.log.read_text()
+
+
+@pytest.mark.usefixtures("is_other_version")
+def test_down_says_that_the_mount_is_of_another_installation(fleet, daemon, monkeypatch):
+    """It starts its own tcfsd again."""
+    yoga, _ = fleet
+    daemon.start()
+    kill, killed = os.kill, []
+
+    def again(pid, number):
+        killed.append((pid, number))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "kill", kill)
+            daemon.stop()
+        daemon.start()
+
+    pid, mount_lock = daemon.pid, FileLock(daemon.lock.parent / "mount.lock")
+    assert mount_lock.try_acquire()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", again)
+        said = yoga("down")
+    mount_lock.release()
+    assert said.code == 8 and "the mount is of another installation" in said.err
+    assert killed == [(pid, signal.SIGTERM)]
 
 
 TCFSD_OF_ANOTHER_VERSION = """

@@ -2,6 +2,7 @@
 
 import grp
 import pwd
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from fs.name_service import AGAIN_S, UNSURE_S, NameService
+from fs.tree.model import FILE, Node
+from fs.tree.owners import WAIT_S, Ownership
 
 DEADLINE_S = 30.0
 
@@ -103,6 +106,38 @@ def test_nobody_waits_for_a_service_that_hangs(clock: Clock, asked: Asked) -> No
     assert uid.valid_s("root") is None
     poll(lambda: uid.find("ada") is None and uid.asked_s("ada") is None)
     assert asked.names == ["root", "ada"]
+
+
+def test_user_and_group_are_waited_for_at_the_same_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: hangs.wait(DEADLINE_S))
+    node = Node(3, FILE, 0o644, 601, 60, 0, 0, 0, 0)
+    ownership = Ownership(1000, 1000, NameService(clock).names)
+    while ownership.is_asked(node):
+        clock.now += 1
+    assert (clock.now, ownership.published(node)) == (WAIT_S, ("", ""))
+    hangs.set()
+
+
+def test_an_id_that_had_no_name_is_a_number_until_there_is_another_answer(clock: Clock, asked: Asked) -> None:
+    uid = NameService(clock).names.uid
+    poll(lambda: uid.find("ada") is None and uid.asked_s("ada") is None)
+    asked.may_answer.clear()
+    clock.now += AGAIN_S
+    assert (uid.find("ada"), uid.asked_s("ada"), uid.valid_s("ada")) == (None, None, UNSURE_S)
+
+
+def test_without_a_thread_signals_go_where_they_went(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    uid = NameService(clock).names.uid
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert uid.find("root") is None
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    poll(lambda: uid.find("root") == 0)
 
 
 def test_what_was_found_says_the_same_until_it_is_looked_for_again(clock: Clock, asked: Asked) -> None:
