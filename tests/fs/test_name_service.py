@@ -110,7 +110,12 @@ def test_nobody_waits_for_a_service_that_hangs(clock: Clock, asked: Asked) -> No
 
 def test_user_and_group_are_waited_for_at_the_same_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
-    monkeypatch.setattr(pwd, "getpwuid", lambda _: hangs.wait(DEADLINE_S))
+
+    def find(number: int) -> pwd.struct_passwd:
+        hangs.wait(DEADLINE_S)
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", find)
     node = Node(3, FILE, 0o644, 601, 60, 0, 0, 0, 0)
     ownership = Ownership(1000, 1000, NameService(clock).names)
     while ownership.is_asked(node):
