@@ -71,10 +71,11 @@ class ChunkCache:
         """Where all bytes of this content (64 hex digits) are, if they are here."""
         return self._whole / content_id
 
-    def has(self, chunk: ChunkId) -> bool:
-        """True if there is a file that is not empty; get tells whether it is right."""
+    def has(self, chunk: ChunkId, size: int | None = None) -> bool:
+        """True if there is a file that is not empty, and of that size; get tells whether it is right."""
         name = chunk.hex()
-        return _size(f"{self._chunk_root}/{name[:2]}/{name}") > 0
+        found = _size(f"{self._chunk_root}/{name[:2]}/{name}")
+        return found > 0 if size is None else found == size
 
     def has_whole(self, content_id: str) -> bool:
         return self.whole_path(content_id).exists()

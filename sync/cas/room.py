@@ -103,7 +103,7 @@ class Room:
 
     def has_spare(self, size: int, *, evicting: bool) -> bool:
         """True if so many bytes, which nobody waits for, may come: the disk stays far from full, and (unless evicting)
-        nothing else has to go for them.
+        nothing else has to go for them: what an eviction frees ahead stays free, too.
         """
         with contextlib.suppress(FileNotFoundError):  # nothing was ever cached
             disk = os.statvfs(self._chunks.parent)
@@ -111,7 +111,7 @@ class Room:
                 return False
         self._count_all()
         with self._lock:
-            return evicting or (self._used is not None and self._used + size <= self.quota)
+            return evicting or (self._used is not None and self._used + size <= self.quota - self.quota // EVICT_AHEAD)
 
     def written(self, path: str) -> None:
         """The write that this path's room was reserved for is over, well or not."""

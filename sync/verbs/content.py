@@ -94,6 +94,7 @@ async def dehydrate(engine: "Engine", args: dict[str, object], progress: Progres
         await engine.change_policies(lambda now: now.unpinned(*places))
     policies = engine.policies.read()
     protected = await engine.env.run(engine.pins.protected)
+    protected |= engine.fetcher.reused.lenders(protected)
     unsafe = {item.path for item in await engine.dirty()} | set(queued_paths(engine.context.db))
     packs: dict[str, bool] = {}
     dropped: set[str] = set()
@@ -162,16 +163,17 @@ async def _dehydrate_one(
     content_id = engine.context.db.view.manifest(file.version).content_id
     all_ids, _ = await engine.fetcher.chunk_list(file.version)
     here = await engine.env.run_io(_here, engine, all_ids, content_id, protected)
-    lent = engine.fetcher.reused.lent([chunk for chunk in all_ids if chunk.hex() not in protected])
+    reused = engine.fetcher.reused
+    lent = reused.lent([chunk for chunk in all_ids if chunk.hex() not in protected]) if reused.has_work() else {}
     if not (here or lent) and dropped.isdisjoint([content_id, *(chunk.hex() for chunk in all_ids)]):
         return None
     if here or lent:
         await _check_stored(engine, all_ids, packs)
     if lent:
-        await engine.fetcher.reused.forget([each.chunk for each in lent])
+        await reused.forget(lent)
         here = await engine.env.run_io(_here, engine, all_ids, content_id, protected)  # more may have been copied
     freed = await engine.env.run_io(_drop, engine, here, content_id, file.size, dropped)
-    return freed + sum(each.place.size for each in lent if each.chunk.hex() not in here)
+    return freed + sum(each.place.size for chunk, each in lent.items() if chunk.hex() not in here)
 
 
 def _here(

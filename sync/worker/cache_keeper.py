@@ -67,6 +67,7 @@ class CacheKeeper:
                 if manifest.kind is Kind.FILE:
                     needed.add(manifest.content_id)
                     needed.update(chunk.hex() for chunk in view.chunk_list(base)[0])
+        needed.update(self._reused.lenders(needed))
         return frozenset(needed)
 
     async def loop(self) -> None:
@@ -86,14 +87,7 @@ class CacheKeeper:
         while True:
             await self._env.sleep(TICK_S)
             if self._reused.has_work():
-                await self._attempts.attempt("copy", self._copy_reused)
-
-    async def _copy_reused(self) -> None:
-        copied = await self._reused.run_once(lambda content_id: content_id in self.needed())
-        if copied.came:
-            self._moved(copied.came, False)
-        if copied.gone:
-            self._moved(copied.gone, True)
+                await self._attempts.attempt("copy", lambda: self._reused.run_once(self.needed, self._moved))
 
     async def _keep_quota(self) -> None:
         await self._env.run_io(self._cache.room.recount_whole)

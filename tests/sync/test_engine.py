@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
+from sync.cas import room as room_module
 from sync.core.codec import chunk_id
 from sync.core.errors import Integrity, NoSpace, NotAuthorised, TcfsError
 from sync.core.filekey import FileKey
@@ -250,6 +251,24 @@ def test_the_content_below_changed_files_is_not_evicted(yoga):
     yoga.run(scenario)
 
 
+async def changed_in_place(engine, mount, tree, data):
+    """f is published, and lies in the cache as one; so is a change in place. Its version, and the old whole file."""
+    view = engine.context.db.view
+    seal = tree.put("f", data)
+    mount.send(frames.Sealed())
+    first = (await until(lambda: view.answer(seal))).version
+    tree.forget("f")
+    whole = engine.cache.whole_path(view.manifest(first).content_id)
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    whole.write_bytes(data)
+    layer, size = tree.layer([(len(data) // 2, b"changed")]), len(data)
+    columns = {"kind": 1, "mode": 0o644, "size": size, "mtime_ns": 2, "ctime_ns": 2, "layer": layer}
+    with tree.round():
+        seal = tree.seal("put", "f", base=first, limit_below=size, seen=[first], last=first, **columns)
+    mount.send(frames.Sealed())
+    return (await until(lambda: view.answer(seal))).version, whole
+
+
 @pytest.mark.parametrize("is_dehydrated", [False, True])
 def test_what_a_changed_file_has_of_the_one_before_is_copied(yoga, monkeypatch, is_dehydrated):
     """While the mount shows that it stays, and then it goes, and the mount hears of both. What was freed stays away."""
@@ -261,20 +280,8 @@ def test_what_a_changed_file_has_of_the_one_before_is_copied(yoga, monkeypatch, 
         view = engine.context.db.view
         mount, tree = MountEnd(), Tree(yoga)
         await mount.connect(engine)
-        seal = tree.put("f", data)
-        mount.send(frames.Sealed())
-        first = (await until(lambda: view.answer(seal))).version
-        tree.forget("f")
-        old = view.manifest(first).content_id
-        whole = engine.cache.whole_path(old)
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_bytes(data)
-        layer, size = tree.layer([(12 << 20, b"changed")]), len(data)
-        columns = {"kind": 1, "mode": 0o644, "size": size, "mtime_ns": 2, "ctime_ns": 2, "layer": layer}
-        with tree.round():
-            seal = tree.seal("put", "f", base=first, limit_below=size, seen=[first], last=first, **columns)
-        mount.send(frames.Sealed())
-        newer = (await until(lambda: view.answer(seal))).version
+        newer, whole = await changed_in_place(engine, mount, tree, data)
+        old, size = whole.name, len(data)
         ids = view.chunk_list(newer)[0]
         if is_dehydrated:
             tree.forget("f")
@@ -290,6 +297,40 @@ def test_what_a_changed_file_has_of_the_one_before_is_copied(yoga, monkeypatch, 
         await until(lambda: frames.ContentMoved([file_value(old)], dropped=True) in mount.told)
         assert not whole.exists() and not engine.fetcher.reused.has_work()
         assert [engine.cache.has(chunk) for chunk in ids] == [not is_dehydrated] * len(ids)
+        tree.close()
+        await mount.close()
+
+    yoga.run(scenario)
+
+
+def test_what_lends_to_what_is_needed_stays(yoga, monkeypatch):
+    """To a pinned file, and to the base of a changed one: it is not evicted, and not freed with another file."""
+    monkeypatch.setattr(reused_module, "KEEP_MAX", 1000)
+    monkeypatch.setattr(room_module, "GRACE_NS", 0)
+    monkeypatch.setattr(room_module, "DISK_SPARE", 1 << 60)  # nothing is copied
+    data = random.Random(1).randbytes(8 << 20)
+    path = yoga.file("g", data)
+
+    async def scenario(engine):
+        monkeypatch.setattr(engine.pins, "run_once", lambda: asyncio.sleep(0, []))
+        mount, tree = MountEnd(), Tree(yoga)
+        await mount.connect(engine)
+        newer, whole = await changed_in_place(engine, mount, tree, data)
+        tree.forget("f")
+        await until(lambda: not queued_paths(engine.context.db))
+        await call(engine, "push", paths=[path])
+        assert whole.name not in engine.cache_keeper.needed()
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.cache_keeper._tree, "bases", lambda: {newer})
+            assert whole.name in engine.cache_keeper.needed()
+        await engine.change_policies(lambda now: now.pinned("f"))
+        assert whole.name in engine.cache_keeper.needed()
+        engine.cache.room.evict(64 << 20)
+        assert (await call(engine, "dehydrate", paths=["g"]))["refused"] == []
+        assert whole.exists()
+        whole.unlink()  # as one that was evicted before: nothing is freed by it
+        freed = await call(engine, "dehydrate", paths=["f"], unpin=True)
+        assert freed["bytes"] < len(data) // 2
         tree.close()
         await mount.close()
 
