@@ -45,7 +45,12 @@ async def wait(engine: "Engine", args: dict[str, object], progress: Progress) ->
     """NotYet at the timeout, and at once for a path that is interrupted; other such files are named, not waited for."""
     asked = parse_args(args, WaitArgs)
     chosen = await _chosen(engine, asked)
-    sealed = await _seal(engine, chosen, "wait")
+    env, began = engine.env, engine.env.monotonic()
+    try:
+        async with env.timeout(asked.timeout):
+            sealed = await _seal(engine, chosen, "wait")
+    except TimeoutError:
+        sealed = SealResult(0)  # the mount waits for something itself; what it has not sealed is left
     interrupted = sorted({*sealed.interrupted, *await _interrupted(engine, chosen)})
     if asked.path and chosen[0] in interrupted:
         raise NotYet(
@@ -58,7 +63,7 @@ async def wait(engine: "Engine", args: dict[str, object], progress: Progress) ->
     goal = await Goal.of(engine, chosen, without=set(interrupted))
     data: dict[str, object] = {"interrupted": interrupted}
     try:
-        async with engine.env.timeout(asked.timeout):
+        async with env.timeout(None if asked.timeout is None else max(0.0, began + asked.timeout - env.monotonic())):
             await goal.reached(progress)
     except TimeoutError:
         left = await goal.left()

@@ -92,6 +92,23 @@ def test_the_timeout_names_what_is_left(yoga, tree, tmp_path, caplog):
     yoga.run(scenario)
 
 
+def test_the_timeout_counts_while_the_mount_seals(yoga, tree):
+    """It may wait itself, for a name service."""
+    tree.dirty("a")
+
+    async def scenario(engine):
+        mount = MountEnd(lambda request: frames.SealResult(request.id + 1000))  # an answer to something else
+        await mount.connect(engine)
+        with FileLock(yoga.paths.mount_lock) as lock:
+            lock.try_acquire()
+            async with asyncio.timeout(5):
+                data = await call(engine, "wait", timeout=0.2)
+        assert (data["left"], data["error"]["code"]) == (["a"], "not-yet")
+        await mount.close()
+
+    yoga.run(scenario)
+
+
 def test_a_store_that_hangs_keeps_no_verb(yoga, tree, monkeypatch):
     """Its disk answers nobody, as that of a server that has gone: what is on this machine works on, deadlines hold."""
     tree.put("a", b"1")
