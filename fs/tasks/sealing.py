@@ -1,5 +1,6 @@
 """Sealing, by the rules of time and on request: the rounds of fs/tree/sealing.py one after the other."""
 
+import math
 from functools import partial
 from typing import Final
 
@@ -124,7 +125,8 @@ class Sealer:
                         raise TcfsError(trouble, path=sealed.unsaved[0], hint="see 'tcfs status'")
                     if not sealed.waiting:
                         break
-                    with trio.move_on_after(sealing.ASK_AGAIN):  # a name service tells nobody that it has answered
+                    # A name service tells nobody that it has answered.
+                    with trio.move_on_after(sealing.ASK_AGAIN if self._st.ownership.is_asking() else math.inf):
                         async with self._answered:
                             await self._answered.wait()
             self._client.hint(frames.SealResult(request.id, sealed.busy, sealed.interrupted, sealed.missing))
