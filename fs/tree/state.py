@@ -31,7 +31,6 @@ PATHS_KEPT = 20_000
 LOCAL_TIMES_KEPT = 100_000
 LOCAL_KEPT = 100_000
 NOTED_KEPT = 100_000
-TICK_NS = 10_000_000  # the longest tick of a kernel's coarse clock
 RECENT_SECONDS = 2.0  # what was published so short ago waits for quiet
 
 Pending = Key | int  # an entry, or the number of a nameless node that is to be published
@@ -87,13 +86,15 @@ class State:
         just before.
         """
         coarse = self.env.file_time_ns()
-        return self._told_ns if 0 < self._told_ns - coarse < TICK_NS else coarse
+        return self._told_ns if coarse < self._told_ns <= self.env.now_ns() else coarse
 
     def told_time(self, time_ns: int) -> None:
-        """A request has brought this time for a file; whether it is a program's or the kernel's cannot be told."""
-        coarse = self.env.file_time_ns()
-        if 0 < time_ns - coarse < TICK_NS:
-            self._told_ns = max(time_ns, self._told_ns if self._told_ns - coarse < TICK_NS else 0)
+        """A request has brought this time for a file; whether it is a program's or the kernel's cannot be told.
+
+        The kernel's lies between its coarse clock, which stands still while the processors are busy elsewhere, and now.
+        """
+        if self.env.file_time_ns() < time_ns <= (now_ns := self.env.now_ns()):
+            self._told_ns = max(time_ns, self._told_ns if self._told_ns <= now_ns else 0)
 
     # ---- what stat shows
 
