@@ -1,8 +1,6 @@
 """The same steps on a plain folder and on a mount: results, errnos, what stat shows, and in the end the whole tree.
 
-A difference is a failure, but for two that docs/SEMANTICS.md names: renames of folders that only copying can do
-(EXDEV), and exchanges of two folders that are published (EINVAL).
-What random steps have found stands below as lists of steps with names.
+A difference is a failure. What random steps have found stands below as lists of steps with names.
 """
 
 import os

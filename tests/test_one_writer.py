@@ -6,7 +6,6 @@ renamed and made again all the time, and the same few paths are used again and a
 """
 
 import contextlib
-import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +124,7 @@ class OneWriter:
             self.move(old, self.place(folder=self.shell.is_dir(old)))
 
     def do_exchange(self) -> None:
-        """Of any two things, if the machine can."""
+        """Of any two things."""
         one, other = self.existing(folder=self.rnd.choice((True, None))), self.existing()
         if one is None or other is None or self.is_below(one, other) or self.is_below(other, one):
             return
@@ -134,12 +133,7 @@ class OneWriter:
             if self.shell.is_dir(old) and any(depth + new.count("/") > DEPTH + 2 for depth in deep):
                 return
         self.say(f"mv --exchange {one} {other}")
-        try:
-            self.shell.exchange(one, other)
-        except OSError as error:
-            both = self.shell.is_dir(one) and self.shell.is_dir(other)
-            assert error.errno == errno.EXDEV or (both and error.errno == errno.EINVAL), error
-            self.say("    refused")
+        self.shell.exchange(one, other)
 
     def do_link(self) -> None:
         old, new = self.existing(folder=False), self.place(folder=False)
@@ -171,6 +165,23 @@ class OneWriter:
             self.say(f"rm -rf {new}.old")
             self.shell.remove_tree(f"{new}.old")
 
+    def do_swap_names(self) -> None:
+        """Two folders by a third name; or one goes into a new folder of its own name."""
+        one, other = self.existing(folder=True), self.existing(folder=True)
+        if one is None or other is None or "t.aside" in self.shell.files:
+            return
+        if self.is_below(one, other) or self.is_below(other, one):
+            return
+        self.move(one, "t.aside")
+        if one == other:
+            self.shell.mkdir(one)
+            other = f"{one}/t"
+        else:
+            self.move(other, one)
+        self.move("t.aside", other)
+        if "t.aside" in self.shell.files:
+            self.shell.remove_tree("t.aside")  # it would be too deep
+
     def do_rebuild(self) -> None:
         """A tree is removed, and made again with other contents, or some of them the same."""
         top = self.existing(folder=True)
@@ -193,9 +204,9 @@ class OneWriter:
         self.say(f"mkdir {top}.new; mv {top}/* {top}.new; rmdir {top}; mv {top}.new {top}")
         self.shell.mkdir(f"{top}.new")
         for name in sorted(self.shell.names(top)):
-            self.shell.move(f"{top}/{name}", f"{top}.new/{name}")
+            self.shell.rename(f"{top}/{name}", f"{top}.new/{name}")
         self.shell.rmdir(top)
-        self.shell.move(f"{top}.new", top)
+        self.shell.rename(f"{top}.new", top)
 
     def do_other_kind(self) -> None:
         """A file where a folder was, or the other way round."""
@@ -237,7 +248,7 @@ class OneWriter:
         if new in files and files[new] is None and self.shell.names(new):
             return
         self.say(f"mv -T {old} {new}")
-        self.shell.move(old, new)
+        self.shell.rename(old, new)
 
     @staticmethod
     def is_below(path: str, folder: str) -> bool:
@@ -312,6 +323,7 @@ class OneWriter:
             "write": 10, "mkdir": 5, "remove": 3, "remove_tree": 2, "rename": 7, "swap_in": 3, "rebuild": 4,
             "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3,
             "change_attributes": 3, "change_places": 1, "exchange": self.rnd.choice((2, 2, 20)),
+            "swap_names": self.rnd.choice((2, 2, 20)),
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):

@@ -7,7 +7,6 @@ sibling: nobody else has said anything.
 """
 
 import contextlib
-import errno
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,16 +198,7 @@ class Schedule:
             raise
 
     def take_name(self, m: WorldMachine, other: str, folder: str) -> None:
-        try:
-            m.rename(other, folder)
-        except IN_THE_WAY:
-            raise
-        except OSError as error:  # it has to wait for another move: mv would copy
-            assert error.errno == errno.EXDEV
-            m.mkdir(folder)
-            for name in m.names(other):
-                m.rename(f"{other}/{name}", f"{folder}/{name}")
-            m.rmdir(other)
+        m.rename(other, folder)
 
     def op_other_kind(self, m: WorldMachine) -> None:
         """A file where a folder was; the next who needs the folder makes it again."""
@@ -226,11 +216,7 @@ class Schedule:
         if not m.exists(old) or (m.exists(new) and m.names(new)):
             return
         moved = {name: text for name in "xy" if (text := m.text(f"{old}/{name}")) is not None}
-        try:
-            m.rename(old, new)
-        except OSError as error:  # two folders that swap their names have to wait for the first move
-            assert error.errno == errno.EXDEV
-            return
+        m.rename(old, new)
         # What the engine learns before it publishes the move goes along.
         self.history.moved |= {f"{folder}/{name}" for folder in DIRS for name in "xy"}
         for name, text in moved.items():

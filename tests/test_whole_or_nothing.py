@@ -196,6 +196,32 @@ def test_an_exchange_with_a_folder_is_one_step_elsewhere(
     world.verify()
 
 
+@pytest.mark.parametrize("is_exchange", [True, False])
+def test_two_folders_swap_their_names_in_one_step_elsewhere(
+    world: World, yoga: WorldMachine, bates: WorldMachine, is_exchange: bool
+) -> None:
+    for name in "de":
+        yoga.mkdir(name)
+        yoga.write(f"{name}/of-{name}", b"")
+    world.settle()
+    if is_exchange:
+        yoga.tree.exchange(*yoga.place("d"), *yoga.place("e"))
+    else:
+        for old, new in (("d", "t"), ("e", "d"), ("t", "e")):
+            yoga.rename(old, new)
+    yoga.seal()
+    yoga.work()
+    seen = []
+    bates._env.hooks["fleet.after_commit"] = lambda: seen.append(
+        {name: bates.listing(name) for name in bates.listing()}
+    )
+    bates.learn()
+    assert {"d": ["of-e"], "e": ["of-d"]} in seen
+    assert all(state in ({"d": ["of-d"], "e": ["of-e"]}, {"d": ["of-e"], "e": ["of-d"]}) for state in seen), seen
+    world.settle()
+    world.verify()
+
+
 # ---- contents that cannot be read
 
 

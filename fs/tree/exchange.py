@@ -1,8 +1,7 @@
 """RENAME_EXCHANGE: two names change what is behind them, in one step, here and for everybody.
 
 Each name is published as changed, both in one batch. A directory that the engine knows by its number is renamed, with
-the other thing out of its way meanwhile; nobody sees anything of that in between, and no commit comes there. Two of
-them cannot change places: the engine would have to move each before the other.
+the other thing out of its way meanwhile; nobody sees anything of that in between, and no commit comes there.
 """
 
 import errno
@@ -20,8 +19,8 @@ FREE_NAMES = 10_000  # numbers that are looked at
 
 
 def exchange(st: State, parent: int, name: str, other_parent: int, other_name: str) -> None:
-    """NotFound; ReadOnly for a sibling; OSError EINVAL for what is above the other, and for two directories that are
-    published. Where one is, all that rename refuses.
+    """NotFound; ReadOnly for a sibling; OSError EINVAL for what is above the other. Where one is a directory that the
+    engine knows, all that rename refuses.
     """
     for folder, text in ((parent, name), (other_parent, other_name)):
         check_parent(st, folder)
@@ -80,8 +79,6 @@ def _check(st: State, parent: int, name: str, other_parent: int, other_name: str
     paths = [join_path(st.path_of(parent), name), join_path(st.path_of(other_parent), other_name)]
     if paths[0].startswith(f"{paths[1]}/") or paths[1].startswith(f"{paths[0]}/"):
         raise OSError(errno.EINVAL, "one is above the other")
-    if all(are_known) and (parent, name) != (other_parent, other_name):
-        raise OSError(errno.EINVAL, "two published directories cannot be exchanged in one step")
     return kinds, are_known
 
 

@@ -9,6 +9,9 @@ A path has at most one seal on its way: the next one has to say that it has seen
 Paths that are used again (see gone.py): what stands at a path takes over the whiteouts that were left for that path;
 one that is on its way is waited for. What was removed below the path of a renamed directory comes before that rename,
 and what was removed below the path of a new file goes out with it, even if what was moved away cannot go out yet.
+
+Directories that wait for one another in a circle (two that have swapped their names, one that went into a new folder of
+its old name): one of them steps aside first, to a name that is gone again when the round has been replayed.
 """
 
 from collections.abc import Callable
@@ -25,10 +28,16 @@ from sync.core.paths import join_path
 class Freezer:
     """One round. `allows` says of a file's node whether it may be frozen as it is now."""
 
-    def __init__(self, st: State, allows: Callable[[Node], bool]) -> None:
+    def __init__(self, st: State, allows: Callable[[Node], bool], *, break_circles: bool = True) -> None:
+        """break_circles: else what waits in one is left out."""
         self._st = st
         self._allows = allows
+        self._break_circles = break_circles
         self._done: dict[Pending, bool] = {}
+        # What is being decided, and the directory that is to leave a name by that, if it is waited for because of that.
+        self._open: dict[Key, int | None] = {}
+        self._circle: int | None = None  # a directory that keeps others waiting in a circle
+        self._aside: set[int] = set()  # those that have stepped aside
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
         self._frozen = Frozen(st)
         self.items = self._frozen.items
@@ -48,26 +57,42 @@ class Freezer:
 
     def finish(self) -> list[SealItem]:
         """The items in their order, frozen."""
-        if self._forced:  # what waited for these in a circle
-            late = [key for key, is_ready in self._done.items() if not is_ready]
-            for key in late:
-                del self._done[key]
-            for key in late:
-                self.add(key)
+        done = -1
+        while self._forced or self._circle is not None:
+            if done == (done := len(self.items) + len(self._removals)):  # what is left waits for itself
+                if self._circle is None:
+                    break
+                self._step_aside(self._circle)
+            self._add_late()
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
             self._frozen.remove(path, entry)
         for dir_id, path, left in self._behind:
             self._frozen.remove_in_front(dir_id, path, left)
         return self.items
 
+    @property
+    def is_halfway(self) -> bool:
+        """True if a directory has stepped aside and cannot go on from there in this round: that is to be taken back."""
+        nodes = (self._st.overlay.node(node_id) for node_id in self._aside)
+        return any(node is None or node.seal_id is None for node in nodes)
+
     # ---- order
 
-    def _emit(self, entry: Entry) -> bool:
-        """True if the entry's state is in this round, or was sealed before as it is now, or need not be."""
+    def _emit(self, entry: Entry, leaver: int | None = None) -> bool:
+        """True if the entry's state is in this round, or was sealed before as it is now, or need not be.
+
+        leaver: the directory behind it, if it is asked for because that is to leave a name.
+        """
         if entry.key in self._done:
+            if entry.key in self._open:
+                self._found_circle(entry.key, leaver)
             return self._done[entry.key]
         self._done[entry.key] = False  # a circle waits
+        depth = len(self._open)
+        self._open[entry.key] = leaver
         ready = self._try(entry)
+        while len(self._open) > depth:
+            self._open.popitem()
         self._done[entry.key] = ready
         return ready
 
@@ -102,6 +127,8 @@ class Freezer:
         """The same for all names of a file: they go out together, or none does."""
         entries = [entry for entry in self._st.overlay.entries_of(node) if gone.takes_over(entry)]
         self._done.update((entry.key, False) for entry in entries)
+        for entry in entries:
+            self._open.setdefault(entry.key, None)
         found: list[tuple[str, Entry]] = []
         for entry in entries:
             path = self._free_path(entry, node) if entry.seal_id is None else None
@@ -234,6 +261,8 @@ class Freezer:
                 if left.moved_node == node.id or self._frozen.places.is_in(left.parent, node.id):
                     continue  # part of this rename, or removed in what moves
                 above = self._above(left)
+                if above is not None and not self._has_left(left, above):
+                    return False
                 if above is not None and self._dir_left(left, above) and left.seal_id is None:
                     self._behind.append((node.id, below, left))
                     continue
@@ -244,6 +273,12 @@ class Freezer:
             if is_move and node is not None:
                 self._frozen.remove_apart(node.id, below, left)
         return True
+
+    def _has_left(self, left: Entry, above: Entry) -> bool:
+        """False of a directory that left a name and is to come back there below one that is moved around that name."""
+        node = self._st.overlay.node(left.moved_node) if left.moved_node is not None else None
+        comes_back = node is not None and node.id == above.node and self._must_leave(node)
+        return not comes_back or self._emit(above, above.node)
 
     def _force(self, left: Entry) -> bool:
         """Emit a whiteout without what was moved away from there: the path is needed."""
@@ -269,7 +304,7 @@ class Freezer:
             if following.key in chain or following.key in self._done:
                 break
             chain[following.key] = target = following
-        return [self._emit(target) for target in reversed(chain.values())][-1]
+        return [self._emit(target, target.node) for target in reversed(chain.values())][-1]
 
     def _left_for(self, entry: Entry) -> Entry | None:
         """Where the node that left this name is now; None if it will never go out."""
@@ -284,7 +319,45 @@ class Freezer:
 
     def _must_leave(self, node: Node) -> bool:
         """True of a directory that the engine knows: what takes its name comes behind its rename."""
-        return node.kind == DIR and (node.seal_id is not None or self._st.view.row(node.id) is not None)
+        if node.kind != DIR or node.id in self._aside:
+            return False
+        return node.seal_id is not None or self._st.view.row(node.id) is not None
+
+    # ---- circles
+
+    def _found_circle(self, key: Key, leaver: int | None) -> None:
+        """What stands at `key` waits for itself: keep in mind which directory could step out of that."""
+        leavers = [leaver]
+        for waiting, left_by in reversed(self._open.items()):
+            if waiting == key:
+                break
+            leavers.append(left_by)
+        if self._circle is None and self._break_circles:
+            self._circle = next((one for one in leavers if one is not None and self._may_step_aside(one)), None)
+
+    def _may_step_aside(self, dir_id: int) -> bool:
+        """True if the engine knows the directory, and nothing of it is on its way."""
+        node = self._st.overlay.node(dir_id)
+        if node is None or node.seal_id is not None or not self._must_leave(node):
+            return False
+        entry = self._st.overlay.entry_of(node)
+        return entry is not None and entry.seal_id is None and not self._st.overlay.is_unsaved(dir_id)
+
+    def _step_aside(self, dir_id: int) -> None:
+        node = self._st.overlay.node(dir_id)
+        assert node is not None, "it is about to be sealed"
+        self._frozen.step_aside(node)
+        self._aside.add(dir_id)
+
+    def _add_late(self) -> None:
+        """Once more what could not go out so far."""
+        self._circle = None
+        self._ready_dirs = {dir_id: True for dir_id, is_ready in self._ready_dirs.items() if is_ready}
+        late = [key for key, is_ready in self._done.items() if not is_ready]
+        for key in late:
+            del self._done[key]
+        for key in late:
+            self.add(key)
 
     def _add_lost(self, ino: int) -> None:
         node = self._st.overlay.node(ino)

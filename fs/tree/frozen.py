@@ -8,9 +8,10 @@ from fs.tree.model import DIR, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import State
 from fs.work.workfile import WorkFile
-from sync.core.errors import NotFound
+from sync.core.errors import AlreadyExists, NotFound
 from sync.core.paths import join_path, split_path
 
+NAMES_TRIED = 10_000  # numbers
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
 
 
@@ -42,6 +43,7 @@ class Frozen:
         self._dir_ids_text: dict[int, str] = {}
         self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
         self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
+        self._aside: dict[int, str] = {}  # directories that have stepped aside, and from which path
 
     def path_at(self, entry: Entry) -> str:
         """NotFound if nothing leads there, or ever did."""
@@ -84,6 +86,33 @@ class Frozen:
         elif entry.origin is not None:
             entry.origin = None
         return item
+
+    def step_aside(self, node: Node) -> None:
+        """Move a directory that the engine knows out of the way, within its folder; `put` takes it on from there."""
+        st = self._st
+        from_path = gone.path_behind(st, node.id, self._moves)
+        assert from_path is not None, "the engine knows it"
+        path = self._free_path(split_path(from_path)[0])
+        ref = SealRef(st.env.random_bytes(16), 0, path, MOVEDIR, None, None)
+        ref.from_path, ref.folder = from_path, node.id
+        self.items.append(SealItem(ref, self._row(ref, None, node, Known((), None, False)), None))
+        st.overlay.seals[ref.seal_id] = ref
+        self._moves.append(gone.FolderSeal(node.id, from_path, path))
+        self._aside[node.id] = from_path
+        for key in st.left_by.get(node.id, ()):
+            left = st.overlay.entry(*key)
+            if left is not None and left.moved_node == node.id and left.node is not None:
+                self._leave_nothing(left, from_path)
+
+    def _free_path(self, folder: str) -> str:
+        """A path that nothing has, here or for the engine; a short one, so that nothing below becomes too long."""
+        st, sealed = self._st, {ref.path for ref in self._st.overlay.seals.values()}
+        for number in range(NAMES_TRIED):
+            path = join_path(folder, str(number))
+            is_free = path not in sealed and gone.live_entry(st, path) is None and st.view.resolve_path(path) is None
+            if is_free:
+                return path
+        raise AlreadyExists(f"{NAMES_TRIED} numbers are taken as names", path=folder)
 
     def put_lost(self, node: Node, path: str) -> None:
         """A node without a name, whose content is to be seen behind that path."""
@@ -140,14 +169,20 @@ class Frozen:
             if left.seal_id is not None:
                 continue
             left.moved_to = self._moved_to(left, node) or path
-            if from_path is not None and self.path_at(left) == from_path:
-                if left.node is None:
-                    left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
-                    item.ref.keys.append(key)
-                    st.pending.pop(key, None)
-                else:
-                    left.last = None  # the rename leaves nothing there
+            origin = self._aside.get(node.id, from_path)
+            if left.node is not None and origin is not None:
+                self._leave_nothing(left, origin)
+            elif origin is not None and self.path_at(left) == origin:
+                left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
+                item.ref.keys.append(key)
+                st.pending.pop(key, None)
             st.overlay.put_entry(left)
+
+    def _leave_nothing(self, left: Entry, from_path: str) -> None:
+        """What stands at the old name of a directory that is renamed comes where nothing is."""
+        if left.seal_id is None and self.path_at(left) == from_path:
+            left.last = None
+            self._st.overlay.put_entry(left)
 
     def _moved_to(self, left: Entry, node: Node) -> str | None:
         """Which of several names of a file is the one that was moved."""
@@ -218,7 +253,7 @@ class Frozen:
         st, layer = self._st, node.layer
         return (
             ref.op, ref.path, ref.from_path,
-            ref.node if entry is not None else None,
+            ref.folder or (ref.node if entry is not None else None),
             self._dir_ids(entry.parent) if entry is not None else "[]",
             node.kind, node.mode,
             None if node.uid == st.uid else node.uid,

@@ -9,7 +9,7 @@ import errno
 
 from fs.tree import linking, links, release, siblings
 from fs.tree.depth import check_depth
-from fs.tree.gone import Places, folder_seals, is_at_or_below, path_behind
+from fs.tree.gone import Places
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Node
 from fs.tree.names import (
     check_name,
@@ -109,103 +109,6 @@ def _check_dir(st: State, ino: int, source: Found, target: Found | None, new_par
         raise OSError(errno.EXDEV, "what is shared cannot move to a local-only name")
     if was_local and not becomes_local and linking.has_names_outside(st, ino):
         raise OSError(errno.EXDEV, "of a file that has several names all stay on this machine, or none")
-    with st.view.snapshot():
-        must_wait = isinstance(target, Entry) and _leads_back(st, target, ino)
-        first = [new_parent]
-        left_by = target.moved_node if isinstance(target, Entry) else None
-        if left_by is not None and left_by != ino and _is_move_open(st, left_by):
-            first.append(left_by)
-        must_wait = must_wait or _wait_for(st, first, ino)
-        must_wait = must_wait or _crosses(st, ino, new_parent, new_name)
-    if must_wait:
-        raise OSError(errno.EXDEV, "directories cannot swap their names before the first move is published")
-
-
-def _leads_back(st: State, target: Entry, ino: int) -> bool:
-    """True if another directory that left `target` waits, maybe through others, for the name the engine knows `ino` by.
-    One that goes back where it came from, while that is on its way, is published there behind it.
-    """
-    if target.moved_node == ino:
-        return False
-    row = st.view.row(ino)
-    origins = {key for ref in st.overlay.seals.values() if ref.folder == ino for key in ref.keys}
-    if row is not None:
-        origins.add((row.parent, row.name))
-    moved = target.moved_node
-    for _ in range(len(st.left_by) + 1):
-        node = st.overlay.node(moved) if moved is not None else None
-        if node is None or node.key is None or node.kind != DIR or not _is_public(st, node):
-            return False
-        if node.key in origins:
-            return True
-        entry = st.overlay.entry_of(node)
-        moved = entry.moved_node if entry is not None else None
-    return True
-
-
-def _wait_for(st: State, first: list[int], ino: int) -> bool:
-    """True if one of these folders cannot come to its place before `ino` has come to its own: because it is inside, or
-    takes a name that another one has to leave first, which waits so.
-    """
-    folders, known = list(first), set[int]()
-    while folders:
-        folder = folders.pop()
-        if folder == ino:
-            return True
-        if folder in known or folder == ROOT_ID:
-            continue
-        known.add(folder)
-        node, place = st.overlay.node(folder), st.place_of(folder)
-        entry = st.overlay.entry_of(node) if node is not None else None
-        if entry is not None and entry.moved_node is not None and _is_move_open(st, entry.moved_node):
-            folders.append(entry.moved_node)
-        if place is not None:
-            folders.append(place[0])
-    return False
-
-
-def _crosses(st: State, ino: int, new_parent: int, new_name: str) -> bool:
-    """True if the directory would hang, or hold one that hangs, below one that cannot come to its place before the
-    first has left that: each would have to be published before the other.
-
-    A renamed directory needs its place, and all below that, to be left; a new one just its place.
-    """
-    waiting = [node_id for node_id in st.left_by if _is_move_open(st, node_id)]
-    if not waiting:
-        return False
-    seals, places = folder_seals(st), Places(st)
-    inside = [node_id for node_id in waiting if node_id != ino and places.is_in(node_id, ino)]
-    new_path = join_path(st.path_of(new_parent), new_name)
-    above = [(ino, (new_parent, new_name), new_path, path_behind(st, ino, seals) is not None)]
-    while new_parent != ROOT_ID:
-        node = st.overlay.node(new_parent)
-        if node is not None and node.key is not None:
-            above.append((new_parent, node.key, st.path_of(new_parent), new_parent in waiting))
-        place = st.place_of(new_parent)
-        if place is None:
-            return False
-        new_parent = place[0]
-    for moved in (ino, *inside):
-        origin = path_behind(st, moved, seals)
-        for folder, key, path, is_move in above if origin is not None else ():
-            # By the name itself, too: a folder around both may be about to be renamed, and is so for one of the paths.
-            is_left = key in st.left_by.get(moved, ())
-            is_left = is_left or (is_at_or_below(origin or "", path) if is_move else origin == path)
-            if folder != moved and is_left:
-                return True
-    return False
-
-
-def _is_move_open(st: State, node_id: int) -> bool:
-    """True of a directory whose move is not sealed yet; it may not even be noted that it was made where it was."""
-    node = st.overlay.node(node_id)
-    entry = st.overlay.entry_of(node) if node is not None and node.kind == DIR else None
-    if node is None or entry is None:
-        return False
-    ref = st.overlay.seals.get(node.seal_id) if node.seal_id is not None else None
-    if ref is not None and entry.key in ref.keys:
-        return entry.origin is not None and ref.from_path is None
-    return ref is not None or entry.origin is not None
 
 
 def _move_sibling(st: State, row: ShownRow, target: Found | None, new_parent: int, new_name: str) -> None:

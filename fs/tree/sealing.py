@@ -133,21 +133,20 @@ def begin(
 def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_busy: bool) -> SealRound:
     seal_round = SealRound(folder=st.overlay.work_dir)
     now = st.env.monotonic()
-    freezer = Freezer(st, lambda node: include_busy or not (node.busy or node.interrupted))
     chosen = list(st.pending)
     if only_due:
         chosen = list(islice((key for key in chosen if _is_due(st, key, now)), ROUND_MAX))
-        freezer = Freezer(st, lambda node: _may_freeze(st, node, now))
     if paths is not None:
         chosen = [key for key in chosen if _is_meant(st, key, paths)]
         seal_round.missing = [path for path in paths if not _exists(st, path)]
-    try:
-        for key in chosen:
-            freezer.add(key)
-        freezer.finish()
-    except BaseException:
+
+    def allows(node: Node) -> bool:
+        return _may_freeze(st, node, now) if only_due else include_busy or not (node.busy or node.interrupted)
+
+    freezer = _freeze(st, Freezer(st, allows), chosen)
+    if freezer.is_halfway:
         abort(st, SealRound(freezer.items))
-        raise
+        freezer = _freeze(st, Freezer(st, allows, break_circles=False), chosen)
     seal_round.items = freezer.items
     if seal_round.items:
         st.env.fault("tree.after_freeze")
@@ -163,6 +162,17 @@ def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bu
         for key in left:
             _report(st, seal_round, key, include_busy, key in held)
     return seal_round
+
+
+def _freeze(st: State, freezer: Freezer, chosen: Sequence[Pending]) -> Freezer:
+    try:
+        for key in chosen:
+            freezer.add(key)
+        freezer.finish()
+    except BaseException:
+        abort(st, SealRound(freezer.items))
+        raise
+    return freezer
 
 
 def finish(st: State, seal_round: SealRound) -> None:

@@ -19,7 +19,6 @@ OPTIONS = (os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_DIRECTORY, os.O_
 SELDOM = (os.O_SYNC, os.O_DSYNC, os.O_NONBLOCK, os.O_NOATIME, os.O_PATH, os.O_DIRECT)
 ACCESS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR)
 CONTENT = b"0123456789"
-REFUSED = ("errno", "EINVAL")
 
 # kind -> what stands in the folder: a path with "/" at its end is a folder, a pair is a symlink, all else are files
 KINDS: dict[str, tuple[str | tuple[str, str], ...]] = {
@@ -145,16 +144,8 @@ def answers(root: Path, case: Case) -> list[Outcome]:
 
 
 def difference(case: Case, right: list[Outcome], got: list[Outcome]) -> str:
-    """Where the answers part, '' if nowhere. Two folders that are published cannot be exchanged (docs/SEMANTICS.md)."""
+    """Where the answers part, '' if nowhere."""
     for step, theirs, ours in zip((*case.steps, ("tree",)), right, got, strict=True):
-        if step[0] == "renameat2" and step[3] == RENAME_EXCHANGE and ours == REFUSED and _are_folders(case, step):
-            return ""
         if theirs != ours:
             return f"{case.name}: {step!r}\n  plain:   {theirs!r}\n  mounted: {ours!r}"
     return ""
-
-
-def _are_folders(case: Case, step: Step) -> bool:
-    """Both things that are to be exchanged. They may lead there by `.` and `..`."""
-    paths = (os.path.normpath(path) for path in step[1:3])
-    return all(f"{path}/" in case.things or path == "." for path in paths)

@@ -1,6 +1,5 @@
 """A person's commands on a machine, and what a plain file system would hold after them."""
 
-import errno
 from collections.abc import Callable, Iterator
 
 from treekit import Machine
@@ -39,10 +38,10 @@ class Shell:
             case ["rm", path]:
                 self.unlink(path)
             case ["mv", "-T", old, new]:
-                self.move(old, new)
+                self.rename(old, new)
             case ["mv", *olds, new]:
                 for old in self._glob(olds):
-                    self.move(old, f"{new}/{old.rpartition('/')[2]}" if self.is_dir(new) else new)
+                    self.rename(old, f"{new}/{old.rpartition('/')[2]}" if self.is_dir(new) else new)
             case _:
                 raise AssertionError(f"no such command: {words}")
 
@@ -118,27 +117,6 @@ class Shell:
         self.inodes = {new_place(path): number for path, number in self.inodes.items()}
         self.files = {new_place(path): content for path, content in self.files.items()}
         self.between()
-
-    def move(self, old: str, new: str) -> None:
-        """As mv: what the machine will not rename is copied."""
-        try:
-            self.rename(old, new)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            if self.is_dir(new):
-                self.rmdir(new)
-            self.copy(old, new)
-            self.remove_tree(old)
-
-    def copy(self, old: str, new: str) -> None:
-        content = self.files[old]
-        if content is not None:
-            self.write(new, content.decode())
-            return
-        self.mkdir(new)
-        for name in sorted(self.names(old)):
-            self.copy(f"{old}/{name}", f"{new}/{name}")
 
     def remove_tree(self, path: str) -> None:
         if not self.is_dir(path):

@@ -400,18 +400,6 @@ def test_a_new_parent_comes_first(folder: Machine, bates: Machine) -> None:
     same(folder, bates, {"n": None} | {f"n/{path}": item for path, item in MOVED.items()})
 
 
-def test_names_swapped_by_directories_are_left_to_copying(folder: Machine, bates: Machine) -> None:
-    folder.mkdir("other")
-    folder.write("other/z", b"z")
-    folder.cycle()
-    folder.rename("d", "t")
-    folder.rename("other", "d")
-    with pytest.raises(OSError, match="swap") as caught:
-        folder.rename("t", "other")
-    assert caught.value.errno == 18
-    same(folder, bates, {"d": None, "d/z": b"z"} | {"t" + path[1:]: item for path, item in MOVED.items()})
-
-
 def test_files_may_swap_their_names(yoga: Machine, bates: Machine) -> None:
     yoga.write("a", b"1")
     yoga.write("b", b"2")
@@ -462,51 +450,6 @@ def test_renamed_and_killed(folder: Machine, bates: Machine) -> None:
     folder.seal()
     folder.restart()
     same(folder, bates, MOVED | {"e/x": b"changed"})
-
-
-@pytest.mark.parametrize("is_in_flight", [False, True])
-def test_a_directory_takes_no_name_that_one_inside_it_has_left(yoga: Machine, is_in_flight: bool) -> None:
-    """Also where the folder around that name is about to be renamed, so that the paths tell nothing of it."""
-    for path in ("b", "c"):
-        yoga.mkdir(path)
-    yoga.cycle()
-    yoga.mkdir("b/c")
-    yoga.seal() if is_in_flight else yoga.cycle()
-    yoga.rename("b/c", "c/x")
-    yoga.rename("b", "d")
-    with pytest.raises(OSError, match="swap") as caught:
-        yoga.rename("c", "d/c")
-    assert caught.value.errno == 18
-    for _ in range(4):
-        yoga.cycle()
-    assert not yoga.seals()
-    assert yoga.walk() == {"c": None, "c/x": None, "d": None}
-    yoga.rename("c", "d/c")
-    yoga.cycle()
-    assert yoga.walk() == {"d": None, "d/c": None, "d/c/x": None}
-
-
-def test_a_directory_takes_no_name_that_waits_for_what_is_inside_it(yoga: Machine, bates: Machine) -> None:
-    for path in ("a", "b", "c"):
-        yoga.mkdir(path)
-    yoga.cycle()
-    yoga.rename("a", "c/b")
-    yoga.rename("b", "a")
-    with pytest.raises(OSError, match="swap"):
-        yoga.rename("c", "b")  # b waits for a, and that is in c
-    same(yoga, bates, {"a": None, "c": None, "c/b": None})
-
-
-def test_a_directory_moves_below_none_that_waits_for_it(yoga: Machine, bates: Machine) -> None:
-    for path in ("a", "c"):
-        yoga.mkdir(path)
-    yoga.cycle()
-    yoga.rename("c", "d")
-    yoga.rename("a", "c")
-    yoga.mkdir("a")
-    with pytest.raises(OSError, match="swap"):
-        yoga.rename("d", "a/x")  # the new a waits for c, and that for d
-    same(yoga, bates, {"a": None, "c": None, "d": None})
 
 
 def test_a_directory_takes_the_name_of_a_file_that_moved_into_it(yoga: Machine, bates: Machine) -> None:
