@@ -239,9 +239,13 @@ class Freezer:
     def _may_take_over(self, entry: Entry, path: str) -> bool:
         """False if something that gone folders left for this path is on its way, or a directory has still to leave."""
         for left in self._frozen.left_at(entry, path):
-            if left.seal_id is not None or not self._dir_left(left, entry) or left.seal_id is not None:
+            if self._is_on_its_way(left) or not self._dir_left(left, entry) or self._is_on_its_way(left):
                 return False
         return True
+
+    def _is_on_its_way(self, left: Entry) -> bool:
+        """What goes with a directory that this round moves away is nothing to wait for."""
+        return left.seal_id is not None and left.seal_id not in self._frozen.moves
 
     def _dir_left(self, left: Entry, entry: Entry) -> bool:
         """True if no directory has still to leave the name of `left` before `entry` may have it."""

@@ -38,6 +38,7 @@ class Frozen:
 
     def __init__(self, st: State) -> None:
         self.items: list[SealItem] = []
+        self.moves: set[bytes] = set()  # seal_ids of this round's renames
         self.places = gone.Places(st)
         self._st = st
         self._dir_ids_text: dict[int, str] = {}
@@ -82,6 +83,7 @@ class Frozen:
         if not group:
             self._free_left(item, path, node, from_path)
         if from_path is not None:
+            self.moves.add(item.ref.seal_id)
             self._moves.append(gone.FolderSeal(node.id, from_path, path))
         elif entry.origin is not None:
             entry.origin = None

@@ -143,8 +143,9 @@ def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bu
     def allows(node: Node) -> bool:
         return _may_freeze(st, node, now) if only_due else include_busy or not (node.busy or node.interrupted)
 
+    must_wait = bool(st.overlay.seals) or st.ownership.is_asking()
     freezer = _freeze(st, Freezer(st, allows), chosen)
-    if freezer.is_halfway:
+    if freezer.is_halfway and must_wait:  # else what is left in its way goes in the rounds that follow
         abort(st, SealRound(freezer.items))
         freezer = _freeze(st, Freezer(st, allows, break_circles=False), chosen)
     seal_round.items = freezer.items

@@ -43,7 +43,12 @@ def same(yoga: Machine, bates: Machine, expected: dict[str, object]) -> None:
 def renames(machine: Machine, text: str) -> None:
     for line in text.split("; "):
         old, new = line.split(" -> ")
-        machine.rename(old, new) if old else machine.mkdir(new)
+        if new == "nowhere":
+            machine.rmdir(old)
+        elif old == "new":
+            machine.mkdir(new)
+        else:
+            machine.rename(old, new)
 
 
 def sealed(machine: Machine) -> list[tuple[str, str | None, str]]:
@@ -58,7 +63,7 @@ CIRCLES: dict[str, tuple[str, dict[str, object]]] = {
         folder("a", "b") | folder("b", "c") | folder("c", "a") | {"c/e": None, "c/e/y": b"y"},
     ),
     "into a new one of its name": (
-        "a -> t;  -> a; t -> a/a",
+        "a -> t; new -> a; t -> a/a",
         {"a": None} | folder("a/a", "a") | folder("b", "b") | folder("c", "c") | {"a/a/e": None, "a/a/e/y": b"y"},
     ),
     "inside out": (
@@ -66,7 +71,7 @@ CIRCLES: dict[str, tuple[str, dict[str, object]]] = {
         {"a": None, "a/y": b"y"} | folder("a/a", "a") | folder("b", "b") | folder("c", "c"),
     ),
     "into what waits for it": (
-        "b -> d; a -> b;  -> a; d -> a/x",
+        "b -> d; a -> b; new -> a; d -> a/x",
         {"a": None} | folder("a/x", "b") | folder("b", "a") | folder("c", "c") | E_IN_B,
     ),
     "the name that waits for what is inside": (
@@ -76,6 +81,11 @@ CIRCLES: dict[str, tuple[str, dict[str, object]]] = {
     "a name that one inside has left": (
         "a/e -> c/e; a -> d; c -> d/e",
         folder("d", "a") | folder("d/e", "c") | folder("b", "b") | {"d/e/e": None, "d/e/e/y": b"y"},
+    ),
+    "in a folder that is made anew": (
+        "c/x -> x; c/of-c -> of-c; a/e -> c/e; b -> c/b; c/e -> t; c/b -> c/e; t -> c/b; "
+        "new -> n; c/e -> n/e; c/b -> n/b; c -> nowhere; n -> c; x -> c/x; of-c -> c/of-c",
+        folder("a", "a") | folder("c", "c") | folder("c/e", "b") | {"c/b": None, "c/b/y": b"y"},
     ),
 }
 BETWEEN: dict[str, Step] = {
@@ -104,7 +114,7 @@ def test_what_is_below_has_changed_too(three: Machine, bates: Machine, circle: s
     steps, expected = CIRCLES[circle]
     three.write("a/x", b"changed before")
     three.unlink("b/of-b")
-    three.write("c/new", b"new")
+    three.write("a/new", b"new")
     three.write("a/e/y", b"also")
     renames(three, steps)
     changed: dict[object, bytes | None] = {
@@ -114,7 +124,7 @@ def test_what_is_below_has_changed_too(three: Machine, bates: Machine, circle: s
         b"c": None,
         b"y": b"also",
     }
-    (moved,) = (path.removesuffix("/of-c") for path, what in expected.items() if what == b"c")
+    (moved,) = (path.removesuffix("/of-a") for path, what in expected.items() if what == b"a")
     for path, what in expected.items():
         if what == b"x of b":
             three.write(path, b"changed behind")
