@@ -39,7 +39,7 @@ class History:
         default_factory=set
     )  # said again by removing its sibling: it may stand after all
 
-    made_again: set[str] = field(default_factory=set)  # folders that others had removed, maybe a moment ago
+    made_again: set[str] = field(default_factory=set)  # folders that were removed, maybe by others a moment ago
     now: dict[str, str | None] = field(default_factory=dict)  # the last word of whoever said anything
 
     def write(self, path: str, text: str, over: str | None) -> None:
@@ -199,6 +199,7 @@ class Schedule:
 
     def take_name(self, m: WorldMachine, other: str, folder: str) -> None:
         m.rename(other, folder)
+        self.history.made_again.add(folder)
 
     def op_other_kind(self, m: WorldMachine) -> None:
         """A file where a folder was; the next who needs the folder makes it again."""

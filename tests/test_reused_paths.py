@@ -96,6 +96,10 @@ SEQUENCES = {
         "mkdir a; mkdir a/d; echo 1 a/d/x; mkdir b; mkdir b/d; echo 2 b/d/x",
         "rm -rf a/d; mv b/d a/d; rmdir b; mv a b; mkdir a; mkdir a/d; echo 3 a/d/x",
     ),
+    "made anew far below what took the name": (
+        "mkdir t; mkdir t/s; echo 1 t/s/y; mkdir d; mkdir d/s; echo 2 d/s/x; mkdir d/s/e; mkdir d/s/e/e",
+        "rm -rf d; mv t d; echo 3 d/s/x; mkdir d/s/e; mkdir d/s/e/e",
+    ),
     "removed in a folder that moves": (
         "mkdir a; mkdir a/g; echo 1 a/g/x; echo 1 a/y",
         "rm -rf a/g; mv a b; mkdir b/g; echo 2 b/g/x",
@@ -240,3 +244,30 @@ def test_a_removal_is_noted_while_two_folders_of_its_path_are_gone(world: World)
     world.verify()
     for machine in (yoga, bates):
         assert machine.walk() == shell.files
+
+
+def test_what_others_have_hidden_is_not_seen_by_what_takes_its_path(world: World) -> None:
+    """Also where the removal of something older has gone out with it."""
+    yoga, bates = world.machine("yoga"), world.machine("bates")
+    Shell(yoga).run("mkdir e; echo 1 e/x")
+    world.settle()
+    Shell(yoga).run("mkdir d; echo 3 d/x")
+    yoga.unlink("e/x"), yoga.rmdir("e"), yoga.mkdir("e")
+    file = yoga.create("e/x")
+    file.write(0, b"2")
+    yoga.seal(), yoga.work(), yoga.note(), yoga.feed()
+    bates.learn(), bates.feed()
+    bates.unlink("e/x")
+    bates.rmdir("e")
+    bates.seal(), bates.work()
+    yoga.release(file)
+    yoga.seal()
+    yoga.learn()
+    assert yoga.names() == ["d"]
+    yoga.rename("d", "e")
+    yoga.write("e/x", b"4")
+    yoga.work(), yoga.note()
+    world.settle()
+    world.verify()
+    for machine in (yoga, bates):
+        assert sorted(what for what in machine.walk().values() if what is not None) == [b"2", b"4"]

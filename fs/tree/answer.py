@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Sequence
 
 from fs.tree import access, keepers, links, local_xattrs, whole
-from fs.tree.gone import hand_over
+from fs.tree.gone import hand_over, is_reachable
 from fs.tree.model import DIR, FILE, SPECIAL, Entry, Invalidation, Key, LocalTimes, Node, SealRef
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -38,6 +38,7 @@ class Note:
         self.node = node if node is not None and node.seal_id == ref.seal_id else None
         self.is_node_as_sealed = self.node is not None and self.node.gen == self.node.sealed_gen
         self._may_drop = True
+        self._is_hidden = False  # others have removed the folder of what was published
         self._kept_value: int | None = None  # the content token of a complete layer
 
     def apply(self) -> list[Invalidation]:
@@ -52,6 +53,9 @@ class Note:
         held = [entry for key in ref.keys if (entry := entry_at(*key)) and entry.seal_id == ref.seal_id]
         if ref.op != "movedir" and self._version is not None:
             self._seen = tuple(dict.fromkeys([*(seen for entry in held for seen in entry.seen), self._version]))
+        if len(held) > 1:
+            shows = (entry for entry in held if entry.node is not None)
+            self._is_hidden = any(not is_reachable(self._st, entry.parent) for entry in shows)
         return held
 
     def unchanged_keys(self) -> list[Key]:
@@ -144,7 +148,7 @@ class Note:
         """What stands where the row was, when this was published, has seen it: the person knew of it."""
         st = self._st
         is_gone = st.gone.has(entry.parent)
-        if is_gone and entry.node is not None:
+        if is_gone and (entry.node is not None or self._is_hidden):
             return  # it is hidden by what others have done
         if is_gone or self._path_of(entry) != path:
             hand_over(st, entry, path, versions)

@@ -15,6 +15,7 @@ its old name): one of them steps aside first, to a name that is gone again when 
 """
 
 from collections.abc import Callable
+from itertools import chain
 
 from fs.tree import gone, links
 from fs.tree.frozen import MOVEDIR, Frozen, SealItem
@@ -44,7 +45,8 @@ class Freezer:
         self._under_way = {ref.path for ref in st.overlay.seals.values() if ref.op != MOVEDIR and ref.keys}
         self._removed_behind = {ref.folder for ref in st.overlay.seals.values() if self._is_removed(ref)}
         self._removals: list[tuple[str, Entry]] = []
-        self._behind: list[tuple[int, str, Entry]] = []  # whiteouts below a directory's new path that others take over
+        # Whiteouts below a directory's new path that others take over: the directories, and the paths of now.
+        self._behind: dict[Key, list[tuple[int, str, Entry]]] = {}
         self._forced: set[Key] = set()  # whiteouts that do not wait for what was moved away: their path is used again
 
     def add(self, key: Pending) -> None:
@@ -66,7 +68,7 @@ class Freezer:
             self._add_late()
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
             self._frozen.remove(path, entry)
-        for dir_id, path, left in self._behind:
+        for dir_id, path, left in chain.from_iterable(self._behind.values()):
             self._frozen.remove_in_front(dir_id, path, left)
         return self.items
 
@@ -268,8 +270,10 @@ class Freezer:
                 if above is not None and not self._has_left(left, above):
                     return False
                 if above is not None and self._dir_left(left, above) and left.seal_id is None:
-                    self._behind.append((node.id, below, left))
+                    self._behind.setdefault(left.key, []).append((node.id, below, left))
                     continue
+            elif left.key in self._behind:
+                continue
             if not self._emit(left) and (node is None or not self._force(left)):
                 return False
             if left.seal_id is not None and left.gen != left.sealed_gen:
@@ -303,12 +307,12 @@ class Freezer:
             return True
         if not self._waits_for_left(entry):
             return True  # neither needs the other's old name
-        chain = {target.key: target}  # what left, what left the name that took, and so on: hundreds of folders rotate
+        known = {target.key: target}  # what left, what left the name that took, and so on: hundreds of folders rotate
         while self._waits_for_left(target) and (following := self._left_for(target)) is not None:
-            if following.key in chain or following.key in self._done:
+            if following.key in known or following.key in self._done:
                 break
-            chain[following.key] = target = following
-        return [self._emit(target, target.node) for target in reversed(chain.values())][-1]
+            known[following.key] = target = following
+        return [self._emit(target, target.node) for target in reversed(known.values())][-1]
 
     def _left_for(self, entry: Entry) -> Entry | None:
         """Where the node that left this name is now; None if it will never go out."""
