@@ -15,7 +15,7 @@ its old name): one of them steps aside first, to a name that is gone again when 
 """
 
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, islice
 
 from fs.tree import gone, links
 from fs.tree.frozen import MOVEDIR, Frozen, SealItem
@@ -37,7 +37,7 @@ class Freezer:
         self._done: dict[Pending, bool] = {}
         # What is being decided, and the directory that is to leave a name by that, if it is waited for because of that.
         self._open: dict[Key, int | None] = {}
-        self._circle: int | None = None  # a directory that keeps others waiting in a circle
+        self._circles: set[int] = set()  # one directory of each circle that was met
         self._aside: set[int] = set()  # those that have stepped aside
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
         self._frozen = Frozen(st)
@@ -60,11 +60,12 @@ class Freezer:
     def finish(self) -> list[SealItem]:
         """The items in their order, frozen."""
         done = -1
-        while self._forced or self._circle is not None:
+        while self._forced or self._circles:
             if done == (done := len(self.items) + len(self._removals)):  # what is left waits for itself
-                if self._circle is None:
+                if not self._circles:
                     break
-                self._step_aside(self._circle)
+                for dir_id in sorted(self._circles):
+                    self._step_aside(dir_id)
             self._add_late()
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
             self._frozen.remove(path, entry)
@@ -340,8 +341,9 @@ class Freezer:
             if waiting == key:
                 break
             leavers.append(left_by)
-        if self._circle is None and self._break_circles:
-            self._circle = next((one for one in leavers if one is not None and self._may_step_aside(one)), None)
+        if self._break_circles and self._circles.isdisjoint(leavers):
+            free = (one for one in leavers if one is not None and self._may_step_aside(one))
+            self._circles.update(islice(free, 1))
 
     def _may_step_aside(self, dir_id: int) -> bool:
         """True if the engine knows the directory, and nothing of it is on its way."""
@@ -359,7 +361,7 @@ class Freezer:
 
     def _add_late(self) -> None:
         """Once more what could not go out so far."""
-        self._circle = None
+        self._circles.clear()
         self._ready_dirs = {dir_id: True for dir_id, is_ready in self._ready_dirs.items() if is_ready}
         late = [key for key, is_ready in self._done.items() if not is_ready]
         for key in late:

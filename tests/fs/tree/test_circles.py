@@ -221,3 +221,16 @@ def test_hundreds_rotate(yoga: Machine, bates: Machine) -> None:
     assert len(yoga.seal()) == 301
     same(yoga, bates, dict.fromkeys(names))
     assert [yoga.ino(name) for name in [names[-1], *names[:-1]]] == numbers
+
+
+def test_many_circles_in_one_round(yoga: Machine, bates: Machine) -> None:
+    """One steps aside in each."""
+    pairs = [(f"a{number}", f"b{number}") for number in range(20)]
+    for pair in pairs:
+        for name in pair:
+            yoga.mkdir(name)
+    yoga.cycle()
+    for one, other in pairs:
+        renames(yoga, f"{one} -> t; {other} -> {one}; t -> {other}")
+    assert len(yoga.seal()) == 3 * len(pairs)
+    same(yoga, bates, dict.fromkeys(name for pair in pairs for name in pair))
