@@ -60,18 +60,21 @@ class Freezer:
     def finish(self) -> list[SealItem]:
         """The items in their order, frozen."""
         done = -1
-        while self._forced or self._circles:
-            if done == (done := len(self.items) + len(self._removals)):  # what is left waits for itself
-                if not self._circles:
-                    break
+        while self._circles or (self._forced and done < self._count):
+            if done == self._count:  # what is left waits for itself
                 for dir_id in sorted(self._circles):
                     self._step_aside(dir_id)
+            done = self._count
             self._add_late()
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
             self._frozen.remove(path, entry)
         for dir_id, path, left in chain.from_iterable(self._behind.values()):
             self._frozen.remove_in_front(dir_id, path, left)
         return self.items
+
+    @property
+    def _count(self) -> int:
+        return len(self.items) + len(self._removals)
 
     @property
     def is_halfway(self) -> bool:

@@ -1,6 +1,7 @@
 """Frozen: the items of one seal round: what is frozen of a change, and what its row says of the versions before."""
 
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 from fs.tree import gone
@@ -8,10 +9,9 @@ from fs.tree.model import DIR, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import State
 from fs.work.workfile import WorkFile
-from sync.core.errors import AlreadyExists, NotFound
+from sync.core.errors import NotFound
 from sync.core.paths import join_path, split_path
 
-NAMES_TRIED = 10_000  # numbers
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
 
 
@@ -45,6 +45,7 @@ class Frozen:
         self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
         self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
         self._aside: dict[int, str] = {}  # directories that have stepped aside, and from which path
+        self._numbers = count()  # the names that they get
 
     def path_at(self, entry: Entry) -> str:
         """NotFound if nothing leads there, or ever did."""
@@ -109,12 +110,12 @@ class Frozen:
     def _free_path(self, folder: str) -> str:
         """A path that nothing has, here or for the engine; a short one, so that nothing below becomes too long."""
         st, sealed = self._st, {ref.path for ref in self._st.overlay.seals.values()}
-        for number in range(NAMES_TRIED):
-            path = join_path(folder, str(number))
-            is_free = path not in sealed and gone.live_entry(st, path) is None and st.view.resolve_path(path) is None
-            if is_free:
-                return path
-        raise AlreadyExists(f"{NAMES_TRIED} numbers are taken as names", path=folder)
+        paths = (join_path(folder, str(number)) for number in self._numbers)
+        return next(
+            path
+            for path in paths
+            if path not in sealed and gone.live_entry(st, path) is None and st.view.resolve_path(path) is None
+        )
 
     def put_lost(self, node: Node, path: str) -> None:
         """A node without a name, whose content is to be seen behind that path."""
