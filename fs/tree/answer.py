@@ -230,7 +230,6 @@ class Note:
         value = self.value(row)
         node.value, node.seen = value, entry.seen
         st.overlay.drop_node(node)
-        st.forget_left(node.id)
         if row is not None and row.kind == node.kind != DIR and (number := links.number_of(st, row)) != node.id:
             st.inodes.renumber(number, node.id)
         if row is not None:

@@ -338,15 +338,8 @@ class State:
         """The whiteout at `key` does not wait any more for the node that left it there."""
         if node_id is not None and node_id in self.left_by:
             self.left_by[node_id].discard(key)
-            self.forget_left(node_id)
-
-    def forget_left(self, node_id: int) -> None:
-        """Where nothing waits for a node any more. What is said of a directory stays until that is published: it may be
-        on its way, and others look for such ones here.
-        """
-        node = self.overlay.node(node_id)
-        if (node is None or node.key is None or node.kind != DIR) and not self.left_by.get(node_id, True):
-            del self.left_by[node_id]
+            if not self.left_by[node_id]:
+                del self.left_by[node_id]
 
     def touch(self, entry: Entry) -> None:
         """The entry, or the node behind it, has changed in a way that is to be published."""
