@@ -11,10 +11,10 @@ one that is on its way is waited for. What was removed below the path of a renam
 and what was removed below the path of a new file goes out with it, even if what was moved away cannot go out yet.
 
 Directories that wait for one another in a circle (two that have swapped their names, one that went into a new folder of
-its old name): one of them steps aside first, to a name that is gone again when the round has been replayed.
+its old name): one of them steps aside first, to a name at the top that is gone again when the round has been replayed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from itertools import chain, islice
 
 from fs.tree import gone, links
@@ -29,11 +29,11 @@ from sync.core.paths import join_path
 class Freezer:
     """One round. `allows` says of a file's node whether it may be frozen as it is now."""
 
-    def __init__(self, st: State, allows: Callable[[Node], bool], *, break_circles: bool = True) -> None:
-        """break_circles: else what waits in one is left out."""
+    def __init__(self, st: State, allows: Callable[[Node], bool], staying: Container[int] | None = ()) -> None:
+        """staying: directories that must not step aside; None: none may, and what waits in a circle is left out."""
         self._st = st
         self._allows = allows
-        self._break_circles = break_circles
+        self._staying = staying
         self._done: dict[Pending, bool] = {}
         # What is being decided, and the directory that is to leave a name by that, if it is waited for because of that.
         self._open: dict[Key, int | None] = {}
@@ -79,8 +79,23 @@ class Freezer:
     @property
     def is_halfway(self) -> bool:
         """True if a directory has stepped aside and cannot go on from there in this round: that is to be taken back."""
-        nodes = (self._st.overlay.node(node_id) for node_id in self._aside)
-        return any(node is None or node.seal_id is None for node in nodes)
+        return any(True for _ in self._not_sealed(self._aside))
+
+    def left_out(self) -> set[int]:
+        """The directories that could not go to their places, or not all of the way."""
+        nodes = {entry.node for key, is_ready in self._done.items() if not is_ready and (entry := self._entry(key))}
+        return {*self._not_sealed(self._aside), *(node_id for node_id in nodes if node_id is not None)}
+
+    @property
+    def since(self) -> dict[Pending, float]:
+        return self._frozen.since
+
+    def _not_sealed(self, node_ids: Iterable[int]) -> Iterable[int]:
+        nodes = ((node_id, self._st.overlay.node(node_id)) for node_id in node_ids)
+        return (node_id for node_id, node in nodes if node is None or node.seal_id is None)
+
+    def _entry(self, key: Pending) -> Entry | None:
+        return self._st.overlay.entry(*key) if not isinstance(key, int) else None
 
     # ---- order
 
@@ -326,6 +341,8 @@ class Freezer:
 
     def _waits_for_left(self, entry: Entry) -> bool:
         """False if what stands at a name now does not need that what left it goes out before."""
+        if entry.moved_node in self._aside:
+            return False
         node = self._st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
         return entry.node is None or (node is not None and self._must_leave(node))
 
@@ -344,13 +361,15 @@ class Freezer:
             if waiting == key:
                 break
             leavers.append(left_by)
-        if self._break_circles and self._circles.isdisjoint(leavers):
+        if self._circles.isdisjoint(leavers):
             free = (one for one in leavers if one is not None and self._may_step_aside(one))
             self._circles.update(islice(free, 1))
 
     def _may_step_aside(self, dir_id: int) -> bool:
         """True if the engine knows the directory, and nothing of it is on its way."""
         node = self._st.overlay.node(dir_id)
+        if self._staying is None or dir_id in self._staying:
+            return False
         if node is None or node.seal_id is not None or not self._must_leave(node):
             return False
         entry = self._st.overlay.entry_of(node)
@@ -383,7 +402,7 @@ class Freezer:
         if not node.lost_seen and not self._name_ready(node.lost_path):
             return
         self._frozen.put_lost(node, node.lost_path)
-        self._st.pending.pop(ino, None)
+        self._frozen.no_longer_pending(ino)
 
     def _name_ready(self, path: str) -> bool:
         """True if what stands at a path is in this round, or needs no seal: what a power cut tore comes behind it."""

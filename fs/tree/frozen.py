@@ -1,17 +1,17 @@
 """Frozen: the items of one seal round: what is frozen of a change, and what its row says of the versions before."""
 
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, NamedTuple
 
 from fs.tree import gone
 from fs.tree.model import DIR, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
-from fs.tree.state import State
+from fs.tree.state import Pending, State
 from fs.work.workfile import WorkFile
 from sync.core.errors import NotFound
-from sync.core.paths import join_path, split_path
+from sync.core.paths import PATH_MAX, join_path, split_path
 
+NUMBER_DIGITS = 10
 PUT, REMOVE, MOVEDIR = "put", "remove", "movedir"
 
 
@@ -23,6 +23,13 @@ class SealItem:
     row: tuple[Any, ...]
     layer: WorkFile | None
     freed: list[Key] = field(default_factory=list)  # whiteouts that waited for this node
+    changed: list[tuple[Entry | Node, str, object, object]] = field(default_factory=list)  # (.., before, now)
+
+    def change(self, row: Entry | Node, **values: object) -> None:
+        """What is given back if the round is taken back."""
+        for name, value in values.items():
+            self.changed.append((row, name, getattr(row, name), value))
+            setattr(row, name, value)
 
 
 class Known(NamedTuple):
@@ -40,12 +47,12 @@ class Frozen:
         self.items: list[SealItem] = []
         self.moves: set[bytes] = set()  # seal_ids of this round's renames
         self.places = gone.Places(st)
+        self.since: dict[Pending, float] = {}  # when what is frozen had changed
         self._st = st
         self._dir_ids_text: dict[int, str] = {}
         self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
         self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
         self._aside: dict[int, str] = {}  # directories that have stepped aside, and from which path
-        self._numbers = count()  # the names that they get
 
     def path_at(self, entry: Entry) -> str:
         """NotFound if nothing leads there, or ever did."""
@@ -80,42 +87,52 @@ class Frozen:
         self._take_over(item, entry, path)
         entry.seal_id, entry.sealed_gen, entry.moved_to = item.ref.seal_id, entry.gen, None
         self._st.overlay.put_entry(entry)
-        self._st.pending.pop(entry.key, None)
+        self.no_longer_pending(entry.key)
         if not group:
             self._free_left(item, path, node, from_path)
         if from_path is not None:
             self.moves.add(item.ref.seal_id)
             self._moves.append(gone.FolderSeal(node.id, from_path, path))
         elif entry.origin is not None:
-            entry.origin = None
+            item.change(entry, origin=None)
         return item
 
+    def no_longer_pending(self, key: Pending) -> None:
+        at = self._st.pending.pop(key, None)
+        if at is not None:
+            self.since[key] = at
+
     def step_aside(self, node: Node) -> None:
-        """Move a directory that the engine knows out of the way, within its folder; `put` takes it on from there."""
+        """Move a directory that the engine knows out of the way, to the top; `put` takes it on from there."""
         st = self._st
         from_path = gone.path_behind(st, node.id, self._moves)
         assert from_path is not None, "the engine knows it"
-        path = self._free_path(split_path(from_path)[0])
+        path = self._free_path(from_path)
         ref = SealRef(st.env.random_bytes(16), 0, path, MOVEDIR, None, None)
         ref.from_path, ref.folder = from_path, node.id
-        self.items.append(SealItem(ref, self._row(ref, None, node, Known((), None, False)), None))
+        item = SealItem(ref, self._row(ref, None, node, Known((), None, False)), None)
+        self.items.append(item)
         st.overlay.seals[ref.seal_id] = ref
         self._moves.append(gone.FolderSeal(node.id, from_path, path))
         self._aside[node.id] = from_path
         for key in st.left_by.get(node.id, ()):
             left = st.overlay.entry(*key)
             if left is not None and left.moved_node == node.id and left.node is not None:
-                self._leave_nothing(left, from_path)
+                self._leave_nothing(item, left, from_path)
 
-    def _free_path(self, folder: str) -> str:
-        """A path that nothing has, here or for the engine; a short one, so that nothing below becomes too long."""
-        st, sealed = self._st, {ref.path for ref in self._st.overlay.seals.values()}
-        paths = (join_path(folder, str(number)) for number in self._numbers)
-        return next(
-            path
-            for path in paths
-            if path not in sealed and gone.live_entry(st, path) is None and st.view.resolve_path(path) is None
-        )
+    def _free_path(self, from_path: str) -> str:
+        """A path at the top, where no folder is that has to go as well, and which nobody has or is about to make before
+        this is published: so any number, and a long one unless what is below would have too long a path then.
+        """
+        st, length = self._st, len(from_path.encode())
+        more = NUMBER_DIGITS - length
+        is_long = more > 0 and max(length, st.view.longest_below(from_path)) + more > PATH_MAX
+        digits = length if is_long else NUMBER_DIGITS
+        while True:
+            path = f"{int.from_bytes(st.env.random_bytes(8)) % 10**digits:0{digits}}"
+            if gone.live_entry(st, path) is None and st.view.resolve_path(path) is None:
+                return path
+            digits = min(digits + is_long, NUMBER_DIGITS)  # a short one is soon taken
 
     def put_lost(self, node: Node, path: str) -> None:
         """A node without a name, whose content is to be seen behind that path."""
@@ -139,7 +156,7 @@ class Frozen:
         self._take_over(item, entry, path)
         entry.seal_id, entry.sealed_gen = seal_id, entry.gen
         st.overlay.put_entry(entry)
-        st.pending.pop(entry.key, None)
+        self.no_longer_pending(entry.key)
         st.overlay.seals[seal_id] = ref
         self.items.append(item)
 
@@ -154,7 +171,7 @@ class Frozen:
         places = [place for place, item in enumerate(self.items) if item.ref.folder == dir_id and item.ref.from_path]
         if places and left.seal_id is None:
             self.remove_apart(dir_id, path, left)
-            self.items.insert(places[0], self.items.pop())
+            self.items.insert(places[-1], self.items.pop())  # when it stepped aside others were still in its way
 
     # ---- inside
 
@@ -171,20 +188,20 @@ class Frozen:
             item.freed.append(key)
             if left.seal_id is not None:
                 continue
-            left.moved_to = self._moved_to(left, node) or path
+            item.change(left, moved_to=self._moved_to(left, node) or path)
             origin = self._aside.get(node.id, from_path)
             if left.node is not None and origin is not None:
-                self._leave_nothing(left, origin)
+                self._leave_nothing(item, left, origin)
             elif origin is not None and self.path_at(left) == origin:
                 left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
                 item.ref.keys.append(key)
-                st.pending.pop(key, None)
+                self.no_longer_pending(key)
             st.overlay.put_entry(left)
 
-    def _leave_nothing(self, left: Entry, from_path: str) -> None:
+    def _leave_nothing(self, item: SealItem, left: Entry, from_path: str) -> None:
         """What stands at the old name of a directory that is renamed comes where nothing is."""
         if left.seal_id is None and self.path_at(left) == from_path:
-            left.last = None
+            item.change(left, last=None)
             self._st.overlay.put_entry(left)
 
     def _moved_to(self, left: Entry, node: Node) -> str | None:
@@ -210,10 +227,7 @@ class Frozen:
             known = Known(node.lost_seen, self._last_of(node, path), False)
         if is_first:
             node.seal_id, node.sealed_gen = seal_id, node.gen
-            node.first_write, node.last_seal = None, st.env.monotonic()
-            node.interrupted = node.unflushed = False
             node.owner, node.owner_group = st.ownership.published(node)
-            st.overlay.put_node(node)
             st.unshown.discard(node.id)
         held = layer.id if layer is not None and is_first else None
         ref = SealRef(seal_id, 0, path, op, held, known.last, node.size)
@@ -223,6 +237,10 @@ class Frozen:
         ref.moved_from = entry.moved_from if entry is not None else None
         row = self._row(ref, entry, node, known)
         item = SealItem(ref, row, layer if is_first else None)
+        if is_first:
+            now = st.env.monotonic()
+            item.change(node, first_write=None, last_seal=now, interrupted=False, unflushed=False)
+            st.overlay.put_node(node)
         st.overlay.seals[seal_id] = ref
         self.items.append(item)
         return item
@@ -303,7 +321,7 @@ class Frozen:
             left.seal_id, left.sealed_gen = item.ref.seal_id, left.gen
             item.ref.keys.append(left.key)
             self._st.overlay.put_entry(left)
-            self._st.pending.pop(left.key, None)
+            self.no_longer_pending(left.key)
 
     def _dir_ids(self, dir_id: int) -> str:
         """The numbers of the folders down to and with `dir_id`, without the root, as JSON."""

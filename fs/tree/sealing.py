@@ -31,6 +31,7 @@ OPEN_NEW_MAX = 300.0
 SINGLE_SYNCS = 16  # from here on one syncfs is cheaper than a fdatasync each
 ASK_AGAIN = 0.5  # for what a name service has not said yet
 LARGE = 64 << 20  # bytes that no round waits for: they are brought to the disk before
+FREEZE_TRIES = 4
 ROUND_MAX = 2000  # changes of a round that timers start: freezing more would hold up the request loop
 
 
@@ -143,12 +144,7 @@ def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bu
     def allows(node: Node) -> bool:
         return _may_freeze(st, node, now) if only_due else include_busy or not (node.busy or node.interrupted)
 
-    must_wait = bool(st.overlay.seals) or st.ownership.is_asking()
-    freezer = _freeze(st, Freezer(st, allows), chosen)
-    if freezer.is_halfway and must_wait:  # else what is left in its way goes in the rounds that follow
-        abort(st, SealRound(freezer.items))
-        freezer = _freeze(st, Freezer(st, allows, break_circles=False), chosen)
-    seal_round.items = freezer.items
+    seal_round.items = _freeze(st, allows, chosen).items
     if seal_round.items:
         st.env.fault("tree.after_freeze")
     seal_round.files = [item.layer.path for item in seal_round.items if item.layer is not None]
@@ -165,14 +161,26 @@ def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bu
     return seal_round
 
 
-def _freeze(st: State, freezer: Freezer, chosen: Sequence[Pending]) -> Freezer:
-    try:
-        for key in chosen:
-            freezer.add(key)
-        freezer.finish()
-    except BaseException:
+def _freeze(st: State, allows: Callable[[Node], bool], chosen: Sequence[Pending]) -> Freezer:
+    """Who steps aside and cannot go all the way stays where he is, and so does who waits with him: the round is frozen
+    anew, so that none of this keeps others. If there is nothing to wait for he goes on from there in the next one.
+    """
+    must_wait = bool(st.overlay.seals) or st.ownership.is_asking()
+    staying: set[int] = set()
+    for tries in reversed(range(FREEZE_TRIES)):
+        freezer = Freezer(st, allows, staying if tries else None)
+        try:
+            for key in chosen:
+                freezer.add(key)
+            freezer.finish()
+        except BaseException:
+            abort(st, SealRound(freezer.items))
+            raise
+        if not (freezer.is_halfway and must_wait):
+            break
+        staying |= freezer.left_out()
         abort(st, SealRound(freezer.items))
-        raise
+        st.pending.update((key, at) for key, at in freezer.since.items() if key in st.pending)
     return freezer
 
 
@@ -225,6 +233,7 @@ def abort(st: State, seal_round: SealRound) -> None:
         ref = item.ref
         st.overlay.seals.withdraw(ref.seal_id)
         _wait_again(st, item)
+        _give_back(st, item)
         for key in ref.keys:
             entry = st.overlay.entry(*key)
             if entry is not None and entry.seal_id == ref.seal_id:
@@ -254,6 +263,18 @@ def _wait_again(st: State, item: SealItem) -> None:
             left.moved_node = node
             st.left_by.setdefault(node, set()).add(key)
             st.overlay.put_entry(left)
+
+
+def _give_back(st: State, item: SealItem) -> None:
+    """What freezing has changed beside, as far as it has not changed since."""
+    for row, name, value, frozen in reversed(item.changed):
+        if isinstance(row, Entry):
+            is_same = st.overlay.entry(*row.key) is row
+        else:
+            is_same = st.overlay.node(row.id) is row and row.gen == row.sealed_gen
+        if is_same and getattr(row, name) == frozen:
+            setattr(row, name, value)
+            st.overlay.put_entry(row) if isinstance(row, Entry) else st.overlay.put_node(row)
 
 
 # ---- when
