@@ -13,7 +13,9 @@ from fs.tree import rename, sealing
 from sync.core.manifest import Kind
 from sync.core.paths import PATH_MAX
 from sync.state.tree.reader import layer_path
+from sync.worker import content
 from sync.worker.context import ProblemKind
+from sync.worker.seals import SealWorker
 
 pytestmark = pytest.mark.logs_trouble
 
@@ -220,6 +222,73 @@ def test_two_folders_swap_their_names_in_one_step_elsewhere(
     assert all(state in ({"d": ["of-d"], "e": ["of-e"]}, {"d": ["of-e"], "e": ["of-d"]}) for state in seen), seen
     world.settle()
     world.verify()
+
+
+@pytest.fixture
+def swapped(world: World, yoga: WorldMachine, bates: WorldMachine) -> WorldMachine:
+    """Two folders have swapped their names behind a change in one of them; the other one is about to step aside."""
+    for name in "de":
+        yoga.mkdir(name)
+        yoga.write(f"{name}/of-{name}", b"")
+    world.settle()
+    yoga.write("d/f", b"f" * 1000)
+    yoga.seal()
+    for old, new in (("d", "t"), ("e", "d"), ("t", "e")):
+        yoga.rename(old, new)
+    yoga.seal()
+    return yoga
+
+
+BEFORE, SWAPPED = {"d": ["of-d"], "e": ["of-e"]}, {"d": ["of-e"], "e": ["f", "of-d"]}
+
+
+def listings(machine: WorldMachine) -> dict[str, list[str]]:
+    return {name: machine.listing(name) for name in machine.listing()}
+
+
+def test_nobody_steps_aside_while_what_is_before_is_packed(
+    world: World, swapped: WorldMachine, bates: WorldMachine
+) -> None:
+    swapped.sealer = SealWorker(
+        swapped.context, swapped.publisher, swapped.tree_reader, swapped.paths.work_dir, large=500
+    )
+    world.do(swapped.sealer.run_once())
+    bates.learn()
+    assert listings(bates) == BEFORE
+    world.do(swapped.sealer.pack_large())
+    world.do(swapped.sealer.run_once())
+    bates.learn()
+    assert listings(bates) == SWAPPED
+
+
+def test_nobody_steps_aside_while_what_is_before_cannot_be_read(
+    world: World, swapped: WorldMachine, bates: WorldMachine
+) -> None:
+    (layer,) = (seal.layer for seal in swapped.tree_reader.seals() if seal.layer is not None)
+    path = layer_path(swapped.paths.work_dir, layer)
+    path.rename(path.with_suffix(".away"))
+    swapped.work()
+    bates.learn()
+    assert listings(bates) == BEFORE
+    path.with_suffix(".away").rename(path)
+    world.settle()
+    assert listings(bates) == SWAPPED
+
+
+def test_nobody_steps_aside_behind_what_was_refused(
+    world: World, swapped: WorldMachine, bates: WorldMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(content, "PUBLISH_MAX", 999)
+        for _ in range(2):
+            swapped.work()
+    bates.learn()
+    assert listings(bates) == BEFORE
+    answers = [swapped.db.view.answer(seal.seal_id) for seal in swapped.tree_reader.seals()]
+    assert [answer.answer for answer in answers if answer is not None] == ["refused"] * 4
+    world.machines.clear()  # what becomes of it then is another matter
+    swapped.close()
+    bates.close()
 
 
 # ---- contents that cannot be read

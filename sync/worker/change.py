@@ -107,7 +107,8 @@ class FolderMove(msgspec.Struct, frozen=True):
     """The rename of a shown directory: whatever shows under its NAME at that moment moves along, as one batch.
 
     mtime_ns: of the folder; mode, xattrs, owner, group, too, where its old name has no record. place: its number, which
-    stays. seen: what stood at the new name itself, and was removed or replaced.
+    stays. seen: what stood at the new name itself, and was removed or replaced. is_behind: of one that steps aside, and
+    could not go on from there behind what was refused: it is refused, too.
     """
 
     old_path: str
@@ -120,6 +121,7 @@ class FolderMove(msgspec.Struct, frozen=True):
     seen: frozenset[VersionId] = frozenset()
     owner: str = ""
     group: str = ""
+    is_behind: bool = False
 
 
 Batch = Sequence[Change] | FolderMove  # one transaction for every reader

@@ -283,7 +283,7 @@ class Committer:
         """The whole of it or nothing: a thing below that cannot have its new path would be lost at the old one."""
         self._txn.derive()
         try:
-            if self._held.holds(move):
+            if move.is_behind or self._held.holds(move):
                 raise BadInput(_BEHIND)
             decided = [self._decide(change) for change in moved_changes(self._db, move, self._txn.versions)]
             for item in decided:

@@ -56,7 +56,8 @@ class Held:
 
 def in_order(seals: Iterable[Seal], waiting: set[bytes], held: Held) -> list[Seal]:
     """Those that can go out, without the `waiting` ones (seal_ids) and what has to wait with them, which is held from
-    now on: also what an earlier removal has moved to one of them. All names of a file go out, or none.
+    now on: also what an earlier removal has moved to one of them. All names of a file go out, or none. A folder that
+    steps aside for others goes all the way, or nowhere.
     """
     seals, waiting = list(seals), set(waiting)
     while True:
@@ -64,7 +65,9 @@ def in_order(seals: Iterable[Seal], waiting: set[bytes], held: Held) -> list[Sea
         found = _free(seals, waiting, now_held)
         free = {seal.seal_id for seal in found}
         torn = {seal.grp for seal in seals if seal.grp is not None and seal.seal_id not in free}
-        waiting |= (late := {seal.seal_id for seal in found if seal.grp in torn})
+        going_on = {(seal.node, seal.from_path) for seal in seals if seal.op == "movedir" and seal.seal_id not in free}
+        halfway = {seal.seal_id for seal in found if seal.op == "movedir" and (seal.node, seal.path) in going_on}
+        waiting |= (late := {seal.seal_id for seal in found if seal.grp in torn or seal.seal_id in halfway})
         if not late:
             held.take(now_held)
             return found

@@ -6,7 +6,7 @@ out together: what it costs to reach the store is paid once, and whoever works a
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -146,9 +146,10 @@ class SealWorker:
         if not rounds:
             return 0
         async with self._publisher.begin() as publication:
+            behind = _behind(rounds, refused)
             steps = [step for seals in rounds for step in _steps(seals)]
             try:
-                batches = [await publication.ingest_layers(self._batch(step)) for step in steps]
+                batches = [await publication.ingest_layers(self._batch(step, behind)) for step in steps]
                 return await self._commit(publication, batches, refused)
             except (*_UNPUBLISHABLE, NoSpace, OSError):
                 await publication.take_back()
@@ -162,9 +163,10 @@ class SealWorker:
         count = 0
         async with self._publisher.begin() as publication:
             try:
-                batches = [await publication.ingest_layers(self._batch(step)) for step in _steps(seals)]
+                behind = _behind([seals], refused)
+                batches = [await publication.ingest_layers(self._batch(step, behind)) for step in _steps(seals)]
             except (*_UNPUBLISHABLE, OSError):
-                batches, count = await self._one_by_one(seals, publication, held)
+                batches, count = await self._one_by_one(seals, publication, held, refused)
             if not batches:
                 return count
             return count + await self._commit(publication, batches, refused)
@@ -181,9 +183,9 @@ class SealWorker:
             count += len(answers)
         return count
 
-    def _batch(self, step: Sequence[Seal]) -> Batch:
+    def _batch(self, step: Sequence[Seal], behind: Collection[bytes]) -> Batch:
         if step[0].op == "movedir":
-            return _folder_move(step[0])
+            return _folder_move(step[0], behind)
         spans = self._tree.spans_of([seal.layer for seal in step if seal.layer is not None])
         return [self._change(seal, spans) for seal in step]
 
@@ -195,7 +197,9 @@ class SealWorker:
             else:
                 self._clear(answer.path)
 
-    async def _one_by_one(self, seals: Sequence[Seal], publication: Publication, held: Held) -> tuple[list[Batch], int]:
+    async def _one_by_one(
+        self, seals: Sequence[Seal], publication: Publication, held: Held, refused: Held
+    ) -> tuple[list[Batch], int]:
         """(the batches of those that can be published, how many others were answered). The rest is reported.
 
         What was moved to a place that cannot be published stays where it was: nobody is to lose sight of it.
@@ -223,8 +227,9 @@ class SealWorker:
         for seal in known:
             if seal.seal_id not in failed and seal not in free:
                 self._report(seal.path, "it waits for what cannot be published", _HINT_CONTENT)
+        behind = _behind([free], refused)
         return [
-            _folder_move(step[0]) if step[0].op == "movedir" else [changes[seal.seal_id] for seal in step]
+            _folder_move(step[0], behind) if step[0].op == "movedir" else [changes[seal.seal_id] for seal in step]
             for step in _steps(free)
         ], len(settled)
 
@@ -387,7 +392,17 @@ def _changes(batch: Batch) -> Sequence[Change]:
     return batch
 
 
-def _folder_move(seal: Seal) -> FolderMove:
+def _behind(rounds: Sequence[Sequence[Seal]], refused: Held) -> set[bytes]:
+    """Those of the seals that come behind what was refused, or that stand before one which does."""
+    if not refused:
+        return set()
+    refused = refused.copy()
+    return {seal.seal_id for seals in rounds for seal in seals} - {
+        seal.seal_id for seals in rounds for seal in in_order(seals, set(), refused)
+    }
+
+
+def _folder_move(seal: Seal, behind: Collection[bytes]) -> FolderMove:
     if seal.from_path is None:
         raise BadFormat(f"the rename of folder {seal.path} does not say from where", path=seal.path)
     return FolderMove(
@@ -401,6 +416,7 @@ def _folder_move(seal: Seal) -> FolderMove:
         seen=frozenset(seal.seen),
         owner=seal.owner,
         group=seal.owner_group,
+        is_behind=seal.seal_id in behind,
     )
 
 

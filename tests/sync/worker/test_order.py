@@ -75,3 +75,12 @@ def test_all_names_of_a_file_go_out_or_none() -> None:
     assert in_order([a, other, b], set(), Held()) == [a, other, b]
     twin = seal("put", "d/t", grp=b"t"), seal("put", "o", grp=b"t")  # one held name holds another file's
     assert in_order([*twin, a, seal("put", "d/t", seal_id=b"2", grp=b"a")], {b"o"}, Held()) == []
+
+
+def test_who_steps_aside_goes_all_the_way_or_nowhere() -> None:
+    before, aside = seal("put", "a/huge"), seal("movedir", "1", kind=DIR, from_path="b", node=2)
+    other, onward = seal("movedir", "b", kind=DIR, from_path="a", node=1), seal("movedir", "a", from_path="1", node=2)
+    free = seal("put", "x")
+    assert in_order([before, aside, other, free, onward], {b"a/huge"}, held := Held()) == [free]
+    assert held.holds(seal("put", "b/y"))
+    assert in_order([before, aside, other, onward], set(), Held()) == [before, aside, other, onward]
