@@ -6,7 +6,7 @@ the other thing out of its way meanwhile; nobody sees anything of that in betwee
 
 import errno
 
-from fs.tree import links
+from fs.tree import linking, links
 from fs.tree.model import DIR, SPECIAL, Entry, Node
 from fs.tree.names import check_name, check_parent, must_stay, node_behind
 from fs.tree.rename import rename
@@ -20,23 +20,23 @@ FREE_NAMES = 10_000  # numbers that are looked at
 
 def exchange(st: State, parent: int, name: str, other_parent: int, other_name: str) -> None:
     """NotFound; ReadOnly for a sibling; OSError EINVAL for what is above the other. Where one is a directory that the
-    engine knows, all that rename refuses.
+    engine knows, or that stays here as the other does not, all that rename refuses.
     """
     for folder, text in ((parent, name), (other_parent, other_name)):
         check_parent(st, folder)
         check_name(st, folder, text)
-    kinds, are_known = _check(st, parent, name, other_parent, other_name)
+    kinds, are_known, are_local = _check(st, parent, name, other_parent, other_name)
     if (parent, name) == (other_parent, other_name):
         return
-    if any(are_known):
+    if any(are_known) or (DIR in kinds and len(are_local) > 1):
         places = (parent, name), (other_parent, other_name)
         _by_renames(st, *(places if are_known[0] else reversed(places)))
         return
     (entry, node), (other, other_node) = _own(st, parent, name), _own(st, other_parent, other_name)
     if node is other_node:
         return  # both are names of one file
-    if entry.local_only != other.local_only and (node.links or other_node.links):
-        raise OSError(errno.EXDEV, "of a file that has several names all stay on this machine, or none")
+    linking.check_place(st, entry, *other.key)
+    linking.check_place(st, other, *entry.key)
     entry.node, other.node = other_node.id, node.id
     node.change_key(entry.key, other.key)
     other_node.change_key(other.key, entry.key)
@@ -55,8 +55,12 @@ def exchange(st: State, parent: int, name: str, other_parent: int, other_name: s
         st.forget_paths()
 
 
-def _check(st: State, parent: int, name: str, other_parent: int, other_name: str) -> tuple[set[int], list[bool]]:
-    """The kinds of what stands at the two names, and which of the two is a directory that the engine knows."""
+def _check(
+    st: State, parent: int, name: str, other_parent: int, other_name: str
+) -> tuple[set[int], list[bool], set[bool]]:
+    """The kinds of what stands at the two names, which of the two is a directory that the engine knows, and whether
+    they stay here.
+    """
     kinds, are_local = set(), set()
     are_known: list[bool] = []
     for folder, text in ((parent, name), (other_parent, other_name)):
@@ -74,12 +78,10 @@ def _check(st: State, parent: int, name: str, other_parent: int, other_name: str
             are_local.add(False)
             is_known = found.kind == DIR
         are_known.append(is_known)
-    if DIR in kinds and len(are_local) > 1 and not any(are_known):
-        raise OSError(errno.EINVAL, "what is shared and what is local-only cannot be exchanged")
     paths = [join_path(st.path_of(parent), name), join_path(st.path_of(other_parent), other_name)]
     if paths[0].startswith(f"{paths[1]}/") or paths[1].startswith(f"{paths[0]}/"):
         raise OSError(errno.EINVAL, "one is above the other")
-    return kinds, are_known
+    return kinds, are_known, are_local
 
 
 def _by_renames(st: State, known: tuple[int, str], other: tuple[int, str]) -> None:

@@ -78,7 +78,9 @@ def _check_place(st: State, node: Node, entry: Entry, parent: int, name: str) ->
     if node.kind in SPECIAL:
         return
     there = st.overlay.entry(parent, name)
-    is_local = there.local_only if there is not None else st.is_local_name(parent, name, False)
+    stood = st.overlay.node(there.node) if there is not None and there.node is not None else None
+    is_kind_local = stood is not None and stood.kind in SPECIAL  # the name is not
+    is_local = st.is_local_name(parent, name, False) if there is None or is_kind_local else there.local_only
     if is_local == entry.local_only:
         return
     places = [(parent, name)] if is_local else node.keys

@@ -159,3 +159,46 @@ def test_they_stay_when_fleet_db_is_lost(yoga: Machine) -> None:
     yoga.tree.overlay.commit()
     yoga.lose_fleet_db()
     assert (yoga.attr("d/s").kind, yoga.attr("d/s").rdev) == (CHAR, 0x103)
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+@pytest.mark.parametrize("is_exchange", [True, False])
+def test_a_name_of_a_file_with_several_comes_to_one(
+    fleet: Fleet, yoga: Machine, is_exchange: bool, is_published: bool
+) -> None:
+    """The name is shared as the others are: only what stands there was not."""
+    yoga.write("a", b"1")
+    yoga.link("a", "b")
+    if is_published:
+        yoga.cycle()
+    mknod(yoga, "f")
+    if is_exchange:
+        yoga.tree.exchange(*yoga.place("a"), *yoga.place("f"))
+        assert yoga.attr("a").kind == FIFO
+        yoga.unlink("a")
+    else:
+        yoga.rename("a", "f")
+    assert yoga.linked() == [["b", "f"]]
+    yoga.cycle()
+    yoga.cycle()
+    yoga.check()
+    bates = fleet.machine("bates")
+    bates.learn()
+    for machine in (yoga, bates):
+        assert machine.walk() == {"b": b"1", "f": b"1"} and machine.linked() == [["b", "f"]]
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_a_folder_is_exchanged_with_one(fleet: Fleet, yoga: Machine, is_published: bool) -> None:
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    if is_published:
+        yoga.cycle()
+    mknod(yoga, "f")
+    yoga.tree.exchange(*yoga.place("f"), *yoga.place("d"))
+    assert yoga.attr("d").kind == FIFO and yoga.read("f/x") == b"x"
+    yoga.cycle()
+    yoga.check()
+    bates = fleet.machine("bates")
+    bates.learn()
+    assert bates.walk() == {"f": None, "f/x": b"x"} and yoga.attr("d").kind == FIFO
