@@ -291,6 +291,34 @@ def test_nobody_steps_aside_behind_what_was_refused(
     bates.close()
 
 
+# ---- what was removed
+
+
+def test_what_was_removed_with_a_folder_goes_with_the_one_that_took_its_place(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    """Even if what stands where that folder once was is another one, and the feed was not read for long."""
+    for name in ("a", "p"):
+        yoga.mkdir(name)
+    yoga.write("a/x", b"1")
+    yoga.mkdir("a/e")
+    yoga.publish()
+    yoga.rename("a", "p/d")
+    yoga.publish()
+    yoga.mkdir("p/new")
+    for name in "ex":
+        yoga.rename(f"p/d/{name}", f"p/new/{name}")
+    yoga.rename("p/new", "p/d")
+    seal_round = sealing.begin(yoga.tree.state, ["p/d/e"])
+    seal_round.sync()
+    sealing.finish(yoga.tree.state, seal_round)
+    yoga.rename("p", "a")
+    yoga.rename("a/d", "a/g")
+    yoga.unlink("a/g/x")
+    world.settle()
+    assert yoga.walk() == bates.walk() == {"a": None, "a/g": None, "a/g/e": None}
+
+
 # ---- contents that cannot be read
 
 

@@ -150,7 +150,7 @@ def _follow_folders(st: State, items: list[FeedItem]) -> None:
         return
     # Of the places that a folder had, the one where it is known to have been counts.
     for item in sorted(items, key=lambda item: item.path != attached.get(item.id)):
-        if item.id not in attached or st.view.row(item.id) is not None:
+        if item.id not in attached or st.view.row(item.id) is not None or st.gone.is_succeeded(item.id):
             continue
         row = st.view.lookup(item.parent, item.name) if item.parent else None
         if row is not None and row.kind == DIR and row.id != item.id:

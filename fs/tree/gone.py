@@ -79,6 +79,11 @@ class GoneFolders:
         """What the engine still has in a gone folder is found, and moves, with another one from now on."""
         self.add(dir_id, (new_id, ""))
 
+    def is_succeeded(self, dir_id: int) -> bool:
+        """True if what it had is another folder's by now, wherever that has gone since."""
+        place = self._st.overlay.gone.get(dir_id)
+        return place is not None and not place[1]
+
     def discard(self, dir_id: int) -> None:
         """It has no rows any more."""
         if dir_id not in self._maybe:
