@@ -319,6 +319,26 @@ def test_what_was_removed_with_a_folder_goes_with_the_one_that_took_its_place(
     assert yoga.walk() == bates.walk() == {"a": None, "a/g": None, "a/g/e": None}
 
 
+def test_what_went_to_where_its_folder_was_meanwhile_does_not_count_as_back(
+    world: World, yoga: WorldMachine, bates: WorldMachine
+) -> None:
+    """The file moves along with its old folder as long as its own move cannot go out."""
+    yoga.mkdir("a")
+    yoga.write("a/x", b"1")
+    yoga.publish()
+    yoga.rename("a/x", "y")
+    file = yoga.open("y", write=True)
+    file.write(0, b"1")
+    for old, new in (("a", "b"), ("b", "c")):
+        yoga.rename(old, new)
+        yoga.publish()
+    yoga.mkdir("b")
+    yoga.rename("y", "b/x")
+    yoga.release(file)
+    world.settle()
+    assert yoga.walk() == bates.walk() == {"b": None, "b/x": b"1", "c": None}
+
+
 # ---- contents that cannot be read
 
 

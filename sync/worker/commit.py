@@ -70,6 +70,7 @@ class Committer:
         self._now = int(context.env.now())
         self._first = self._next = context.db.next_seq
         self._held = Held() if refused is None else refused.copy()
+        self._going: set[str] = set()  # the paths of what is put in the group that is decided
         self._lines: list[bytes] = []
         self._new_chunks: set[ChunkId] = set()
         self._answers: list[tuple[bytes, str, str | None, str | None]] = []  # as of Transaction.answer_all
@@ -119,6 +120,7 @@ class Committer:
     def _add_group(self, changes: Sequence[Change]) -> list[Answer]:
         """Changes of different paths; answers in their order."""
         self._txn.versions.load([change.path for change in changes])
+        self._going = {change.path for change in changes if not change.is_removal}
         return self._write_group([self._unless_held(change) for change in changes])
 
     def _write_group(self, decided: Sequence[Publish | Unchanged | _Refused]) -> list[Answer]:
@@ -164,7 +166,7 @@ class Committer:
         shown = self._shown_as_last(change) if len(heads) > 1 else None
         if not change.is_removal and not (change.owner and change.group):
             change = self._with_owner(change, shown, heads)
-        return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids)
+        return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids, self._going)
 
     def _with_owner(self, change: Change, shown: State | None, heads: Sequence[Version]) -> Change:
         """Who says nothing of the owner, or of the group (a plain folder, a mount that does not sync them, or that was
@@ -282,6 +284,7 @@ class Committer:
     def _move_folder(self, move: FolderMove) -> Answer:
         """The whole of it or nothing: a thing below that cannot have its new path would be lost at the old one."""
         self._txn.derive()
+        self._going = set()
         try:
             if move.is_behind or self._held.holds(move):
                 raise BadInput(_BEHIND)

@@ -51,14 +51,17 @@ def decide(
     versions: Versions,
     machine_id: str,
     own_ids: Collection[str],
+    going: Collection[str] = (),
 ) -> Publish | Unchanged:
     """here: the state that the change wants (None: absent).
+
+    going: the paths at which something is put with this change: what it says to have moved there goes only now.
 
     shown: what NAME shows, if its fields may be merged ones, which no version has, and the change was made from them.
     What a program did to a folder of the mount is published also if it changed nothing: times that are set to what they
     were are later than the entries that came and went since, which elsewhere have moved them.
     """
-    seen = _seen(change, heads, versions, machine_id, own_ids)
+    seen = _seen(change, heads, versions, machine_id, own_ids, going)
     last = versions.find(change.last) if change.last is not None else None
     if change.folder_rules:
         equal = _says_the_same(change, here, heads, last)
@@ -97,13 +100,18 @@ def stands_beside(heads: Iterable[Version], new: Version, seen: Iterable[Version
 
 
 def _seen(
-    change: Change, heads: Sequence[Version], versions: Versions, machine_id: str, own_ids: Collection[str]
+    change: Change,
+    heads: Sequence[Version],
+    versions: Versions,
+    machine_id: str,
+    own_ids: Collection[str],
+    going: Collection[str],
 ) -> tuple[Version, ...]:
     if change.sees_all:
         return tuple(heads)
     named = [version for identity in change.seen if (version := versions.find(identity)) is not None]
     renamed = heads
-    if change.moved_to:
+    if change.moved_to and change.moved_to not in going:
         known = {version.id for version in named}
         renamed = [head for head in heads if not _came_back(head, change.moved_to, known, versions)]
     if change.is_of_entry and renamed:
@@ -144,9 +152,15 @@ def _came_back(head: Version, moved_to: str, known: Collection[VersionId], versi
     for version in chain([head], _moved_along(head, versions)):
         if version.id in known:
             return False
-        if version.path == moved_to:
+        if version.path == moved_to and _is_moved_there(version, known):
             return True
     return False
+
+
+def _is_moved_there(version: Version, known: Collection[VersionId]) -> bool:
+    """False of a thing that was at this path before because its folder was: it was not moved away to there."""
+    origin = version.manifest.moved_from
+    return origin is None or not origin.version or origin.version in known
 
 
 def _moved_along(head: Version, versions: Versions) -> Iterator[Version]:
