@@ -203,6 +203,8 @@ class Freezer:
         """True if the un-noted seal froze the entry at the place where it is now."""
         seal_id = entry.seal_id if entry.seal_id is not None else node.seal_id if node is not None else None
         ref = self._st.overlay.seals.get(seal_id) if seal_id is not None else None
+        if ref is not None and node is None and ref.op == MOVEDIR and entry.key in ref.keys:
+            return entry.gen == entry.sealed_gen  # part of the move of the directory that left this name
         if ref is None or entry.key not in ref.keys or ref.node != (node.id if node is not None else None):
             return False
         return ref.path == self._frozen.path_at(entry)

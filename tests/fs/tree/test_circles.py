@@ -340,3 +340,18 @@ def test_out_of_what_was_removed_to_its_name(yoga: Machine, bates: Machine) -> N
     yoga.rmdir("t")
     renames(yoga, "d -> t")
     same(yoga, bates, {"t": None, "t/f": b"t/u/y"})
+
+
+def test_out_of_what_was_removed_to_the_name_of_what_goes_there(yoga: Machine, bates: Machine) -> None:
+    """What stood in the way has gone with a move of the same round."""
+    for path in ("d", "d/t", "d/t/e", "p"):
+        yoga.mkdir(path)
+    yoga.write("d/t/e/f", b"e")
+    yoga.write("p/f", b"p")
+    yoga.cycle()
+    bates.learn()
+    renames(yoga, "d/t/e -> x")
+    yoga.rmdir("d/t")
+    yoga.rmdir("d")
+    renames(yoga, "p -> d; x -> p")
+    same(yoga, bates, {"d": None, "d/f": b"p", "p": None, "p/f": b"e"})
