@@ -459,3 +459,27 @@ def test_a_directory_takes_the_name_of_a_file_that_moved_into_it(yoga: Machine, 
     yoga.rename("f", "d/g")
     yoga.rename("d", "f")
     same(yoga, bates, {"f": None, "f/g": b"1"})
+
+
+@pytest.mark.parametrize("is_noted", [False, True])
+def test_a_directory_leaves_a_name_that_a_file_has_left_and_could_not_go_from(
+    yoga: Machine, bates: Machine, is_noted: bool
+) -> None:
+    yoga.write("f", b"1")
+    yoga.mkdir("d")
+    yoga.write("d/x", b"x")
+    yoga.cycle()
+    busy = yoga.open("f", write=True)
+    busy.write(0, b"2")
+    yoga.rename("f", "g")
+    yoga.rename("d", "f")
+    yoga.cycle() if is_noted else yoga.seal()
+    yoga.mkdir("n")
+    yoga.write("n/y", b"y")
+    yoga.rename("f", "d")
+    yoga.rename("n", "f")
+    yoga.cycle()
+    yoga.release(busy)
+    yoga.cycle()
+    yoga.check()
+    same(yoga, bates, {"g": b"2", "d": None, "d/x": b"x", "f": None, "f/y": b"y"})
