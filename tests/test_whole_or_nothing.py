@@ -286,9 +286,10 @@ def test_nobody_steps_aside_behind_what_was_refused(
     assert listings(bates) == BEFORE
     answers = [swapped.db.view.answer(seal.seal_id) for seal in swapped.tree_reader.seals()]
     assert [answer.answer for answer in answers if answer is not None] == ["refused"] * 4
-    world.machines.clear()  # what becomes of it then is another matter
-    swapped.close()
-    bates.close()
+    swapped.note()
+    world.settle()
+    world.verify()
+    assert listings(swapped) == listings(bates) == SWAPPED
 
 
 # ---- what was removed

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Sequence
 
 from fs.tree import access, keepers, links, local_xattrs, whole
-from fs.tree.gone import hand_over, is_reachable
+from fs.tree.gone import hand_over, is_reachable, live_entry
 from fs.tree.model import DIR, FILE, SPECIAL, Entry, Invalidation, Key, LocalTimes, Node, SealRef
 from fs.tree.state import State
 from sync.core.errors import NotFound
@@ -78,11 +78,24 @@ class Note:
             st.overlay.drop_file(ref.layer, remove=True)
         if ref.from_path is not None and self._is_queued:
             hand_over(st, None, ref.from_path, st.view.dead_heads(ref.from_path))
+        if ref.from_path is not None and self.is_refused:
+            self._wait_again(ref.from_path)
         if node is not None and node.lost_path is not None and node.stored and node.key is None:
             self._settle_lost(node)
         if node is not None and self._is_queued:
             self._name_origin(node)
         st.overlay.seals.drop(ref.seal_id)
+
+    def _wait_again(self, path: str) -> None:
+        """What has taken the name of the directory waits for it as before: it has not left."""
+        st = self._st
+        node = st.overlay.node(self._ref.folder) if self._ref.folder is not None else None
+        left = live_entry(st, path)
+        if node is not None and node.key is not None and left is not None and left.key != node.key:
+            st.waits_no_more(left.key, left.moved_node)
+            left.moved_node = node.id
+            st.left_by.setdefault(node.id, set()).add(left.key)
+            st.put_entry(left)
 
     # ---- the node
 
