@@ -6,6 +6,7 @@ renamed and made again all the time, and the same few paths are used again and a
 """
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -165,20 +166,37 @@ class OneWriter:
             self.say(f"rm -rf {new}.old")
             self.shell.remove_tree(f"{new}.old")
 
-    def do_swap_names(self) -> None:
-        """Two folders by a third name; or one goes into a new folder of its own name."""
-        one, other = self.existing(folder=True), self.existing(folder=True)
-        if one is None or other is None or "t.aside" in self.shell.files:
+    def do_pass_names_on(self) -> None:
+        """Folders rotate by way of another name; one alone goes into a new folder of its own name."""
+        chosen: list[str] = []
+        for path in self.rnd.sample(self.folders(), len(self.folders())):
+            if path and not any(self.is_below(path, other) or self.is_below(other, path) for other in chosen):
+                chosen.append(path)
+        chosen = chosen[: self.rnd.choice((1, 2, 2, 4))]
+        if not chosen or "t.aside" in self.shell.files:
             return
-        if self.is_below(one, other) or self.is_below(other, one):
+        self.move(chosen[0], "t.aside")
+        if chosen[0] in self.shell.files:
             return
-        self.move(one, "t.aside")
-        if one == other:
-            self.shell.mkdir(one)
-            other = f"{one}/t"
-        else:
-            self.move(other, one)
-        self.move("t.aside", other)
+        for name, following in itertools.pairwise(chosen):
+            self.move(following, name)
+        if len(chosen) == 1:
+            self.shell.mkdir(chosen[0])
+            chosen.append(f"{chosen[0]}/t")
+        self.come_back(chosen[-1])
+
+    def do_turn_inside_out(self) -> None:
+        """What is in a folder takes its name, with the folder in it."""
+        inner = self.rnd.choice([path for path in self.folders() if "/" in path] or [""])
+        outer = inner.rpartition("/")[0]
+        if not inner or "t.aside" in self.shell.files:
+            return
+        self.move(inner, "t.aside")
+        self.move(outer, f"t.aside/{self.rnd.choice(FOLDERS)}")
+        self.come_back(outer)
+
+    def come_back(self, path: str) -> None:
+        self.move("t.aside", path)
         if "t.aside" in self.shell.files:
             self.shell.remove_tree("t.aside")  # it would be too deep
 
@@ -323,7 +341,7 @@ class OneWriter:
             "write": 10, "mkdir": 5, "remove": 3, "remove_tree": 2, "rename": 7, "swap_in": 3, "rebuild": 4,
             "move_through": 3, "other_kind": 2, "link": self.rnd.choice((3, 3, 30)), "hold": 2, "release": 3,
             "change_attributes": 3, "change_places": 1, "exchange": self.rnd.choice((2, 2, 20)),
-            "swap_names": self.rnd.choice((2, 2, 20)),
+            "pass_names_on": self.rnd.choice((2, 2, 20)), "turn_inside_out": self.rnd.choice((1, 1, 10)),
         }  # fmt: skip
         names = list(weights)
         for _ in range(steps):
