@@ -100,6 +100,10 @@ SEQUENCES = {
         "mkdir t; mkdir t/s; echo 1 t/s/y; mkdir d; mkdir d/s; echo 2 d/s/x; mkdir d/s/e; mkdir d/s/e/e",
         "rm -rf d; mv t d; echo 3 d/s/x; mkdir d/s/e; mkdir d/s/e/e",
     ),
+    "up over its parent, and so what is in it": (
+        "mkdir a; mkdir a/b; mkdir a/b/b; echo 1 a/b/b/b; echo 2 a/b/b/c",
+        "mv a/b t; rmdir a; mv t a",
+    ),
     "removed in a folder that moves": (
         "mkdir a; mkdir a/g; echo 1 a/g/x; echo 1 a/y",
         "rm -rf a/g; mv a b; mkdir b/g; echo 2 b/g/x",

@@ -283,6 +283,7 @@ class Freezer:
         is_move = node is not None and node.kind == DIR
         if node is not None and is_move and self._frozen.from_path(path, node) is None:
             return True
+        goes_through: bool | None = None
         for below, left in st.gone.whiteouts_below(path):
             if is_move and node is not None:
                 if left.moved_node == node.id or self._frozen.places.is_in(left.parent, node.id):
@@ -291,6 +292,10 @@ class Freezer:
                 if above is not None and not self._has_left(left, above):
                     return False
                 if above is not None and self._dir_left(left, above) and left.seal_id is None:
+                    if goes_through is None:
+                        goes_through = self._goes_through(node)
+                    if goes_through:
+                        self._frozen.remove_apart(node.id, below, left)
                     self._behind.setdefault(left.key, []).append((node.id, below, left))
                     continue
             elif left.key in self._behind:
@@ -302,6 +307,19 @@ class Freezer:
             if is_move and node is not None:
                 self._frozen.remove_apart(node.id, below, left)
         return True
+
+    def _goes_through(self, node: Node) -> bool:
+        """True if the engine has something in the directory that goes on from there once this has moved, and would take
+        along what it meets.
+        """
+        others = (self._st.overlay.node(other) for other in self._st.left_by if other != node.id)
+        return any(
+            other is not None
+            and self._must_leave(other)
+            and self._frozen.is_in(other.id, node.id)
+            and not self._frozen.places.is_in(other.id, node.id)
+            for other in others
+        )
 
     def _has_left(self, left: Entry, above: Entry) -> bool:
         """False of a directory that left a name and is to come back there below one that is moved around that name."""

@@ -74,6 +74,11 @@ class Frozen:
         shown = gone.path_behind(self._st, node.id, self._moves)
         return shown if shown != path else None
 
+    def is_in(self, dir_id: int, above: int) -> bool:
+        """True if the engine has one directory in the other when it comes to this row."""
+        path, folder = (gone.path_behind(self._st, one, self._moves) for one in (dir_id, above))
+        return path is not None and folder is not None and gone.is_at_or_below(path, folder)
+
     def put(self, path: str, entry: Entry, node: Node, group: bytes | None = None) -> SealItem:
         """Freeze what an entry shows, as a change of `path`.
 

@@ -10,7 +10,7 @@ import errno
 from fs.tree import linking, links, release, siblings
 from fs.tree.depth import check_depth
 from fs.tree.gone import Places, folder_seals, path_behind
-from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Node
+from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Key, Node
 from fs.tree.names import (
     check_name,
     check_parent,
@@ -247,13 +247,20 @@ def _settle(st: State, entry: Entry, node: Node) -> None:
 def _remember_left(st: State, left: Entry, node: Node) -> None:
     """The whiteout at the old name waits for the node. One that has left several names in a row left them all."""
     if left.moved_node is not None and left.moved_node != node.id:
-        with st.view.snapshot():
-            has_come = node.kind == DIR and path_behind(st, node.id, folder_seals(st)) == st.path_at(left.key)
+        has_come = node.kind == DIR and _will_be_at(st, node.id, left.key)
         if not has_come:
             return  # a directory that left this name before is still to be moved: that comes first anyway
         st.waits_no_more(left.key, left.moved_node)  # the engine has had this one there since that has left
     left.moved_node = node.id
     st.left_by.setdefault(node.id, set()).add(left.key)
+
+
+def _will_be_at(st: State, dir_id: int, key: Key) -> bool:
+    """True if the engine has the directory there, or will behind what is on its way; wherever the folder is by then."""
+    with st.view.snapshot():
+        seals = folder_seals(st)
+        folder, path = path_behind(st, key[0], seals), path_behind(st, dir_id, seals)
+    return folder is not None and path == join_path(folder, key[1])
 
 
 def _forget_left(st: State, node: Node) -> None:

@@ -163,9 +163,8 @@ def _begin(st: State, paths: Sequence[str] | None, *, only_due: bool, include_bu
 
 def _freeze(st: State, allows: Callable[[Node], bool], chosen: Sequence[Pending]) -> Freezer:
     """Who steps aside and cannot go all the way stays where he is, and so does who waits with him: the round is frozen
-    anew, so that none of this keeps others. If there is nothing to wait for he goes on from there in the next one.
+    anew, so that none of this keeps others.
     """
-    must_wait = bool(st.overlay.seals) or st.ownership.is_asking()
     staying: set[int] = set()
     for tries in reversed(range(FREEZE_TRIES)):
         freezer = Freezer(st, allows, staying if tries else None)
@@ -176,7 +175,7 @@ def _freeze(st: State, allows: Callable[[Node], bool], chosen: Sequence[Pending]
         except BaseException:
             abort(st, SealRound(freezer.items))
             raise
-        if not (freezer.is_halfway and must_wait):
+        if not freezer.is_halfway:
             break
         staying |= freezer.left_out()
         abort(st, SealRound(freezer.items))

@@ -152,20 +152,29 @@ def rename_folder(old: str, new: str, moving: Iterable[Moving]) -> FolderRename:
 
     moving, in any order: the folder itself, and everything below that shows a version under its NAME. Siblings stay.
     A creation has seen the dead heads of its path if that shows nothing, never a live head: that came unseen. A
-    tombstone has seen what the old path showed as NAME.
+    tombstone has seen what the old path showed as NAME. What goes up may come to where something else of it was: then
+    it has seen that instead, and no tombstone is written there.
     """
     creations: list[Creation] = []
     removals: list[Removal] = []
-    for move in sorted(moving, key=lambda move: move.inner):
-        old_path, new_path = (join_path(folder, move.inner) if move.inner else folder for folder in (old, new))
-        seen = move.target.dead if move.target.name is None else ()
+    moving = sorted(moving, key=lambda move: move.inner)
+    leaving = {_join(old, move.inner): move.source.covers for move in moving if move.source is not None}
+    places = {_join(new, move.inner) for move in moving}
+    for move in moving:
+        old_path, new_path = (_join(folder, move.inner) for folder in (old, new))
+        seen = move.target.dead if move.target.name is None else leaving.get(new_path, ())
         if move.source is None:
             creations.append(Creation(new_path, None, seen, None))
             continue
         origin = PathVersion(old_path, move.source.version.id)
         creations.append(Creation(new_path, move.source, seen, origin))
-        removals.append(Removal(old_path, move.source.covers, new_path))
+        if old_path not in places:
+            removals.append(Removal(old_path, move.source.covers, new_path))
     return FolderRename(tuple(creations), tuple(reversed(removals)))
+
+
+def _join(folder: str, inner: str) -> str:
+    return join_path(folder, inner) if inner else folder
 
 
 class Republished(msgspec.Struct, frozen=True):

@@ -184,6 +184,21 @@ def test_a_renamed_folder_moves_what_it_shows() -> None:
     ]
 
 
+def test_what_goes_up_comes_to_where_something_else_of_it_was() -> None:
+    ada = Machine("ada")
+    shown = {path: _shown(ada.write([], X, path)) for path in ("d/d", "d/d/d", "d/d/d/d")}
+    plan = rename_folder(
+        "d/d", "d", [Moving(path[4:], name, Shown(shown.get(path[2:]))) for path, name in shown.items()]
+    )
+    ids = {path: name.version.id for path, name in shown.items()}
+    assert [(c.path, c.seen, c.moved_from and c.moved_from.path) for c in plan.creations] == [
+        ("d", (), "d/d"),
+        ("d/d", (ids["d/d"],), "d/d/d"),
+        ("d/d/d", (ids["d/d/d"],), "d/d/d/d"),
+    ]
+    assert [(r.path, r.seen) for r in plan.removals] == [("d/d/d/d", (ids["d/d/d/d"],))]
+
+
 def test_an_implied_folder_gets_a_record_at_its_new_name_and_leaves_no_tombstone() -> None:
     plan = rename_folder("d", "x/e", [Moving("", None, Shown())])
     assert [(c.path, c.source, c.moved_from) for c in plan.creations] == [("x/e", None, None)]
