@@ -294,7 +294,7 @@ class Freezer:
                 if above is not None and self._dir_left(left, above) and left.seal_id is None:
                     if goes_through is None:
                         goes_through = self._goes_through(node)
-                    if goes_through:
+                    if goes_through and left.moved_node not in self._aside:
                         self._frozen.remove_apart(node.id, below, left)
                     self._behind.setdefault(left.key, []).append((node.id, below, left))
                     continue
