@@ -104,6 +104,14 @@ SEQUENCES = {
         "mkdir a; mkdir a/b; mkdir a/b/b; echo 1 a/b/b/b; echo 2 a/b/b/c",
         "mv a/b t; rmdir a; mv t a",
     ),
+    "through where something was removed, and is made anew": (
+        "mkdir o; mkdir o/s; echo 1 o/s/x; mkdir d; mkdir d/s; echo 1 d/s/y",
+        "rm -rf o; mv d o; mv o/s t; mkdir o/s; echo 2 o/s/x",
+    ),
+    "back to its name below another, out of which something goes": (
+        "mkdir d; mkdir d/e; echo 1 d/e/x; mkdir n; mkdir n/g; echo 1 n/g/y",
+        "mv d/e n/e; rmdir d; mv n d; mv d/g k",
+    ),
     "removed in a folder that moves": (
         "mkdir a; mkdir a/g; echo 1 a/g/x; echo 1 a/y",
         "rm -rf a/g; mv a b; mkdir b/g; echo 2 b/g/x",
