@@ -196,7 +196,8 @@ class OneWriter:
         self.come_back(outer)
 
     def come_back(self, path: str) -> None:
-        self.move("t.aside", path)
+        if "t.aside" in self.shell.files:
+            self.move("t.aside", path)
         if "t.aside" in self.shell.files:
             self.shell.remove_tree("t.aside")  # it would be too deep
 
