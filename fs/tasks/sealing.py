@@ -1,6 +1,5 @@
 """Sealing, by the rules of time and on request: the rounds of fs/tree/sealing.py one after the other."""
 
-import math
 from functools import partial
 from typing import Final
 
@@ -125,8 +124,8 @@ class Sealer:
                         raise TcfsError(trouble, path=sealed.unsaved[0], hint="see 'tcfs status'")
                     if not sealed.waiting:
                         break
-                    # A name service tells nobody that it has answered.
-                    with trio.move_on_after(sealing.ASK_AGAIN if self._st.ownership.is_asking() else math.inf):
+                    # Answers may have come while the round was synced, and a name service tells nobody of its own.
+                    with trio.move_on_after(sealing.ASK_AGAIN):
                         async with self._answered:
                             await self._answered.wait()
             self._client.hint(frames.SealResult(request.id, sealed.busy, sealed.interrupted, sealed.missing))
