@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from worldkit import World
 
 from fs.pace import Pace
 from fs.tasks.sealing import SEAL_NOW_S, Sealer
+from fs.tree import sealing
 from fs.tree.owners import Names
 from sync.ipc import frames
 
@@ -83,4 +85,34 @@ def test_a_request_does_not_sleep_over_the_answer_of_a_name_service(world: World
 
     trio.run(main)
     assert client.said == [frames.SealResult(1, [], [], [])]
+    assert not machine.tree.state.pending
+
+
+def test_a_request_finds_an_answer_that_was_noted_before_it_waited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = world.machine("yoga")
+    machine.write("f", b"one")
+    machine.seal()
+    machine.write("f", b"two")
+    client, begin = Client(), sealing.begin
+
+    def noted_behind(*args: Any, **kwargs: Any) -> sealing.SealRound:
+        found = begin(*args, **kwargs)
+        if found.waiting:
+            machine.work(), machine.note()
+        return found
+
+    monkeypatch.setattr(sealing, "begin", noted_behind)
+
+    async def main() -> None:
+        sealer = Sealer(machine.tree.state, client, Pace(time.monotonic), NoReports(), None)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sealer.seal)
+            sealer.seal_now(frames.SealNow(1, ["f"], "push"))
+            with trio.fail_after(SEAL_NOW_S / 2):
+                await client.answered.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
     assert not machine.tree.state.pending
