@@ -38,7 +38,6 @@ class Freezer:
         # What is being decided, and the directory that is to leave a name by that, if it is waited for because of that.
         self._open: dict[Key, int | None] = {}
         self._circles: set[int] = set()  # one directory of each circle that was met
-        self._aside: set[int] = set()  # those that have stepped aside
         self._ready_dirs: dict[int, bool] = {ROOT_ID: True}
         self._frozen = Frozen(st)
         self.items = self._frozen.items
@@ -63,7 +62,7 @@ class Freezer:
         while self._circles or (self._forced and done < self._count):
             if done == self._count:  # what is left waits for itself
                 for dir_id in sorted(self._circles):
-                    self._step_aside(dir_id)
+                    self._frozen.step_aside(dir_id)
             done = self._count
             self._add_late()
         for path, entry in sorted(self._removals, key=lambda item: item[0].count("/"), reverse=True):
@@ -79,12 +78,12 @@ class Freezer:
     @property
     def is_halfway(self) -> bool:
         """True if a directory has stepped aside and cannot go on from there in this round: that is to be taken back."""
-        return any(True for _ in self._not_sealed(self._aside))
+        return any(True for _ in self._not_sealed(self._frozen.aside))
 
     def left_out(self) -> set[int]:
         """The directories that could not go to their places, or not all of the way."""
         nodes = {entry.node for key, is_ready in self._done.items() if not is_ready and (entry := self._entry(key))}
-        return {*self._not_sealed(self._aside), *(node_id for node_id in nodes if node_id is not None)}
+        return {*self._not_sealed(self._frozen.aside), *(node_id for node_id in nodes if node_id is not None)}
 
     @property
     def since(self) -> dict[Pending, float]:
@@ -268,7 +267,7 @@ class Freezer:
 
     def _is_on_its_way(self, left: Entry) -> bool:
         """What goes with a directory that this round moves away is nothing to wait for."""
-        return left.seal_id is not None and left.seal_id not in self._frozen.moves
+        return left.seal_id is not None and left.seal_id not in self._frozen.renames
 
     def _dir_left(self, left: Entry, entry: Entry) -> bool:
         """True if no directory has still to leave the name of `left` before `entry` may have it."""
@@ -294,7 +293,7 @@ class Freezer:
                 if above is not None and self._dir_left(left, above) and left.seal_id is None:
                     if goes_through is None:
                         goes_through = self._goes_through(node)
-                    if goes_through and left.moved_node not in self._aside:
+                    if goes_through and left.moved_node not in self._frozen.aside:
                         self._frozen.remove_apart(node.id, below, left)
                     self._behind.setdefault(left.key, []).append((node.id, below, left))
                     continue
@@ -361,14 +360,14 @@ class Freezer:
 
     def _waits_for_left(self, entry: Entry) -> bool:
         """False if what stands at a name now does not need that what left it goes out before."""
-        if entry.moved_node in self._aside:
+        if entry.moved_node in self._frozen.aside:
             return False
         node = self._st.overlay.node(entry.moved_node) if entry.moved_node is not None else None
         return entry.node is None or (node is not None and self._must_leave(node))
 
     def _must_leave(self, node: Node) -> bool:
         """True of a directory that the engine knows: what takes its name comes behind its rename."""
-        if node.kind != DIR or node.id in self._aside:
+        if node.kind != DIR or node.id in self._frozen.aside:
             return False
         return node.seal_id is not None or self._st.view.row(node.id) is not None
 
@@ -394,12 +393,6 @@ class Freezer:
             return False
         entry = self._st.overlay.entry_of(node)
         return entry is not None and entry.seal_id is None and not self._st.overlay.is_unsaved(dir_id)
-
-    def _step_aside(self, dir_id: int) -> None:
-        node = self._st.overlay.node(dir_id)
-        assert node is not None, "it is about to be sealed"
-        self._frozen.step_aside(node)
-        self._aside.add(dir_id)
 
     def _add_late(self) -> None:
         """Once more what could not go out so far."""

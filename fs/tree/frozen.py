@@ -45,14 +45,14 @@ class Frozen:
 
     def __init__(self, st: State) -> None:
         self.items: list[SealItem] = []
-        self.moves: set[bytes] = set()  # seal_ids of this round's renames
+        self.renames: set[bytes] = set()  # seal_ids of the directories that this round takes to their places
+        self.aside: dict[int, str] = {}  # directories that have stepped aside, and from which path
         self.places = gone.Places(st)
         self.since: dict[Pending, float] = {}  # when what is frozen had changed
         self._st = st
         self._dir_ids_text: dict[int, str] = {}
         self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
         self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
-        self._aside: dict[int, str] = {}  # directories that have stepped aside, and from which path
 
     def path_at(self, entry: Entry) -> str:
         """NotFound if nothing leads there, or ever did."""
@@ -96,7 +96,7 @@ class Frozen:
         if not group:
             self._free_left(item, path, node, from_path)
         if from_path is not None:
-            self.moves.add(item.ref.seal_id)
+            self.renames.add(item.ref.seal_id)
             self._moves.append(gone.FolderSeal(node.id, from_path, path))
         elif entry.origin is not None:
             item.change(entry, origin=None)
@@ -107,11 +107,11 @@ class Frozen:
         if at is not None:
             self.since[key] = at
 
-    def step_aside(self, node: Node) -> None:
+    def step_aside(self, dir_id: int) -> None:
         """Move a directory that the engine knows out of the way, to the top; `put` takes it on from there."""
         st = self._st
-        from_path = gone.path_behind(st, node.id, self._moves)
-        assert from_path is not None, "the engine knows it"
+        node, from_path = st.overlay.node(dir_id), gone.path_behind(st, dir_id, self._moves)
+        assert node is not None and from_path is not None, "it is about to be sealed, and the engine knows it"
         path = self._free_path(from_path)
         ref = SealRef(st.env.random_bytes(16), 0, path, MOVEDIR, None, None)
         ref.from_path, ref.folder = from_path, node.id
@@ -119,7 +119,7 @@ class Frozen:
         self.items.append(item)
         st.overlay.seals[ref.seal_id] = ref
         self._moves.append(gone.FolderSeal(node.id, from_path, path))
-        self._aside[node.id] = from_path
+        self.aside[node.id] = from_path
         for key in st.left_by.get(node.id, ()):
             left = st.overlay.entry(*key)
             if left is not None and left.moved_node == node.id and left.node is not None:
@@ -194,7 +194,7 @@ class Frozen:
             if left.seal_id is not None:
                 continue
             item.change(left, moved_to=self._moved_to(left, node) or path)
-            origin = self._aside.get(node.id, from_path)
+            origin = self.aside.get(node.id, from_path)
             if left.node is not None and origin is not None:
                 self._leave_nothing(item, left, origin)
             elif origin is not None and self.path_at(left) == origin:

@@ -3,7 +3,7 @@
 Synchronous, and all of it inside one transaction of fleet.db: what is decided holds against the heads of that moment.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -70,7 +70,6 @@ class Committer:
         self._now = int(context.env.now())
         self._first = self._next = context.db.next_seq
         self._held = Held() if refused is None else refused.copy()
-        self._going: set[str] = set()  # the paths of what is put in the group that is decided
         self._lines: list[bytes] = []
         self._new_chunks: set[ChunkId] = set()
         self._answers: list[tuple[bytes, str, str | None, str | None]] = []  # as of Transaction.answer_all
@@ -120,8 +119,8 @@ class Committer:
     def _add_group(self, changes: Sequence[Change]) -> list[Answer]:
         """Changes of different paths; answers in their order."""
         self._txn.versions.load([change.path for change in changes])
-        self._going = {change.path for change in changes if not change.is_removal}
-        return self._write_group([self._unless_held(change) for change in changes])
+        going = {change.path for change in changes if not change.is_removal}
+        return self._write_group([self._unless_held(change, going) for change in changes])
 
     def _write_group(self, decided: Sequence[Publish | Unchanged | _Refused]) -> list[Answer]:
         publish = batch_order(
@@ -135,12 +134,12 @@ class Committer:
             versions[item.change.path] = self._write(item, batch, versions)
         return [self._answer(item, versions) for item in decided]
 
-    def _unless_held(self, change: Change) -> Publish | Unchanged | _Refused:
+    def _unless_held(self, change: Change, going: Collection[str]) -> Publish | Unchanged | _Refused:
         """Refused, too, if the change comes behind one of the mount's that was refused."""
         if change.seal_id is not None and self._held.holds(change):
             decided: Publish | Unchanged | _Refused = _Refused(change, _BEHIND)
         else:
-            decided = self._decide(change)
+            decided = self._decide(change, going)
         if isinstance(decided, _Refused):
             self._held.add(change)
         return decided
@@ -148,7 +147,7 @@ class Committer:
     def _has_heads(self, path: str) -> bool:
         return bool(self._txn.versions.heads(path))
 
-    def _decide(self, change: Change) -> Publish | Unchanged | _Refused:
+    def _decide(self, change: Change, going: Collection[str] = ()) -> Publish | Unchanged | _Refused:
         try:
             parse_rel_path(change.path)
         except BadPath as error:
@@ -166,7 +165,7 @@ class Committer:
         shown = self._shown_as_last(change) if len(heads) > 1 else None
         if not change.is_removal and not (change.owner and change.group):
             change = self._with_owner(change, shown, heads)
-        return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids, self._going)
+        return decide(change, _state(change), shown, heads, self, self._machine_id, self._own_ids, going)
 
     def _with_owner(self, change: Change, shown: State | None, heads: Sequence[Version]) -> Change:
         """Who says nothing of the owner, or of the group (a plain folder, a mount that does not sync them, or that was
@@ -284,7 +283,6 @@ class Committer:
     def _move_folder(self, move: FolderMove) -> Answer:
         """The whole of it or nothing: a thing below that cannot have its new path would be lost at the old one."""
         self._txn.derive()
-        self._going = set()
         try:
             if move.is_behind or self._held.holds(move):
                 raise BadInput(_BEHIND)

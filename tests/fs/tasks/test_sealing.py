@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from worldkit import World
+from worldkit import World, WorldMachine
 
 from fs.pace import Pace
 from fs.tasks.sealing import SEAL_NOW_S, Sealer
@@ -59,6 +59,21 @@ class NoReports:
         pass
 
 
+def push(machine: WorldMachine, client: "Client") -> None:
+    """Ask for a seal of f, which is answered soon."""
+
+    async def main() -> None:
+        sealer = Sealer(machine.tree.state, client, Pace(time.monotonic), NoReports(), None)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sealer.seal)
+            sealer.seal_now(frames.SealNow(1, ["f"], "push"))
+            with trio.fail_after(SEAL_NOW_S / 2):
+                await client.answered.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
 def test_a_request_does_not_sleep_over_the_answer_of_a_name_service(world: World) -> None:
     nobody: dict[str, int] = {}
 
@@ -74,16 +89,7 @@ def test_a_request_does_not_sleep_over_the_answer_of_a_name_service(world: World
     machine.write("f", b"one")
     client = Client()
 
-    async def main() -> None:
-        sealer = Sealer(machine.tree.state, client, Pace(time.monotonic), NoReports(), None)  # type: ignore[arg-type]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(sealer.seal)
-            sealer.seal_now(frames.SealNow(1, ["f"], "push"))
-            with trio.fail_after(SEAL_NOW_S / 2):
-                await client.answered.wait()
-            nursery.cancel_scope.cancel()
-
-    trio.run(main)
+    push(machine, client)
     assert client.said == [frames.SealResult(1, [], [], [])]
     assert not machine.tree.state.pending
 
@@ -105,14 +111,5 @@ def test_a_request_finds_an_answer_that_was_noted_before_it_waited(
 
     monkeypatch.setattr(sealing, "begin", noted_behind)
 
-    async def main() -> None:
-        sealer = Sealer(machine.tree.state, client, Pace(time.monotonic), NoReports(), None)  # type: ignore[arg-type]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(sealer.seal)
-            sealer.seal_now(frames.SealNow(1, ["f"], "push"))
-            with trio.fail_after(SEAL_NOW_S / 2):
-                await client.answered.wait()
-            nursery.cancel_scope.cancel()
-
-    trio.run(main)
+    push(machine, client)
     assert not machine.tree.state.pending
