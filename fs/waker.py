@@ -21,9 +21,10 @@ import trio
 from fs.ops.volume import Volume
 from fs.replay.plan import Poke, ends_of_watches, inside_first, left_old, made_again, pokes
 from fs.replay.waiting import NOBODY, unnamed
-from fs.tree.changes import Change, What
+from fs.tree.change import Change
 from fs.tree.left import is_left
 from fs.tree.model import Invalidation, Key
+from sync.state.changes import What
 
 HELPER: Final = Path(__file__).parent / "replay" / "helper.py"
 ANSWER_S: Final = 1.0  # without a sign of life from the helper, though it had the processor when it wanted it

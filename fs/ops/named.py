@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fs.ops.open import opened
 from fs.ops.volume import Volume
-from fs.tree import named
+from fs.tree import named, stat
 from fs.tree.model import Attr
 from sync.core.filestate import is_virtual
 from sync.state.rows import ShownRow
@@ -51,7 +51,7 @@ def open_file(volume: Volume, row: ShownRow, ino: int, flags: int) -> int:
 
 
 def getattr_of(volume: Volume, row: ShownRow, ino: int) -> Attr:
-    return volume.tree.state.row_attr(row, ino)
+    return stat.row_attr(volume.tree.state, row, ino)
 
 
 def setattr_of(volume: Volume, row: ShownRow, ino: int, changes: Mapping[str, int]) -> Attr:

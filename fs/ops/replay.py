@@ -9,7 +9,7 @@ import os
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.replay.waiting import number_of_unnamed, refused
 from fs.tree import left, names
-from fs.tree.changes import Change
+from fs.tree.change import Change
 from fs.tree.files import OpenFile
 from fs.tree.model import FILE, Attr, Node
 from sync.core.errors import NotFound

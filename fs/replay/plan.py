@@ -15,9 +15,10 @@ kernel's business (inotify(7), fsnotify); the table was measured:
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from fs.tree.changes import Change, What
+from fs.tree.change import Change
 from fs.tree.model import DIR, FILE, SYMLINK, Invalidation
 from sync.core.paths import split_path
+from sync.state.changes import What
 
 IN_MODIFY: Final = 0x2
 IN_ATTRIB: Final = 0x4

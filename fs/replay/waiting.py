@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterable
 
 from fs.replay.plan import Poke
-from fs.tree.changes import Change
+from fs.tree.change import Change
 from fs.tree.model import Attr, Key
 
 NOBODY = -1

@@ -14,7 +14,7 @@ from fs.tasks.saving import Saver
 from fs.tasks.sealing import Sealer
 from fs.tasks.telling import Teller
 from fs.tree import feed, left, note
-from fs.tree.changes import Change
+from fs.tree.change import Change
 from fs.tree.model import Invalidation, Key
 from fs.tree.whole import copy_layers
 from sync.core.errors import TcfsError

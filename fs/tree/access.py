@@ -6,6 +6,7 @@ Of what is dirty here it is kept with that; of all else in memory, until the mou
 import itertools
 from typing import Final
 
+from fs.tree import stat
 from fs.tree.model import Node
 from fs.tree.state import State
 from sync.state.rows import ShownRow
@@ -41,7 +42,7 @@ def read(st: State, ino: int) -> bool:
     row = st.view.row(row_id) if row_id is not None else None
     if row is None:
         return False
-    now_ns, attr = st.stamp_ns(), st.row_attr(row, ino)
+    now_ns, attr = st.stamp_ns(), stat.row_attr(st, row, ino)
     if not is_due(attr.atime_ns, attr.mtime_ns, attr.ctime_ns, now_ns):
         return False
     keep(st, row.id, now_ns)

@@ -7,10 +7,11 @@ state it holds.
 import contextlib
 from collections.abc import Sequence
 
-from fs.tree import access, keepers, links, local_xattrs, whole
-from fs.tree.gone import hand_over, is_reachable, live_entry
+from fs.tree import access, keepers, links, local_xattrs, stat, whole
 from fs.tree.model import DIR, FILE, SPECIAL, Entry, Invalidation, Key, LocalTimes, Node, SealRef
+from fs.tree.standing import hand_over, live_entry
 from fs.tree.state import State
+from fs.tree.whereabouts import is_reachable
 from sync.core.errors import NotFound
 from sync.state.rows import ShownRow, Taken, value_number
 
@@ -264,7 +265,7 @@ class Note:
             return [Invalidation(entry.parent, entry.name, node.id, "entry" if is_open else "data")]
         st.inodes.noted.add((node.id, entry.key))
         access.left(st, row, node)
-        shown, was = st.row_attr(row, node.id), st.node_attr(node)
+        shown, was = stat.row_attr(st, row, node.id), stat.node_attr(st, node)
         if shown[:7] != was[:7] or shown.mtime_ns != was.mtime_ns or shown.blocks != was.blocks:
             return [Invalidation(entry.parent, entry.name, node.id, "attr")]
         return []

@@ -2,7 +2,7 @@
 
 import base64
 
-from fs.tree import files, local_xattrs
+from fs.tree import files, local_xattrs, owning, stat
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Node
 from fs.tree.names import shown_row, xattrs_of
 from fs.tree.siblings import refuse_sibling
@@ -37,7 +37,7 @@ def setattr_of(
     known = st.inodes.known.get(ino)
     if known is not None:
         known.told, known.size, known.mtime_ns = 0, node.size, node.mtime_ns
-    return st.node_attr(node)
+    return stat.node_attr(st, node)
 
 
 def change(
@@ -88,7 +88,7 @@ def writable_node(st: State, ino: int, *, content: bool) -> Node:
     known = st.inodes.known.get(ino)
     if known is not None and known.told != row.value:
         raise Stale(f"the content of inode {ino} has moved on")
-    _, node = st.own(row.parent, row.name, row)
+    _, node = owning.own(st, row.parent, row.name, row)
     if node.id != ino:
         raise Stale(f"inode {ino} is told under another number")
     return node
@@ -152,7 +152,7 @@ def _own_root(st: State) -> Node:
     row = st.view.row(ROOT_ID)
     if row is None:
         raise NotFound("the fleet has no root")
-    attr = st.row_attr(row, ROOT_ID)
+    attr = stat.row_attr(st, row, ROOT_ID)
     node = Node(
         ROOT_ID, DIR, attr.mode, attr.uid, attr.gid, 0, attr.atime_ns, attr.mtime_ns, attr.ctime_ns
     )  # fmt: skip

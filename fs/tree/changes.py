@@ -4,48 +4,15 @@ What this mount has published itself is no change: whoever watches has seen it h
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
-from fs.tree.model import BLOCK, DIR, Attr, Invalidation, Key
+from fs.tree import stat
+from fs.tree.change import Change
+from fs.tree.model import BLOCK, DIR, Attr, Invalidation
 from fs.tree.state import State
 from sync.core.errors import NotFound
-from sync.core.paths import join_path, split_path
+from sync.core.paths import split_path
 from sync.state.changes import Difference, Place, Places, What, came_from, went_to
 from sync.state.rows import FeedItem, ShownRow, Was
-
-__all__ = ["Change", "Places", "What", "add_ends", "changes", "take_moving"]
-
-
-@dataclass(slots=True, frozen=True)
-class Change:
-    """kind: FILE, DIR or SYMLINK. parent: the folder's number as the kernel has it; folder: its rel_path here. size:
-    bytes of a file.
-
-    ino: the number that the kernel has there, or had; 0 if it knows none. old: what the kernel was told of ino, which
-    is changed or gone, and is to go on believing; None if it was told something else, or that is as true as ever.
-    origin: of what was moved, its removal where it stood before. is_another: of what was moved, that it has another
-    number than ino by now.
-    """
-
-    what: What
-    kind: int
-    parent: int
-    folder: str
-    name: str
-    mode: int
-    size: int = 0
-    ino: int = 0
-    old: Attr | None = None
-    origin: "Change | None" = None
-    is_another: bool = False
-
-    @property
-    def key(self) -> Key:
-        return (self.parent, self.name)
-
-    @property
-    def path(self) -> str:
-        return join_path(self.folder, self.name)
 
 
 def changes(st: State, places: Places) -> list[Change]:
@@ -135,7 +102,7 @@ def _change(st: State, found: Difference) -> Change:
     is_gone = found.what is What.REMOVED and not _stands(st, ino)  # else it has other names
     if known is not None and (found.what is What.MODIFIED or is_gone) and known.told == was.value:
         node = st.overlay.nodes.get(ino)
-        old = st.node_attr(node) if node is not None else _attr_of(st, ino, was, row)
+        old = stat.node_attr(st, node) if node is not None else _attr_of(st, ino, was, row)
     known_ino = ino if known is not None else 0
     return Change(found.what, was.kind, parent, folder, item.name, now.mode, now.size, known_ino, old)
 

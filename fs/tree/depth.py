@@ -4,9 +4,9 @@ import errno
 import os
 from collections.abc import Iterator
 
-from fs.tree.gone import Places
 from fs.tree.model import DIR
 from fs.tree.state import State
+from fs.tree.whereabouts import Places
 from sync.core.errors import NotFound
 from sync.core.paths import PATH_MAX
 

@@ -6,7 +6,7 @@ the other thing out of its way meanwhile; nobody sees anything of that in betwee
 
 import errno
 
-from fs.tree import linking, links
+from fs.tree import linking, links, owning
 from fs.tree.model import DIR, SPECIAL, Entry, Node
 from fs.tree.names import check_name, check_parent, must_stay, node_behind
 from fs.tree.rename import rename
@@ -112,7 +112,7 @@ def _own(st: State, parent: int, name: str) -> tuple[Entry, Node]:
         return found, node_behind(st, found)
     if found is None:
         raise NotFound(f"no such name: {name!r}")
-    return st.own(parent, name, found)
+    return owning.own(st, parent, name, found)
 
 
 def _keep_here(st: State, entry: Entry, node: Node, before: Node) -> None:

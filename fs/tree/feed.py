@@ -5,11 +5,13 @@ on when it is read: an inode that has moved on answers ESTALE until the kernel h
 """
 
 from fs.tree import keepers, left, links, siblings
-from fs.tree.changes import Change, Places, add_ends, changes, take_moving
+from fs.tree.change import Change
+from fs.tree.changes import add_ends, changes, take_moving
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.ignore import IGNORE_FILE, Ignore
+from sync.state.changes import Places
 from sync.state.rows import FeedItem, ShownRow
 
 ITEMS_MAX = 1000

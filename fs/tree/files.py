@@ -3,7 +3,7 @@
 import errno
 from typing import TYPE_CHECKING, Final
 
-from fs.tree import access, shrink
+from fs.tree import access, owning, shrink, stat
 from fs.tree.model import DIR, FILE, SYMLINK, Node
 from fs.tree.names import shown_row
 from fs.tree.siblings import refuse_sibling
@@ -219,7 +219,7 @@ def clean_node(st: State, ino: int, row: "ShownRow") -> Node:
     node = st.overlay.nodes.get(ino)
     if node is not None and node.value == row.value and not node.nameless:
         return node
-    attr = st.row_attr(row, ino)
+    attr = stat.row_attr(st, row, ino)
     node = Node(
         ino, row.kind, attr.mode, attr.uid, attr.gid, row.size, attr.atime_ns, attr.mtime_ns, attr.ctime_ns
     )  # fmt: skip
@@ -246,10 +246,10 @@ def make_dirty(st: State, node: Node) -> None:
     """Give a clean open node its rows: those of its NAME if that still shows what was opened, else it goes nameless and
     its version will be based on what was opened: concurrent with what NAME shows now, and both stay.
     """
-    row = st.row_behind(node)
-    if row is not None and st.told_number(row) == node.id:  # else what is written here would be in no row's node
+    row = owning.row_behind(st, node)
+    if row is not None and stat.told_number(st, row) == node.id:  # else what is written here would be in no row's node
         refuse_sibling(row)
-        entry, _ = st.own(row.parent, row.name, row)
+        entry, _ = owning.own(st, row.parent, row.name, row)
         st.touch(entry)
         return
     base = node.base

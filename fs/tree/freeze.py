@@ -17,8 +17,9 @@ its old name): one of them steps aside first, to a name at the top that is gone 
 from collections.abc import Callable, Container, Iterable
 from itertools import chain, islice
 
-from fs.tree import gone, links
+from fs.tree import links, standing
 from fs.tree.frozen import MOVEDIR, Frozen, SealItem
+from fs.tree.layers import DEPTH_MAX
 from fs.tree.model import DIR, FILE, ROOT_ID, SPECIAL, Entry, Key, Node, SealRef
 from fs.tree.state import Pending, State
 from fs.tree.unlayer import unlayer
@@ -118,7 +119,7 @@ class Freezer:
 
     def _try(self, entry: Entry) -> bool:
         st = self._st
-        if not gone.takes_over(entry):
+        if not standing.takes_over(entry):
             return True
         above = self._above(entry) if st.gone else None
         if above is not None:
@@ -145,7 +146,7 @@ class Freezer:
 
     def _try_names(self, node: Node) -> bool:
         """The same for all names of a file: they go out together, or none does."""
-        entries = [entry for entry in self._st.overlay.entries_of(node) if gone.takes_over(entry)]
+        entries = [entry for entry in self._st.overlay.entries_of(node) if standing.takes_over(entry)]
         self._done.update((entry.key, False) for entry in entries)
         for entry in entries:
             self._open.setdefault(entry.key, None)
@@ -218,7 +219,7 @@ class Freezer:
     def _undecided(self, dir_id: int) -> list[int]:
         """The folder and those above it, the topmost first: each asks for the one above, and they may be thousands."""
         found: list[int] = []
-        while dir_id not in self._ready_dirs and len(found) < gone.DEPTH_MAX:
+        while dir_id not in self._ready_dirs and len(found) < DEPTH_MAX:
             found.append(dir_id)
             place = self._place_of(dir_id)
             if place is None or isinstance(place, str):
@@ -255,8 +256,8 @@ class Freezer:
         """What stands where a gone folder left a whiteout, if it is published itself: that takes the whiteout over."""
         st = self._st
         folder = st.gone.path_of(left.parent) if left.node is None and left.seal_id is None else None
-        entry = gone.live_entry(st, join_path(folder, left.name)) if folder is not None else None
-        return entry if entry is not None and entry is not left and gone.takes_over(entry) else None
+        entry = standing.live_entry(st, join_path(folder, left.name)) if folder is not None else None
+        return entry if entry is not None and entry is not left and standing.takes_over(entry) else None
 
     def _may_take_over(self, entry: Entry, path: str) -> bool:
         """False if something that gone folders left for this path is on its way, or a directory has still to leave."""

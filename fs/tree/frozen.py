@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fs.tree import gone
+from fs.tree import standing, whereabouts
 from fs.tree.model import DIR, ROOT_ID, Entry, Key, Node, SealRef, merge_seen
 from fs.tree.rows import json_text
 from fs.tree.state import Pending, State
@@ -47,11 +47,11 @@ class Frozen:
         self.items: list[SealItem] = []
         self.renames: set[bytes] = set()  # seal_ids of the directories that this round takes to their places
         self.aside: dict[int, str] = {}  # directories that have stepped aside, and from which path
-        self.places = gone.Places(st)
+        self.places = whereabouts.Places(st)
         self.since: dict[Pending, float] = {}  # when what is frozen had changed
         self._st = st
         self._dir_ids_text: dict[int, str] = {}
-        self._moves = [seal for seal in gone.folder_seals(st) if seal.from_path is not None]
+        self._moves = [seal for seal in whereabouts.folder_seals(st) if seal.from_path is not None]
         self._apart: int | None = None  # a directory that moves: what hangs below it comes behind that
 
     def path_at(self, entry: Entry) -> str:
@@ -71,13 +71,13 @@ class Frozen:
 
     def from_path(self, path: str, node: Node) -> str | None:
         """Where the engine will have the directory when it comes to this row; None: there, or not known at all."""
-        shown = gone.path_behind(self._st, node.id, self._moves)
+        shown = whereabouts.path_behind(self._st, node.id, self._moves)
         return shown if shown != path else None
 
     def is_in(self, dir_id: int, above: int) -> bool:
         """True if the engine has one directory in the other when it comes to this row."""
-        path, folder = (gone.path_behind(self._st, one, self._moves) for one in (dir_id, above))
-        return path is not None and folder is not None and gone.is_at_or_below(path, folder)
+        path, folder = (whereabouts.path_behind(self._st, one, self._moves) for one in (dir_id, above))
+        return path is not None and folder is not None and whereabouts.is_at_or_below(path, folder)
 
     def put(self, path: str, entry: Entry, node: Node, group: bytes | None = None) -> SealItem:
         """Freeze what an entry shows, as a change of `path`.
@@ -97,7 +97,7 @@ class Frozen:
             self._free_left(item, path, node, from_path)
         if from_path is not None:
             self.renames.add(item.ref.seal_id)
-            self._moves.append(gone.FolderSeal(node.id, from_path, path))
+            self._moves.append(whereabouts.FolderSeal(node.id, from_path, path))
         elif entry.origin is not None:
             item.change(entry, origin=None)
         return item
@@ -110,7 +110,7 @@ class Frozen:
     def step_aside(self, dir_id: int) -> None:
         """Move a directory that the engine knows out of the way, to the top; `put` takes it on from there."""
         st = self._st
-        node, from_path = st.overlay.node(dir_id), gone.path_behind(st, dir_id, self._moves)
+        node, from_path = st.overlay.node(dir_id), whereabouts.path_behind(st, dir_id, self._moves)
         assert node is not None and from_path is not None, "it is about to be sealed, and the engine knows it"
         path = self._free_path(from_path)
         ref = SealRef(st.env.random_bytes(16), 0, path, MOVEDIR, None, None)
@@ -118,7 +118,7 @@ class Frozen:
         item = SealItem(ref, self._row(ref, None, node, Known((), None, False)), None)
         self.items.append(item)
         st.overlay.seals[ref.seal_id] = ref
-        self._moves.append(gone.FolderSeal(node.id, from_path, path))
+        self._moves.append(whereabouts.FolderSeal(node.id, from_path, path))
         self.aside[node.id] = from_path
         for key in st.left_by.get(node.id, ()):
             left = st.overlay.entry(*key)
@@ -135,7 +135,7 @@ class Frozen:
         digits = length if is_long else NUMBER_DIGITS
         while True:
             path = f"{int.from_bytes(st.env.random_bytes(8)) % 10**digits:0{digits}}"
-            if gone.live_entry(st, path) is None and st.view.resolve_path(path) is None:
+            if standing.live_entry(st, path) is None and st.view.resolve_path(path) is None:
                 return path
             digits = min(digits + is_long, NUMBER_DIGITS)  # a short one is soon taken
 

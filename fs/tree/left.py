@@ -7,6 +7,7 @@ who watch have been looked for.
 
 from collections.abc import Iterable
 
+from fs.tree import stat
 from fs.tree.model import DIR, Attr, Key
 from fs.tree.state import State
 from sync.state.changes import Place
@@ -51,7 +52,7 @@ def attr_of(st: State, ino: int, nlink: int) -> Attr | None:
     if known is None:
         return None
     if node is not None:
-        return st.node_attr(node)._replace(nlink=nlink)
+        return stat.node_attr(st, node)._replace(nlink=nlink)
     return Attr(
         ino, known.kind, PERMISSIONS, nlink, st.uid, st.gid,
         known.size, known.mtime_ns, known.mtime_ns, known.mtime_ns, 0, known.told,

@@ -2,7 +2,7 @@
 links.py.
 """
 
-from fs.tree import attrs, links, names
+from fs.tree import attrs, links, names, owning, stat
 from fs.tree.model import DIR, SPECIAL, Attr, Entry, Key, Node
 from fs.tree.state import State
 from sync.core.errors import AlreadyExists, NotFound, Stale
@@ -47,7 +47,7 @@ def link(st: State, ino: int, parent: int, name: str) -> Attr:
     st.touch_node(node)
     st.touch_dir(parent, now_ns)
     st.inodes.remember(node.id, node.kind, 0, node.size, node.mtime_ns, len(node.keys))
-    return st.node_attr(node)
+    return stat.node_attr(st, node)
 
 
 def check_place(st: State, source: Entry | ShownRow, parent: int, name: str) -> None:
@@ -118,7 +118,7 @@ def _kind_of(st: State, ino: int) -> int:
         if node.key is None and ino != 1:
             raise NotFound(f"inode {ino} has no name any more")
         return node.kind
-    if node is not None and st.row_behind(node) is None:
+    if node is not None and owning.row_behind(st, node) is None:
         raise Stale(f"the name of inode {ino} has moved on")
     row_id = st.inodes.row_id(ino)
     row = st.view.row(row_id) if row_id is not None else None

@@ -9,23 +9,19 @@ All names of a file are shared, or all stay on this machine: content that is her
 with a shared name. One that is too long to be published keeps the others here with it, as long as nobody has seen them.
 """
 
-from typing import TYPE_CHECKING
-
 from fs.tree import release
-from fs.tree.gone import is_reachable
+from fs.tree.inodes import Known
 from fs.tree.model import DIR, SPECIAL, Entry, Key, Node
+from fs.tree.state import State
+from fs.tree.whereabouts import is_reachable
 from sync.core.errors import NotFound
 from sync.state.rows import ShownRow
-
-if TYPE_CHECKING:
-    from fs.tree.inodes import Known
-    from fs.tree.state import State
 
 ID_BYTES = 16
 LET_GO_AFTER = 2.0  # seconds: names in a tree that is too deep come and go
 
 
-def drop_name(st: "State", node: Node, key: Key) -> None:
+def drop_name(st: State, node: Node, key: Key) -> None:
     """One of its names is gone, by the user's will; with the last one the node goes (release.py)."""
     if not node.links:
         release.release_node(st, node)
@@ -39,7 +35,7 @@ def drop_name(st: "State", node: Node, key: Key) -> None:
     st.touch_node(node)
 
 
-def settle_id(st: "State", node: Node) -> None:
+def settle_id(st: State, node: Node) -> None:
     """Before it is frozen: what is changed under its names alone is no file with what still has its link_id elsewhere.
 
     Where nothing is changed the link_id stays: a name that came or went is no reason to publish the others again.
@@ -50,27 +46,6 @@ def settle_id(st: "State", node: Node) -> None:
         node.link_id = new_id(st) if node.links else ""
 
 
-def own(st: "State", row: ShownRow) -> tuple[Entry, Node]:
-    """Rows and node for a shown file of several names; those of `row`. All are put; those of other names are dirty.
-
-    Names that nothing leads to here keep to themselves, but for `row`: who asks has a folder open that is gone.
-    """
-    same_id = st.view.linked(row.link_id or "")
-    rows = [each for each in same_id if each.link == row.link and (each.id == row.id or _is_visible(st, each))]
-    found = [(other, st.new_entry(other.parent, other.name, other)) for other in rows]
-    entry = next(entry for other, entry in found if other.id == row.id)
-    node = st.node_of_row(row, entry.last)
-    node.set_keys([entry.key, *(other.key for _, other in found if other is not entry)])
-    st.overlay.put_node(node)
-    for _, other in found:
-        other.node = node.id
-        st.put_entry(other)
-        if other is not entry:
-            st.touch(other)
-    st.pending[entry.key] = st.env.monotonic()
-    return entry, node
-
-
 def are_one(one: Entry | ShownRow, other: Entry | ShownRow | None) -> bool:
     """True of two names of one file."""
     if isinstance(one, Entry) and isinstance(other, Entry):
@@ -78,25 +53,25 @@ def are_one(one: Entry | ShownRow, other: Entry | ShownRow | None) -> bool:
     return isinstance(one, ShownRow) and isinstance(other, ShownRow) and one.link is not None and one.link == other.link
 
 
-def visible(st: "State", row: ShownRow) -> ShownRow | None:
+def visible(st: State, row: ShownRow) -> ShownRow | None:
     """The row, if no entry hides it; of a file with several names one of those that can be reached. None if there is
     none.
     """
     if row.link is None:
         return row if st.overlay.entry(row.parent, row.name) is None else None
-    if _is_visible(st, row):
+    if is_visible(st, row):
         return row
     others = st.view.linked(row.link_id or "")
-    return next((other for other in others if other.link == row.link and _is_visible(st, other)), None)
+    return next((other for other in others if other.link == row.link and is_visible(st, other)), None)
 
 
-def number_of(st: "State", row: ShownRow) -> int:
+def number_of(st: State, row: ShownRow) -> int:
     """The inode number of a row. While names of the file are changed here, another one keeps to itself."""
     number = row.number
     return row.id if number != row.id and is_changed_here(st, number) else number
 
 
-def count(st: "State", row: ShownRow) -> int:
+def count(st: State, row: ShownRow) -> int:
     """st_nlink of a file with several names: those that no row of ours hides."""
     if not st.overlay.folders:
         return row.nlink
@@ -104,20 +79,20 @@ def count(st: "State", row: ShownRow) -> int:
     return max(1, sum(st.overlay.entry(each.parent, each.name) is None for each in names))
 
 
-def has_lost_names(st: "State", row: ShownRow, known: "Known | None") -> bool:
+def has_lost_names(st: State, row: ShownRow, known: Known | None) -> bool:
     """True of a file that has fewer names than the kernel was told: it may take another one's for one of its names."""
     if known is None or known.nlink == 1 or row.kind == DIR:
         return False
     return known.nlink > (row.nlink if row.link is None else count(st, row))
 
 
-def is_changed_here(st: "State", ino: int) -> bool:
+def is_changed_here(st: State, ino: int) -> bool:
     """True if a node of ours has that number."""
     node = st.overlay.node(ino)
     return node is not None and node.stored
 
 
-def decide_place(st: "State", node: Node) -> None:
+def decide_place(st: State, node: Node) -> None:
     """A name has come or gone: whether all names are shared or all stay here. See linking.py for what may come."""
     entries = st.overlay.entries_of(node)
     if node.kind in SPECIAL or not any(entry.local_only for entry in entries):
@@ -134,11 +109,11 @@ def decide_place(st: "State", node: Node) -> None:
             st.retry_at[entry.key] = st.env.monotonic() + LET_GO_AFTER
 
 
-def _is_visible(st: "State", row: ShownRow) -> bool:
+def is_visible(st: State, row: ShownRow) -> bool:
     return st.overlay.entry(row.parent, row.name) is None and is_reachable(st, row.parent)
 
 
-def _is_changed(st: "State", node: Node) -> bool:
+def _is_changed(st: State, node: Node) -> bool:
     """True if what it holds differs from what was last published under its link_id, or seen, at any of its names."""
     if node.files:
         return True
@@ -153,5 +128,5 @@ def _is_changed(st: "State", node: Node) -> bool:
     return False
 
 
-def new_id(st: "State") -> str:
+def new_id(st: State) -> str:
     return st.env.random_bytes(ID_BYTES).hex()

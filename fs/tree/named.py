@@ -8,7 +8,7 @@ what the name shows by now.
 import base64
 from typing import Any, Final
 
-from fs.tree import attrs, files, links
+from fs.tree import attrs, files, links, owning, stat
 from fs.tree.files import OpenFile
 from fs.tree.model import SYMLINK, Attr, Node
 from fs.tree.siblings import refuse_sibling
@@ -45,11 +45,11 @@ def setattr_named(st: State, row: ShownRow, ino: int, **changes: Any) -> Attr:
         node = _node_of(st, row, ino, True)
         files.truncate(st, node, size)
         attrs.change(st, node, **changes)
-        return st.node_attr(node)
+        return stat.node_attr(st, node)
     found = _own(st, row)
     if found is not None:
         attrs.change(st, found, **changes)
-    attr = st.row_attr(row, ino)
+    attr = stat.row_attr(st, row, ino)
     new = {key: value for key, value in changes.items() if value is not None}
     return attr._replace(ctime_ns=st.stamp_ns(), **new)
 
@@ -91,4 +91,4 @@ def _own(st: State, row: ShownRow) -> Node | None:
     if current is None or current.kind != row.kind or (current := links.visible(st, current)) is None:
         return None
     refuse_sibling(current)
-    return st.own(current.parent, current.name, current)[1]
+    return owning.own(st, current.parent, current.name, current)[1]

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 
-from fs.tree import links, local_xattrs, siblings
+from fs.tree import links, local_xattrs, owning, siblings, stat
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SPECIAL, SYMLINK, Attr, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import AlreadyExists, BadPath, NotEmpty, NotFound, Stale
@@ -33,14 +33,14 @@ def find(st: State, parent: int, name: str) -> Attr | None:
     entry = st.overlay.entry(parent, name)
     if entry is not None:
         node = st.overlay.node(entry.node) if entry.node is not None else None
-        return st.node_attr(node) if node is not None else None
+        return stat.node_attr(st, node) if node is not None else None
     row = st.shown(parent, name)
     if row is None:
         return None
-    ino = st.told_number(row)
+    ino = stat.told_number(st, row)
     if st.named_rows is not None:
         st.named_rows[ino] = row
-    return st.row_attr(row, ino)
+    return stat.row_attr(st, row, ino)
 
 
 def kind_at(st: State, parent: int, name: str) -> int | None:
@@ -64,19 +64,19 @@ def attr(st: State, ino: int) -> Attr:
     """What stat shows of an inode. Stale if nothing has that number any more, or other content than was told."""
     node = st.overlay.node(ino)
     if node is not None and (node.stored or node.unlinked):
-        return st.node_attr(node)
+        return stat.node_attr(st, node)
     if ino in st.inodes.removed:
-        return st.node_attr(st.inodes.removed[ino])
+        return stat.node_attr(st, st.inodes.removed[ino])
     row_id = st.inodes.row_id(ino)
     row = st.view.row(row_id) if row_id is not None else None
     if node is not None:
         if row is not None and not node.nameless and row.value == node.value:
-            return st.row_attr(row, ino)
-        return st.node_attr(node)
+            return stat.row_attr(st, row, ino)
+        return stat.node_attr(st, node)
     known = st.inodes.known.get(ino)
     if row is None or (known is not None and known.told != row.value and row.kind != DIR):
         raise Stale(f"inode {ino} is gone, or stands for other content")
-    return st.row_attr(row, ino)
+    return stat.row_attr(st, row, ino)
 
 
 def mode_and_group(st: State, ino: int) -> tuple[int, int]:
@@ -137,12 +137,12 @@ def read_dir(st: State, ino: int, after: str, limit: int) -> list[tuple[str, Att
         horizon = None if shown_all else rows[-1].name
         wanted = limit - len(found)
         live = [row for row in rows if row.name not in hidden] if hidden else rows
-        merged: dict[str, Attr] = {row.name: st.row_attr(row, st.told_number(row)) for row in live[:wanted]}
+        merged: dict[str, Attr] = {row.name: stat.row_attr(st, row, stat.told_number(st, row)) for row in live[:wanted]}
         while wanted and position < len(own) and (horizon is None or own[position] <= horizon):
             entry = hidden.get(own[position])
             position += 1
             if entry is not None and entry.node is not None:
-                merged[entry.name] = st.node_attr(node_behind(st, entry))
+                merged[entry.name] = stat.node_attr(st, node_behind(st, entry))
                 wanted -= 1
         found += sorted(merged.items())
         page = min(2 * page, PAGE)  # there may be nothing but whiteouts
@@ -189,7 +189,7 @@ def create(
     """Make a file, directory, symlink or special file; told to the kernel (counts as one lookup). AlreadyExists,
     BadPath, NoSpace.
     """
-    return st.node_attr(make(st, parent, name, kind, mode, uid, gid, target, rdev))
+    return stat.node_attr(st, make(st, parent, name, kind, mode, uid, gid, target, rdev))
 
 
 def make(
@@ -253,7 +253,7 @@ def unlink(st: State, parent: int, name: str) -> None:
     elif found.sibling:
         siblings.remove(st, found)
     elif found.link is not None:
-        take_away(st, st.own(parent, name, found)[0])
+        take_away(st, owning.own(st, parent, name, found)[0])
     else:
         white_out(st, found)
     st.touch_dir(parent, st.stamp_ns())

@@ -1,14 +1,10 @@
 """Nodes that lose their last name."""
 
-from typing import TYPE_CHECKING
-
 from fs.tree.model import DIR, Key, Node
-
-if TYPE_CHECKING:
-    from fs.tree.state import State
+from fs.tree.state import State
 
 
-def release_node(st: "State", node: Node) -> None:
+def release_node(st: State, node: Node) -> None:
     """No name leads to the node any more, by the user's will: what is open stays readable, nothing is published."""
     node.set_keys(())
     node.nameless = node.unlinked = True
@@ -35,7 +31,7 @@ def release_node(st: "State", node: Node) -> None:
     st.overlay.drop_node(node, keep=is_known)
 
 
-def forget_node(st: "State", node: Node) -> None:
+def forget_node(st: State, node: Node) -> None:
     """Neither the kernel nor a handle knows a removed file any more."""
     held = {ref.layer for ref in st.overlay.seals.values()} if node.layer is not None else set()
     for file in node.files:
@@ -44,7 +40,7 @@ def forget_node(st: "State", node: Node) -> None:
     del st.overlay.nodes[node.id]
 
 
-def free_whiteout(st: "State", key: Key, node_id: int) -> None:
+def free_whiteout(st: State, key: Key, node_id: int) -> None:
     entry = st.overlay.entry(*key)
     if entry is not None and entry.moved_node == node_id:
         entry.moved_node = None

@@ -7,9 +7,8 @@ shown has it elsewhere.
 
 import errno
 
-from fs.tree import linking, links, release, siblings
+from fs.tree import linking, links, owning, release, siblings
 from fs.tree.depth import check_depth
-from fs.tree.gone import Places, folder_seals, path_behind
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Key, Node
 from fs.tree.names import (
     check_name,
@@ -24,6 +23,7 @@ from fs.tree.names import (
 )
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
+from fs.tree.whereabouts import Places, folder_seals, path_behind
 from sync.core.errors import AlreadyExists, NotEmpty, NotFound
 from sync.core.paths import join_path
 from sync.state.rows import ShownRow
@@ -124,7 +124,7 @@ def _move_sibling(st: State, row: ShownRow, target: Found | None, new_parent: in
 def _move(st: State, source: Found, target: Found | None, new_parent: int, new_name: str) -> None:
     old_path = st.path_at((source.parent, source.name))
     if isinstance(source, ShownRow):
-        left, node = st.own(source.parent, source.name, source)
+        left, node = owning.own(st, source.parent, source.name, source)
     else:
         left, node = source, node_behind(st, source)
     is_dir = node.kind == DIR
@@ -193,7 +193,7 @@ def _is_public(st: State, node: Node) -> bool:
 def _claim(st: State, target: Found | None, parent: int, name: str, node: Node) -> Entry:
     """The row of the new name, with `node` behind it and what stood there gone."""
     if isinstance(target, ShownRow) and target.link is not None:
-        target = st.own(parent, name, target)[0]
+        target = owning.own(st, parent, name, target)[0]
     if isinstance(target, ShownRow):
         if target.kind == DIR:
             remember_place(st, target.id)

@@ -5,6 +5,7 @@ published even if nothing else changed. The sibling itself is hidden by a whiteo
 when shown agrees.
 """
 
+from fs.tree import owning, stat
 from fs.tree.model import FILE, SPECIAL, Entry, Node
 from fs.tree.state import State
 from sync.core.errors import ReadOnly
@@ -35,7 +36,7 @@ def take_out(st: State, row: ShownRow, parent: int, name: str) -> Node:
     version = st.view.seen_of(row)[0]
     now_ns = st.stamp_ns()
     manifest = st.view.manifest(version)
-    attr = st.row_attr(row, row.id)
+    attr = stat.row_attr(st, row, row.id)
     node = Node(
         st.overlay.new_ino(), row.kind, manifest.mode, attr.uid, attr.gid, row.size, row.mtime_ns, row.mtime_ns, now_ns,
         owner=row.owner, owner_group=row.group,
@@ -90,7 +91,7 @@ def _resolve(st: State, row: ShownRow) -> None:
             entry = st.new_entry(parent, name, None)
             st.put_entry(entry)
         else:
-            entry, _ = st.own(parent, name, shown)
+            entry, _ = owning.own(st, parent, name, shown)
     elif entry.local_only and entry.node is not None:
         node = st.overlay.node(entry.node)
         entry.local_only = node is None or node.kind not in SPECIAL  # that NAME is absent is said once more

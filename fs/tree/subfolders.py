@@ -3,12 +3,11 @@
 Counted when asked for, then kept: the kernel asks anew after each name that comes or goes.
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Container
+from typing import Final
 
+from fs.tree.layers import Layers
 from fs.tree.model import DIR
-
-if TYPE_CHECKING:
-    from fs.tree.state import State
 
 KEPT: Final = 20_000
 
@@ -16,8 +15,10 @@ KEPT: Final = 20_000
 class Subfolders:
     """Counts by number of the folder. Whoever moves a folder's name tells it."""
 
-    def __init__(self, st: "State") -> None:
-        self._st = st
+    def __init__(self, layers: Layers, unshown: Container[int]) -> None:
+        """unshown: directories of which nothing is shown."""
+        self._layers = layers
+        self._unshown = unshown
         self._counts: dict[int, int] = {}
 
     def of(self, dir_id: int) -> int:
@@ -46,14 +47,14 @@ class Subfolders:
         self._counts.clear()
 
     def _count(self, dir_id: int) -> int:
-        st = self._st
-        folder = st.overlay.folder(dir_id)
-        is_unshown = dir_id in st.unshown
+        layers = self._layers
+        folder = layers.overlay.folder(dir_id)
+        is_unshown = dir_id in self._unshown
         if folder is None or not folder.entries:
-            return 0 if is_unshown else st.view.count_folders(dir_id)
-        names = set() if is_unshown else set(st.view.folder_names(dir_id))
+            return 0 if is_unshown else layers.view.count_folders(dir_id)
+        names = set() if is_unshown else set(layers.view.folder_names(dir_id))
         for entry in folder.entries.values():
-            node = st.overlay.node(entry.node) if entry.node is not None else None
+            node = layers.overlay.node(entry.node) if entry.node is not None else None
             if node is not None and node.kind == DIR:
                 names.add(entry.name)
             else:

@@ -8,7 +8,7 @@ What goes on beside the requests works on the parts, which take `state`: sealing
 import os
 from typing import Any
 
-from fs.tree import access, attrs, exchange, files, linking, names, note, recovery, release, rename, whole
+from fs.tree import access, attrs, exchange, files, linking, names, note, recovery, release, rename, stat, whole
 from fs.tree.files import OpenFile
 from fs.tree.model import FILE, ROOT_ID, Attr, Cut
 from fs.tree.overlay import KEEP, Overlay
@@ -123,7 +123,7 @@ class Tree:
     ) -> tuple[Attr, OpenFile]:  # fmt: skip
         """As create, of a file, and open."""
         node = names.make(self.state, parent, name, FILE, mode, uid, gid)
-        return self.state.node_attr(node), files.open_node(self.state, node, write=write, truncate=False)
+        return stat.node_attr(self.state, node), files.open_node(self.state, node, write=write, truncate=False)
 
     def link(self, ino: int, parent: int, name: str) -> Attr:
         """Another name for a file. PermissionError for a directory, NotFound if it has no name any more, OSError EXDEV

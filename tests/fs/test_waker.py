@@ -10,10 +10,11 @@ from trio.testing import MockClock
 
 from fs.replay.plan import Poke
 from fs.replay.waiting import Replay
-from fs.tree.changes import Change, What
+from fs.tree.change import Change
 from fs.tree.inodes import Inodes
 from fs.tree.model import DIR, FILE, ROOT_ID, Invalidation
 from fs.waker import ANSWER_MAX_S, ANSWER_S, LOOK_S, Waker, _Helper, _Lost, _unconcerned
+from sync.state.changes import What
 
 
 class Pipe:

@@ -16,8 +16,9 @@ from fs.replay.plan import (
     made_again,
     pokes,
 )
-from fs.tree.changes import Change, What
+from fs.tree.change import Change
 from fs.tree.model import DIR, FILE, SYMLINK, Attr
+from sync.state.changes import What
 
 FOLDER, OTHER, INO = 10, 20, 30
 OLD = Attr(INO, FILE, 0o644, 1, 0, 0, 3, 0, 0, 0, 1, 5)

@@ -4,7 +4,7 @@ import pytest
 
 from fs.replay.plan import Poke
 from fs.replay.waiting import Replay, number_of_unnamed, unnamed
-from fs.tree.changes import Change, What
+from fs.tree.change import Change, What
 from fs.tree.model import DIR, FILE, Attr
 
 OLD = Attr(7, FILE, 0o644, 1, 0, 0, 3, 0, 0, 0, 1, 5)

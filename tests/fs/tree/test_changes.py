@@ -6,8 +6,9 @@ import pytest
 from treekit import Machine
 
 from fs.tree import feed
-from fs.tree.changes import Change, What
+from fs.tree.change import Change
 from fs.tree.model import DIR, FILE, ROOT_ID, SYMLINK
+from sync.state.changes import What
 
 
 def told(here: Machine, there: Machine) -> list[Change]:
