@@ -7,26 +7,23 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import PAUSE_S, first_bytes, seconds, sh, shell
+from measuring import Measuring
 from sides import Side, sides
-
-if TYPE_CHECKING:
-    from bench import Bench
 
 SMALL_FILES, SMALL = 5_000, 4096  # of one folder, bytes
 LONG_LISTING = 100_000  # entries of one folder
 
 
-def small_rows(bench: "Bench") -> None:
+def small_rows(bench: Measuring) -> None:
     """One folder of small files, through system calls alone."""
     for side in sides(bench.base / "sides", peers=bench.peers):
         with side:
             _small_files(bench, side)
 
 
-def _small_files(bench: "Bench", side: Side) -> None:
+def _small_files(bench: Measuring, side: Side) -> None:
     def each(folder: Path, action: Callable[[str], object]) -> float:
         paths = [str(folder / f"file-{number:05d}") for number in range(SMALL_FILES)]
         return seconds(lambda: [action(path) for path in paths]) / SMALL_FILES * 1e6
@@ -55,7 +52,7 @@ def _small_files(bench: "Bench", side: Side) -> None:
     bench.row("open + read 4 KiB + close, cold", side.name, each(there, read), "us")
 
 
-def listing_rows(bench: "Bench") -> None:
+def listing_rows(bench: Measuring) -> None:
     for side in sides(bench.base / "sides", peers=bench.peers):
         if side.name == "pyfuse3":
             continue  # the example lists the folder anew for each buffer of the kernel: minutes
@@ -70,7 +67,7 @@ def listing_rows(bench: "Bench") -> None:
             bench.row("readdir of 100,000, cold", side.name, seconds(lambda at=there: len(os.listdir(at))))
 
 
-def clone_rows(bench: "Bench") -> None:
+def clone_rows(bench: Measuring) -> None:
     repo = bench.base / "repo.git"
     if not repo.exists():
         git = f"git --git-dir={repo} --work-tree={bench.tree}"
@@ -93,7 +90,7 @@ def clone_rows(bench: "Bench") -> None:
             bench.row("git status in a clone, warm", side.name, seconds(partial(shell, status, bench.base)))
 
 
-def peer_rows(bench: "Bench") -> None:
+def peer_rows(bench: Measuring) -> None:
     """The rows of the tree and of 1 GiB for the sides that the other groups leave out."""
     for side in sides(bench.base / "sides", peers=bench.peers):
         if side.name in ("pyfuse3", "juicefs", "juicefs, S3", "weed"):
@@ -102,10 +99,10 @@ def peer_rows(bench: "Bench") -> None:
                 _peer_large(bench, side)
 
 
-def _peer_tree(bench: "Bench", side: Side) -> None:
+def _peer_tree(bench: Measuring, side: Side) -> None:
     bench.warm_source()
     bench.row("cp -a 10,000 files", side.name, seconds(lambda: sh("cp", "-a", bench.tree, side.root / "t")))
-    bench.reading_rows(side.name, side.root / "t", None)
+    bench.reading_rows(side.name, side.root / "t")
     bench.cold_rows(side.name, side.cold() / "t")
     target = side.root / "u"
     target.mkdir()
@@ -113,7 +110,7 @@ def _peer_tree(bench: "Bench", side: Side) -> None:
     bench.row("untar 10,000 files", side.name, seconds(lambda: shell(f"tar xf {archive}", target)))
 
 
-def _peer_large(bench: "Bench", side: Side) -> None:
+def _peer_large(bench: Measuring, side: Side) -> None:
     shell(f"cat {bench.big} > /dev/null", bench.base)
     write = f"dd if={bench.big} of={side.root}/big bs=1M conv=fsync status=none"
     took = seconds(lambda: shell(write, bench.base))
