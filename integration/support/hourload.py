@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -152,7 +154,7 @@ class Load:
                 timeout=timeout,
             )
         except subprocess.TimeoutExpired:
-            wrong(f"hangs for {timeout} s: {script}")
+            wrong(f"hangs for {timeout} s: {script}", *waiting_below(os.getpid()))
         if done.returncode != 0:
             raise ToolFailed(script[-300:], done.returncode, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         return done.stdout
@@ -176,6 +178,21 @@ GIT = {
     "GIT_COMMITTER_EMAIL": "e@x",
     "GIT_CONFIG_NOSYSTEM": "1",
 }
+
+
+def waiting_below(pid: int) -> Iterator[str]:
+    """Of each thread of what this process has started, and of what has lost its parent: what it waits for."""
+    listed = subprocess.run(["ps", "-eLo", "pid=,ppid=,tid=,stat=,args="], capture_output=True, text=True).stdout
+    rows = [line.split(None, 4) for line in listed.splitlines()]
+    below = {str(pid)}
+    while more := {row[0] for row in rows if row[1] in below} - below:
+        below |= more
+    for number, parent, thread, state, *args in rows:
+        # A shell that was killed has left its children to init.
+        if (number in below and number != str(pid)) or (parent == "1" and args and args[0].startswith("git")):
+            with suppress(OSError):
+                calls = Path(f"/proc/{number}/task/{thread}/stack").read_text().split()
+                yield f"{state} {' '.join(args)[:80]}: {' '.join(calls[1::2][:8])}"
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
