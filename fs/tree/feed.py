@@ -181,7 +181,7 @@ def reread_ignore(st: State) -> None:
             or node.kind in SPECIAL
             or not is_open_question
             or entry.resolved
-            or entry.moved_from is not None
+            or (entry.moved_from is not None and not entry.local_only)
         ):
             continue
         is_local = st.is_local_name(entry.parent, entry.name, node.kind == DIR)
@@ -192,6 +192,7 @@ def reread_ignore(st: State) -> None:
             st.pending.pop(entry.key, None)
             st.overlay.put_entry(entry)
         else:
+            entry.moved_from = None  # its removal there was published by itself
             st.touch(entry)
 
 

@@ -142,7 +142,7 @@ def _move(st: State, source: Found, target: Found | None, new_parent: int, new_n
     if moved_from is not None and moved_from[0] == st.path_at(entry.key):
         moved_from = None  # back again
     is_special = node.kind in SPECIAL
-    entry.moved_from = None if is_dir or was_local or is_special else moved_from
+    entry.moved_from = None if is_dir or was_local or entry.local_only or is_special else moved_from
     entry.origin = origin if is_dir else None
     if entry.local_only or is_special:
         _forget_left(st, node)

@@ -231,6 +231,27 @@ def test_a_new_ignore_file_decides_anew_about_unpublished_rows_only(yoga: Machin
     assert "kept.swp" in shown
 
 
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_what_was_published_under_another_name_goes_out_when_nothing_ignores_it_any_more(
+    yoga: Machine, bates: Machine, is_changed: bool
+) -> None:
+    yoga.write("a.c", b"one")
+    yoga.cycle()
+    yoga.rename("a.c", "a.swp")
+    if is_changed:
+        yoga.write("a.swp", b"two")
+    yoga.cycle()
+    bates.learn()
+    assert not {"a.c", "a.swp"} & bates.walk().keys()
+    with yoga.db.transaction() as txn:
+        txn.set_tcfsignore("!*.swp\n", "m:1:00000000")
+    yoga.note()
+    yoga.cycle()
+    bates.learn()
+    assert bates.walk()["a.swp"] == (b"two" if is_changed else b"one")
+    assert yoga.walk() == bates.walk()
+
+
 def own_news(yoga: Machine) -> set[tuple[str, str]]:
     """(name, kind) of what the kernel is told of what was done here, once that is published."""
     yoga.seal()
