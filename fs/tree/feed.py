@@ -15,6 +15,7 @@ from sync.state.changes import Places
 from sync.state.rows import FeedItem, ShownRow
 
 ITEMS_MAX = 1000
+RENAMES_MAX = 10  # of one thing, that are followed
 HELD_MAX = 8000  # ends of moves that wait for the other ends
 
 
@@ -42,7 +43,7 @@ def _follow(st: State, items: list[FeedItem]) -> dict[Invalidation, None]:
         if item.path == IGNORE_FILE:
             reread_ignore(st)
         _settle_times(st, item)
-        _settle_owner(st, item)
+        _settle_owner(st, item, found)
         st.subfolders.forget(item.parent)
         if item.parent and (_is_known(st, item.parent) or _has_kept(st, item.id)):
             _look(st, item, found, watchable)
@@ -90,15 +91,38 @@ def _settle_times(st: State, item: FeedItem) -> None:
         st.overlay.times.put(item.id, times._replace(version=version))
 
 
-def _settle_owner(st: State, item: FeedItem) -> None:
-    """An owner, and attributes, that only we knew go with the row."""
+def _settle_owner(st: State, item: FeedItem, found: dict[Invalidation, None]) -> None:
+    """An owner, and attributes, that only we knew go with the row: to where it was renamed, if that was all."""
     overlay = st.overlay
-    if item.id not in overlay.owners and item.id not in overlay.local_xattrs:
+    owner, xattrs = overlay.owners.get(item.id), overlay.local_xattrs.get(item.id)
+    if (owner is None and xattrs is None) or st.view.row(item.id) is not None:
         return
-    if st.view.row(item.id) is None:
-        overlay.owners.put(item.id, None)
-        if overlay.node(item.id) is None:
-            overlay.local_xattrs.put(item.id, None)
+    row = _renamed(st, item.path)
+    if row is not None:
+        if owner is not None and row.number not in overlay.owners:
+            overlay.owners.put(row.number, owner)
+        if xattrs is not None and row.number not in overlay.local_xattrs:
+            overlay.local_xattrs.put(row.number, xattrs)
+        found.setdefault(Invalidation(row.parent, row.name, st.inodes.number(row.number), "attr"))
+    overlay.owners.put(item.id, None)
+    if overlay.node(item.id) is None:
+        overlay.local_xattrs.put(item.id, None)
+
+
+def _renamed(st: State, path: str) -> ShownRow | None:
+    """What stood at a path and was renamed elsewhere, maybe several times; None of what has changed since."""
+    view = st.view
+    for _ in range(RENAMES_MAX):
+        targets = (view.moves(head).moved_to for head in view.dead_heads(path))
+        target = next((target for target in targets if target is not None), None)
+        if target is None:
+            return None
+        row = view.resolve_path(target.path)
+        if row is not None:
+            came = view.moves(view.identity(row.version)).moved_from if row.version is not None else None
+            return row if came is not None and came.path == path else None
+        path = target.path
+    return None
 
 
 def _is_known(st: State, folder: int) -> bool:

@@ -7,6 +7,7 @@ ctime_ns, uid, gid and the mtime_ns of directories depend on the past.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from sync.core.heads import common_ancestor
 from sync.core.manifest import Kind, Version
@@ -27,6 +28,11 @@ from sync.state.rows import (
 )
 from sync.state.siblings import SiblingRows
 
+_Owner = tuple[int | None, int | None]  # uid, gid; None = the owner of the mount
+
+RENAMES_MAX: Final = 10  # of one thing at a time, that are followed
+_NOBODY: Final[_Owner] = (None, None)
+
 
 class Deriver:
     """One run over the changed paths of a transaction; a new one for each run."""
@@ -38,6 +44,7 @@ class Deriver:
         self._own_ids = own_ids
         self._mode = mode
         self._siblings = SiblingRows(folders)
+        self._owners: dict[str, _Owner] = {}  # of what comes from another path
 
     def run(self, paths: Collection[str]) -> Feed:
         """Derive these paths and whatever changes with them; the places that changed, each of `paths` included."""
@@ -45,6 +52,7 @@ class Deriver:
         nodes = [node.node_id for node in self._folders.origin.places.values() if node.node_id is not None]
         if len(nodes) > 1:
             self._table.prefetch_ids(nodes)
+        self._owners = self._moving_owners(paths)
         for path in paths:
             self._folders.enqueue(path)
         while layer := self._folders.next_layer():
@@ -62,6 +70,28 @@ class Deriver:
         settle_links(self._folders)
         self._folders.touch_all()
         return self._folders.feed
+
+    def _moving_owners(self, paths: Collection[str]) -> dict[str, _Owner]:
+        """Whom that belongs to here which was renamed elsewhere, by its new path: no manifest says so."""
+        found: dict[str, _Owner] = {}
+        for path in paths:
+            for head in self._versions.heads(path):
+                if head.manifest.moved_from is not None and head.id not in self._folders.origin.places:
+                    row = self._came_from(head)
+                    if row is not None and row.uid is not None:
+                        found[path] = (row.uid, row.gid)
+        return found
+
+    def _came_from(self, version: Version) -> ShownRow | None:
+        """What still stands where this was before it was renamed, maybe several times."""
+        for _ in range(RENAMES_MAX):
+            origin = version.manifest.moved_from
+            row = self._real_row(*split_path(origin.path)) if origin is not None else None
+            before = self._versions.find(origin.version) if origin is not None and row is None else None
+            if before is None:
+                return row
+            version = before
+        return None
 
     def _prefetch(self, folder: str, paths: list[str]) -> None:
         parent = self._folders.dir_id(folder)
@@ -83,7 +113,8 @@ class Deriver:
         parent = self._folders.ensure(folder, path)
         node = self._folders.origin.places.get(version.id)
         if node is None:
-            row_id, ctime_ns, uid, gid = self._table.new_id(), self._folders.now_ns, None, None
+            row_id, ctime_ns = self._table.new_id(), self._folders.now_ns
+            uid, gid = self._owners.get(path, _NOBODY)
             self._folders.entry_changed(path)
         else:
             row_id, ctime_ns, uid, gid = self._row_id(node, None), node.ctime_ns, node.uid, node.gid
@@ -156,7 +187,7 @@ class Deriver:
             parent = self._folders.ensure(folder, path)  # it may have been this very row, or a folder above
             row = self._real_row(folder, name)
             kept = row if kept is not None else None
-        new = self._row(row_id, parent, name, shown, node, kept)
+        new = self._row(row_id, parent, name, shown, node, kept, self._owners.get(path, _NOBODY))
         if row is None:
             self._folders.displace(folder, parent, name)
             self._table.insert(new, fresh_dir=kind == DIR)
@@ -198,14 +229,19 @@ class Deriver:
         shown: NameShown | Implied,
         node: NodePlace | None,
         kept: ShownRow | None,
+        owner: _Owner,
     ) -> ShownRow:
-        """ctime and owner come from the node, else from the row that this one replaces, else they are new."""
+        """ctime and owner come from the node, else from the row that this one replaces, else they are new. owner: of
+        what has come from another path, as it had one there.
+        """
         if node is not None:
             ctime_ns, uid, gid = node.ctime_ns, node.uid, node.gid
         elif kept is not None:
             ctime_ns, uid, gid = kept.ctime_ns, kept.uid, kept.gid
+            if kept.version is None and uid is None:  # a folder that was only made for what comes into it
+                uid, gid = owner
         else:
-            ctime_ns, uid, gid = self._folders.now_ns, None, None
+            ctime_ns, (uid, gid) = self._folders.now_ns, owner
         if isinstance(shown, Implied):
             mtime_ns = kept.mtime_ns if kept is not None else self._folders.now_ns
             new = ShownRow(

@@ -252,6 +252,31 @@ def test_what_was_published_under_another_name_goes_out_when_nothing_ignores_it_
     assert yoga.walk() == bates.walk()
 
 
+@pytest.mark.parametrize("old, new", [("d/x", "d/y"), ("d", "e"), ("d/x", "z")])
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_only_this_machine_knows_goes_where_it_is_renamed_elsewhere(
+    yoga: Machine, bates: Machine, old: str, new: str, twice: bool
+) -> None:
+    for path in ("d", "d/x"):
+        yoga.tree.setattr(yoga.ino(path), uid=1234, gid=567)
+        yoga.tree.setxattr(yoga.ino(path), "trusted.t", b"1")
+    yoga.cycle()
+    bates.learn()
+    bates.note()
+    if twice:
+        bates.rename(old, "between")
+        bates.cycle()
+    bates.rename("between" if twice else old, new)
+    bates.cycle()
+    yoga.learn()
+    yoga.note()
+    for path in ("d", "d/x"):
+        place = new + path[len(old) :] if path.startswith(old) else path
+        attr = yoga.attr(place)
+        assert (place, attr.uid, attr.gid) == (place, 1234, 567)
+        assert yoga.tree.getxattr(yoga.ino(place), "trusted.t") == b"1"
+
+
 def own_news(yoga: Machine) -> set[tuple[str, str]]:
     """(name, kind) of what the kernel is told of what was done here, once that is published."""
     yoga.seal()
