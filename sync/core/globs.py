@@ -18,6 +18,11 @@ def is_glob(text: str) -> bool:
     return _MAGIC.search(text) is not None
 
 
+def quoted(name: str) -> str:
+    """The part of a glob that matches this name only."""
+    return _MAGIC.sub(r"[\g<0>]", name)
+
+
 def name_matches(part: str, name: str) -> bool:
     """Whether one part of a glob (not **) matches a name."""
     if name.startswith(".") and not part.startswith("."):

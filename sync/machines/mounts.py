@@ -6,7 +6,7 @@ the symlinks outside followed by hand, and the walk stops at the mount point.
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +30,16 @@ def mounted(table: Path = MOUNTS) -> dict[str, str]:
     return {_unescape(row[1]): row[2] for row in rows if len(row) > 2}
 
 
-def resolve(path: str, cwd: str, mountpoints: Collection[str]) -> InMount | str:
+def resolve(
+    path: str, cwd: str, mountpoints: Collection[str], quote: Callable[[str], str] | None = None
+) -> InMount | str:
     """Where an absolute or relative path leads: into one of the mounts, or else its absolute real path.
 
     Names that do not exist stay as they are; '..' leaves a mount again by its lexical parent.
+    quote: done to those names of a rel_path that are not written in `path`, but come from cwd or a symlink.
     """
-    parts = [part for part in os.path.join(cwd, path).split("/") if part not in ("", ".")][::-1]  # noqa: PTH118
+    parts = _names(os.path.join(cwd, path))[::-1]  # noqa: PTH118
+    written = len(_names(path))  # of parts the first ones, which are gone through last
     here: list[str] = []
     links = 0
     while parts:
@@ -45,7 +49,11 @@ def resolve(path: str, cwd: str, mountpoints: Collection[str]) -> InMount | str:
             del here[-1:]
             continue
         if inside:
-            rest = _inside([part, *parts[::-1]])
+            names = [part, *parts[::-1]]
+            if quote is not None:
+                own = max(0, len(names) - written)
+                names[:own] = map(quote, names[:own])
+            rest = _inside(names)
             if rest is not None:
                 return InMount("/" + "/".join(here), rest)
             parts = _outside([part, *parts[::-1]])[::-1]
@@ -60,9 +68,14 @@ def resolve(path: str, cwd: str, mountpoints: Collection[str]) -> InMount | str:
             continue
         links += 1
         here = [] if target.startswith("/") else here[:-1]
-        parts.extend([name for name in target.split("/") if name not in ("", ".")][::-1])
+        written = min(written, len(parts))
+        parts.extend(_names(target)[::-1])
     place = "/" + "/".join(here)
     return InMount(place, "") if place in mountpoints else place
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in ("", ".")]
 
 
 def _inside(parts: list[str]) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sync.core.errors import BadInput, BadPath, NotFound
+from sync.core.globs import quoted
 from sync.core.paths import parse_rel_path
 from sync.machines.mounts import InMount, resolve
 from sync.state.home import FleetConfig
@@ -75,7 +76,15 @@ def remote_forms(config: FleetConfig, text: str) -> list[str]:
 
 def meanings(config: FleetConfig, text: str, cwd: str) -> list[str]:
     """Every rel_path that a PATH may mean, which is a path in the mount or a REMOTE."""
-    place = local_place(config, text, cwd)
+    return _meanings(config, text, local_place(config, text, cwd))
+
+
+def glob_meanings(config: FleetConfig, text: str, cwd: str) -> list[str]:
+    """Every glob over rel_paths that a PATH may mean. What is not written in it, as cwd's own names, is no pattern."""
+    return _meanings(config, text, resolve(text, cwd, mountpoints(config), quoted))
+
+
+def _meanings(config: FleetConfig, text: str, place: InMount | str) -> list[str]:
     inside = [place.rel_path] if isinstance(place, InMount) else []
     try:
         return [*inside, *(form for form in remote_forms(config, text) if form not in inside)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sync.core.errors import BadInput, NotFound, Unavailable
 from sync.core.globs import is_glob, path_matches
 from sync.core.paths import is_below
-from sync.machines.places import find_place, meanings
+from sync.machines.places import find_place, glob_meanings, meanings
 from sync.reports.status import is_among
 from sync.state.globs import expand
 from sync.state.home import FleetConfig
@@ -39,7 +39,8 @@ async def places_of(
         except NotFound:
             if literal or not is_glob(text):
                 raise
-            found += await _matching(engine, forms, text, only_here)
+            globs = await looked_up(engine, glob_meanings, text, cwd)
+            found += await _matching(engine, globs, text, only_here)
     return outermost(found)
 
 

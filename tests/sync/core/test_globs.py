@@ -1,6 +1,6 @@
 import pytest
 
-from sync.core.globs import is_glob, path_matches
+from sync.core.globs import is_glob, path_matches, quoted
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,11 @@ def test_what_is_a_glob() -> None:
 @pytest.mark.timeout(20)
 def test_many_of_any_depth_cost_little() -> None:
     assert not path_matches("/".join(["**", "a"] * 30), "/".join(["a"] * 200 + ["b"]))
+
+
+@pytest.mark.parametrize(
+    "name", ["[br]", "[!a]", "[", "]", "a]b[", "*", "**", "?", ".[a]", "[[]", "[]]", "\\*", "[^a]", "{a,b}", "-", "!"]
+)
+def test_a_quoted_name_matches_itself_only(name: str) -> None:
+    assert path_matches(f"d/{quoted(name)}/x*", f"d/{name}/x1")
+    assert not [other for other in ("b", "a", "[", "ab", "x") if other != name and path_matches(quoted(name), other)]

@@ -2,7 +2,7 @@ import pytest
 
 from sync.core.errors import BadPath, NotFound
 from sync.machines.mounts import InMount
-from sync.machines.places import Source, find_place, local_place, meanings, push_source, remote_forms
+from sync.machines.places import Source, find_place, glob_meanings, local_place, meanings, push_source, remote_forms
 from sync.state.home import FleetConfig
 
 FLEET_ID = "11111111-2222-4333-8444-555555555555"
@@ -48,6 +48,28 @@ def test_a_path_in_the_mount_comes_first():
     assert meanings(CONFIG, "/mnt/fleet/docs", "/") == ["docs", "mnt/fleet/docs"]
     assert meanings(CONFIG, "../a", "/mnt/fleet/docs") == ["a"]
     assert meanings(CONFIG, "a.txt", "/tmp") == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cwd", "expected"),
+    [
+        ("x*", "/mnt/fleet/gl/[br]", ["gl/[[]br]/x*", "x*"]),
+        ("../x*", "/mnt/fleet/gl/[br]/sub", ["gl/[[]br]/x*"]),
+        ("../[ab]/x*", "/mnt/fleet/gl/[br]", ["gl/[ab]/x*"]),
+        ("./s?/../x*", "/mnt/fleet/[br]/", ["[[]br]/x*"]),
+        ("/mnt/fleet/gl/[br]/x*", "/mnt/fleet/[a]", ["gl/[br]/x*", "mnt/fleet/gl/[br]/x*"]),
+        ("../../../mnt/fleet/[br]/x*", "/mnt/fleet/[a]", ["[br]/x*"]),
+        ("default:[br]/x*", "/mnt/fleet/[a]", ["[[]a]/default:[br]/x*", "default:[br]/x*", "[br]/x*"]),
+    ],
+)
+def test_of_a_glob_only_what_is_written_in_it_is_a_pattern(text, cwd, expected):
+    assert glob_meanings(CONFIG, text, cwd) == expected
+
+
+def test_the_names_that_a_symlink_leads_through_are_no_patterns(tmp_path):
+    (tmp_path / "link").symlink_to("/mnt/fleet/gl/[br]")
+    assert glob_meanings(CONFIG, "link/x*", str(tmp_path))[0] == "gl/[[]br]/x*"
+    assert glob_meanings(CONFIG, f"{tmp_path}/link/x*", "/")[0] == "gl/[[]br]/x*"
 
 
 def test_the_first_that_exists_counts():

@@ -1,6 +1,7 @@
 import asyncio
 import tomllib
 
+import msgspec
 import pytest
 from enginekit import Machine, MountEnd, call, until
 
@@ -89,6 +90,30 @@ def test_a_file_with_the_name_of_a_glob_is_meant_itself(yoga):
     async def scenario(engine):
         await call(engine, "push", paths=[str(yoga.root / "g")])
         assert (await call(engine, "pin", paths=["g/[ab].txt"]))["paths"] == ["g/[ab].txt"]
+
+    yoga.run(scenario)
+
+
+@pytest.fixture
+def brackets(yoga):
+    """A mount point is set, and the fleet has two folders: the name of the one is a pattern that matches the other."""
+    config = yoga.paths.load()
+    yoga.paths.save(msgspec.structs.replace(config, mountpoint="/mnt/fleet"))
+    yoga.file("gl/[br]/x1", b"in brackets")
+    yoga.file("gl/b/x1", b"not")
+    yoga.run(lambda engine: call(engine, "push", paths=[str(yoga.root / "gl")]))
+    return "/mnt/fleet/gl/[br]"
+
+
+def test_the_name_of_the_working_directory_is_no_pattern(yoga, brackets):
+    async def scenario(engine):
+        for text in ("x*", "../[[]br]/x*", "../*]/x*"):
+            assert (await call(engine, "pin", paths=[text], cwd=brackets))["paths"] == ["gl/[br]/x1"]
+            assert (await call(engine, "unpin", paths=[text], cwd=brackets))["paths"] == ["gl/[br]/x1"]
+        for verb in ("hydrate", "dehydrate"):
+            assert (await call(engine, verb, paths=["x*"], cwd=brackets))["bytes"] == len("in brackets")
+        copied = await call(engine, "cp", sources=["x*"], target="/mnt/fleet/e/y", cwd=brackets)
+        assert (copied["targets"], copied["bytes"]) == (["e/y"], len("in brackets"))
 
     yoga.run(scenario)
 
