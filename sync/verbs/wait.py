@@ -52,7 +52,7 @@ async def wait(engine: "Engine", args: dict[str, object], progress: Progress) ->
     except TimeoutError:
         sealed = SealResult(0)  # the mount waits for something itself; what it has not sealed is left
     interrupted = sorted({*sealed.interrupted, *await _interrupted(engine, chosen)})
-    if asked.path and chosen[0] in interrupted:
+    if chosen and chosen[0] in interrupted:
         raise NotYet(
             f"{chosen[0]} was being written when the mount died",
             path=chosen[0],

@@ -2,6 +2,7 @@ import asyncio
 import math
 import threading
 
+import msgspec
 import pytest
 from enginekit import Machine, MountEnd, Tree, call, until
 
@@ -38,6 +39,19 @@ def test_what_is_sealed_is_waited_for_until_it_is_confirmed(yoga, tree):
     async def scenario(engine):
         assert (await call(engine, "wait"))["left"] == []
         assert {"a", "b"} == {version.path for path in "ab" for version in engine.context.db.heads(path)}
+        assert engine.context.db.queued_seqs() == []
+
+    yoga.run(scenario)
+
+
+@pytest.mark.parametrize(("path", "cwd"), [("/", "/"), ("//", "/"), ("default:", "/"), ("..", "/mnt/fleet/d")])
+def test_the_root_is_everything(yoga, tree, path, cwd):
+    yoga.paths.save(msgspec.structs.replace(yoga.paths.load(), mountpoint="/mnt/fleet"))
+    tree.put("a", b"1")
+
+    async def scenario(engine):
+        assert await call(engine, "wait", path=path, cwd=cwd) == {"interrupted": [], "left": []}
+        assert engine.is_shown("a")
         assert engine.context.db.queued_seqs() == []
 
     yoga.run(scenario)
