@@ -71,7 +71,7 @@ async def create_fleet(
     AlreadyExists if this machine is in the fleet of that store, NotAuthorised if the store holds another fleet.
     machine_name None: the host's name, made fit and unique.
     """
-    _check_name(fleet_name, "fleet")
+    _check_names(fleet_name, machine_name)
     url = store_url(url)
     async with _alone(env, home):
         return await _create(env, home, url, fleet_name, machine_name, host)
@@ -104,6 +104,7 @@ async def join_fleet(
 
     NotAuthorised if `root` is not that fleet's key, StoreAway if there is no fleet or it cannot be reached.
     """
+    _check_names(fleet_name, machine_name)
     url = store_url(url)
     async with _alone(env, home):
         _check_not_joined(home, url, fleet_name)
@@ -142,9 +143,11 @@ async def _alone(env: Env, home: Home) -> AsyncGenerator[None, None]:
         yield
 
 
-def _check_name(name: str, what: str) -> None:
-    if MACHINE_NAME.fullmatch(name) is None:
-        raise BadInput(f"not a {what} name: {name!r}", hint="1 to 63 of a-z, 0-9 and '-', not beginning with '-'")
+def _check_names(fleet: str | None, machine: str | None) -> None:
+    """BadInput, before anything is made: begun again with another name, init would find a fleet in the store."""
+    for name, what in ((fleet, "fleet"), (machine, "machine")):
+        if name is not None and MACHINE_NAME.fullmatch(name) is None:
+            raise BadInput(f"not a {what} name: {name!r}", hint="1 to 63 of a-z, 0-9 and '-', not beginning with '-'")
 
 
 def _check_not_joined(home: Home, url: str, fleet_name: str | None) -> None:
@@ -264,7 +267,6 @@ def _signing_key(env: Env, paths: FleetPaths) -> SigningKey:
 
 def _choose_name(wanted: str | None, host: str, taken: set[str]) -> str:
     if wanted is not None:
-        _check_name(wanted, "machine")
         if wanted in taken:
             raise TcfsError(f"another machine of this fleet is called {wanted}", hint="choose another --name")
         return wanted

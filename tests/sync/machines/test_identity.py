@@ -190,3 +190,14 @@ def test_init_goes_on_where_a_crash_stopped_it(tmp_path, point):
     assert machine_names(tmp_path, created.paths) == ["yoga"]
     assert root_from_phrase(created.phrase) == created.paths.read_key()
     assert phrase_from_root(created.paths.read_key()) == created.phrase
+
+
+@pytest.mark.parametrize("names", [{"name": "a/b"}, {"name": ""}, {"fleet": "A"}])
+def test_a_name_that_is_none_is_refused_before_anything_is_made(tmp_path, names):
+    with pytest.raises(BadInput, match=r"not a (machine|fleet) name"):
+        create(tmp_path, **names)
+    assert list(tmp_path.iterdir()) == []
+    root = create(tmp_path).paths.read_key()
+    with pytest.raises(BadInput, match=r"not a (machine|fleet) name"):
+        join(tmp_path, "bates", root, **names)
+    assert not (tmp_path / "bates").exists()
