@@ -12,6 +12,7 @@ sudo, and a daemon must be found from there too. Every folder made here has mode
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -28,6 +29,8 @@ from sync.env import atomic_write
 
 SOCKET_PATH_MAX = 100  # bytes; sockaddr_un has room for 108 on Linux and 104 on macOS
 KEY_SIZE = 32
+_NO_PLACE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP})
+_PLACE_HINT = "TCFS_HOME, or the XDG folders, say where it is to be"
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -247,9 +250,22 @@ def read_key_file(path: Path) -> bytes:
 
 
 def make_private_dir(path: Path) -> None:
-    """Make this folder and those above it that are missing, with mode 0700. One that is there keeps its mode."""
+    """Make this folder and those above it that are missing, with mode 0700. One that is there keeps its mode.
+
+    BadConfig where there can be none: below a file, or in a file system that makes none.
+    """
+    try:
+        _make_private_dir(path)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        reason = f"{error.filename}: {error.strerror}"  # of those above it the one that cannot be made
+        raise BadConfig(f"cannot make {path}: {reason}", path=str(path), hint=_PLACE_HINT) from error
+
+
+def _make_private_dir(path: Path) -> None:
     if not path.is_dir():
-        make_private_dir(path.parent)
+        _make_private_dir(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -75,3 +75,12 @@ def test_a_fleet_has_a_name(yoga, tmp_path, fleet_name):
     assert yoga.ok("ls", f"{fleet_name}:") == "f\n"
     assert yoga.ok("ls", "--fleet", fleet_name) == "f\n"
     assert yoga("ls", "--fleet", "other").code == 5
+
+
+def test_a_home_that_cannot_be_made_is_one_clear_line(yoga, tmp_path):
+    (tmp_path / "file").touch()
+    yoga.home = tmp_path / "file" / "home"
+    done = yoga("init", "--store", str(tmp_path / "store"))
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert f"{tmp_path / 'file'}: File exists" in done.err
+    assert not (tmp_path / "store").exists()

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import socket
@@ -103,6 +104,21 @@ def test_folders_of_a_fleet_become_private(home: Home):
     home.state.chmod(0o755)
     paths.make_dirs()
     assert [0o700, 0o700, 0o755] == [mode_of(folder) for folder in (paths.state_dir, paths.cache_dir, home.state)]
+
+
+@pytest.mark.parametrize("place", ["file/a", "file", "loop/a", "missing/a"])
+def test_where_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    if place == "missing/a":  # as in /proc
+
+        def refuse(path: Path, **options: object) -> None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(BadConfig, match="cannot make") as caught:
+        make_private_dir(tmp_path / place)
+    assert caught.value.path == str(tmp_path / place)
 
 
 def test_make_private_dir_leaves_others_alone(tmp_path: Path):
