@@ -211,6 +211,19 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Com
     return wrap
 
 
+def never_empty(hint: str = "'/' is the whole fleet") -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """The callback of a path: '' is refused. A script whose variable is empty must not mean everything by it."""
+
+    def check(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        from sync.core.errors import BadInput
+
+        if "" in (value if isinstance(value, tuple) else (value,)):
+            raise BadInput("a path is empty", hint=hint)
+        return value
+
+    return check
+
+
 def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         ctx.find_object(App).out.as_json = True  # type: ignore[union-attr]

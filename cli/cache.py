@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from cli.app import App, finish, verb
+from cli.app import App, finish, never_empty, verb
 from cli.render import plural, size_text, table
 
 
 @verb("cache")
 @click.argument("action", required=False, type=click.Choice(["ls"]))
-@click.argument("path", required=False)
+@click.argument("path", required=False, callback=never_empty())
 def command(app: App, action: str | None, path: str | None) -> int:
     """What of the fleet's content is on this machine.
 

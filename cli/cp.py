@@ -2,13 +2,13 @@
 
 import click
 
-from cli.app import NAMED_MAX, App, finish, say_left_out, verb
+from cli.app import NAMED_MAX, App, finish, never_empty, say_left_out, verb
 from cli.render import plural, shortened, size_text
 
 
 @verb("cp")
 @click.argument("sources", nargs=-1, required=True, metavar="SRC…")
-@click.argument("target", metavar="DST")
+@click.argument("target", metavar="DST", callback=never_empty())
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Folders with all that is in them.")
 @click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
 @click.option("-p", "--preserve", is_flag=True, help="Keep the times.")

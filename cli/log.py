@@ -2,12 +2,12 @@
 
 import click
 
-from cli.app import App, verb
+from cli.app import App, never_empty, verb
 from cli.render import size_text, table, time_text
 
 
 @verb("log")
-@click.argument("path")
+@click.argument("path", callback=never_empty())
 def command(app: App, path: str) -> None:
     """List the known versions of PATH, the newest first.
 

@@ -2,11 +2,11 @@
 
 import click
 
-from cli.app import App, verb
+from cli.app import App, never_empty, verb
 
 
 @verb("mount")
-@click.argument("mountpoint", required=False)
+@click.argument("mountpoint", required=False, callback=never_empty("leave it out for the one of last time"))
 @click.option("--no-kernel-cache", is_flag=True, help="Have the kernel keep nothing, until it is unmounted.")
 def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
     """Mount the fleet, and keep it mounted.

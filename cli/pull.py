@@ -2,13 +2,13 @@
 
 import click
 
-from cli.app import App, finish, say_warnings, verb
+from cli.app import App, finish, never_empty, say_warnings, verb
 from cli.render import plural, size_text
 
 
 @verb("pull")
 @click.argument("remote")
-@click.argument("local", default=".")
+@click.argument("local", default=".", callback=never_empty("'.' is the working directory"))
 @click.option("--force", is_flag=True, help="Overwrite local files that differ.")
 def command(app: App, remote: str, local: str, force: bool) -> int:
     """Fetch REMOTE to LOCAL (default: here), as 'cp -r' would."""

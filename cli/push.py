@@ -2,20 +2,22 @@
 
 import click
 
-from cli.app import App, finish, say_warnings, verb
+from cli.app import App, finish, never_empty, say_warnings, verb
 from cli.render import plural, size_text
 
 
 @verb("push")
 @click.argument("paths", nargs=-1, required=True, metavar="LOCAL…")
-@click.option("--to", default="", metavar="DIR", help="The folder of the fleet they go into (default: its root).")
+@click.option(
+    "--to", metavar="DIR", callback=never_empty(), help="The folder of the fleet they go into (default: its root)."
+)
 @click.option("--force", is_flag=True, help="Supersede what stands there; put again what the store has lost.")
-def command(app: App, paths: tuple[str, ...], to: str, force: bool) -> int:
+def command(app: App, paths: tuple[str, ...], to: str | None, force: bool) -> int:
     """Publish files and folders, named as 'cp -r' would name them.
 
     What is in the mount is published now.
     """
-    data = app.call("push", paths=list(paths), cwd=app.cwd, to=to, force=force, totals=app.out.shows_progress)
+    data = app.call("push", paths=list(paths), cwd=app.cwd, to=to or "", force=force, totals=app.out.shows_progress)
     for skipped in data["skipped"]:
         app.out.say(f"left out: {skipped['path']}: {skipped['reason']}")
     say_warnings(app, data)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.app import App, verb
+from cli.app import App, never_empty, verb
 from cli.render import plural, shortened, size_text, table
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ ENGINE_S = 2.0  # that a running engine gets to answer; without it the databases
 
 
 @verb("status")
-@click.argument("paths", nargs=-1, metavar="[PATH…]")
+@click.argument("paths", nargs=-1, metavar="[PATH…]", callback=never_empty())
 @click.option("-s", "--short", is_flag=True, help="One line a file instead: a glyph and its path.")
 def command(app: App, paths: tuple[str, ...], short: bool) -> None:
     """Say what is not safe in the store yet, why, and what to do.

@@ -2,14 +2,14 @@
 
 import click
 
-from cli.app import App, verb
+from cli.app import App, never_empty, verb
 from sync.state.home import FleetConfig
 
 NO_FLEET = FleetConfig(fleet_id="", name="", store_url="", machine_id="", machine_name="")
 
 
 @verb("up")
-@click.argument("mountpoint", required=False)
+@click.argument("mountpoint", required=False, callback=never_empty("leave it out for the one of last time"))
 @click.option("--no-kernel-cache", is_flag=True, help="Have the kernel keep nothing, until it is unmounted.")
 def command(app: App, mountpoint: str | None, no_kernel_cache: bool) -> None:
     """Start the daemon and mount the fleet.

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from cli.app import App, verb
+from cli.app import App, never_empty, verb
 from cli.render import printable
 
 
 @verb("watch")
-@click.argument("path", default="", metavar="[PATH]")
+@click.argument("path", required=False, metavar="[PATH]", callback=never_empty())
 @click.option("--since", type=click.IntRange(min=0), metavar="CURSOR", help="Begin behind this cursor of an event.")
-def command(app: App, path: str, since: int | None) -> None:
+def command(app: App, path: str | None, since: int | None) -> None:
     """Print what changes in the fleet, as it happens.
 
     That is: at PATH or below it, as it is learned or published here, until interrupted.
@@ -22,7 +22,7 @@ def command(app: App, path: str, since: int | None) -> None:
     machine and cursor; `from` of a move. The first line is `start`. After `lost` or `reset` look for yourself.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        app.run(_watch(app, path, since))
+        app.run(_watch(app, path or "", since))
 
 
 async def _watch(app: App, path: str, since: int | None) -> None:

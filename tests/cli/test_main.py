@@ -179,3 +179,17 @@ def test_status_with_a_daemon_that_an_older_program_left_running(fleet, monkeypa
 
     monkeypatch.setattr("sync.machines.ask.ask_engine", older)
     assert "everything is in the store" in yoga.ok("status")
+
+
+def test_an_empty_path_is_refused(yoga, tmp_path):
+    yoga.init(tmp_path / "store")
+    yoga.write("f", "x")
+    yoga.ok("push", "f")
+    verbs = "status ls log wait watch cache+ls hydrate dehydrate pin unpin policy push pull pull+f cp+f push+f+--to"
+    for verb in [*verbs.split(), "up", "mount"]:
+        done = yoga(*verb.split("+"), "")
+        assert (done.code, "is empty" in done.err, done.out) == (64, True, ""), verb
+    for verb in (["status", "f", ""], ["status", "-s", ""], ["cp", "", "g"], ["ls", "-l", ""]):
+        assert yoga(*verb).code == 64
+    for verb in (["status"], ["ls"], ["wait"], ["cache", "ls"], ["ls", "/"], ["wait", "/"], ["push", "--to", "/", "f"]):
+        yoga.ok(*verb)
