@@ -97,7 +97,7 @@ def mountpoint_of(app: App, wanted: str | None, config: FleetConfig | None = Non
     """Where the fleet is to be mounted: as told, as last time, by the settings, or ~/fleet; an absolute real path.
 
     config: of a fleet that is about to be made; None: of the one that this machine is in. TcfsError if something is
-    there that a mount would hide.
+    there that a mount would hide, or the place belongs to the store or to tcfs itself.
     """
     from sync.machines.fuse import is_mounted
     from sync.machines.mounts import InMount
@@ -110,8 +110,24 @@ def mountpoint_of(app: App, wanted: str | None, config: FleetConfig | None = Non
     if not isinstance(mountpoint, str):
         raise TcfsError(f"{text} is inside the mount")
     if not is_mounted(mountpoint):
+        _check_apart(app, mountpoint, config)
         _check_free(Path(mountpoint))
     return mountpoint
+
+
+def _check_apart(app: App, mountpoint: str, config: FleetConfig) -> None:
+    """The store by its name only: `up` does not wait for a store whose disk hangs."""
+    from sync.core.errors import BadInput
+    from sync.store.open import store_folder
+
+    home = app.home
+    own = {Path(os.path.realpath(folder)) for folder in (home.config, home.state, home.cache, home.run)}
+    with contextlib.suppress(BadInput):  # a store that is no folder
+        own.add(store_folder(config.store_url or app.settings.store or str(home.default_store)))
+    for folder in own.intersection([Path(mountpoint), *Path(mountpoint).parents]):
+        raise TcfsError(
+            f"{mountpoint} is inside of {folder}, which is the store or tcfs's own", hint="name another mount point"
+        )
 
 
 def _check_free(folder: Path) -> None:

@@ -335,3 +335,25 @@ def test_a_mount_point_is_looked_at_before_a_fleet_is_made(yoga, monkeypatch):
     (yoga.home / "fleet" / "photo.jpg").touch()
     assert "not empty" in yoga("up").err
     assert sorted(os.listdir(yoga.home)) == ["fleet"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["../../store/m", "../home/state/m", "../home/cache/a/m", "../home/config", "link/m"]
+)
+def test_no_mount_point_in_the_store_or_in_a_folder_of_tcfs(fleet, monkeypatch, folder):
+    yoga, _ = fleet
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+    (yoga.folder / "link").symlink_to(yoga.home / "run")
+    place = yoga.folder / folder
+    is_there = place.exists()
+    for verb in ("up", "mount"):
+        done = yoga(verb, folder)
+        assert (done.code, "is inside of" in done.err) == (1, True), done
+    assert place.exists() == is_there
+    assert not is_held(next(yoga.home.glob("state/*")) / "engine.lock")
+
+
+def test_no_mount_point_in_the_store_of_a_fleet_that_is_about_to_be_made(yoga, monkeypatch):
+    monkeypatch.setattr(fuse, "why_no_fuse", lambda: "")
+    assert "is inside of" in yoga("up", str(yoga.home / "store" / "m")).err
+    assert not yoga.home.exists()
