@@ -168,6 +168,17 @@ def say_left_out(app: App, skipped: list[dict[str, str]]) -> None:
         app.out.say(f"left out: {plural(len(skipped), 'path')}: {named}{rest}")
 
 
+def say_passed_by(app: App, ignored: list[str], more: int) -> None:
+    """How many things below the named folders stay here by their names, and the first of them."""
+    from cli.render import plural, shortened
+
+    if ignored:
+        named = "; ".join(map(shortened, ignored[:NAMED_MAX]))
+        count, rest = len(ignored) + more, "; …" if len(ignored) + more > NAMED_MAX else ""
+        stay = "stays on this machine by its name" if count == 1 else "stay on this machine by their names"
+        app.out.say(f"left out: {plural(count, 'path')} that {stay}: {named}{rest}")
+
+
 def finish(app: App, data: dict[str, Any], lines: Iterable[str]) -> int:
     """Print what a verb came to; its exit code. A verb that failed in part brings data and an error."""
     failures = data.get("failures") or data.get("refused") or []

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.app import App, finish, never_empty, say_warnings, verb
+from cli.app import App, finish, never_empty, say_passed_by, say_warnings, verb
 from cli.render import plural, size_text
 
 
@@ -15,11 +15,12 @@ from cli.render import plural, size_text
 def command(app: App, paths: tuple[str, ...], to: str | None, force: bool) -> int:
     """Publish files and folders, named as 'cp -r' would name them.
 
-    What is in the mount is published now.
+    What is in the mount is published now. What stays on this machine is left out, and told.
     """
     data = app.call("push", paths=list(paths), cwd=app.cwd, to=to or "", force=force, totals=app.out.shows_progress)
     for skipped in data["skipped"]:
         app.out.say(f"left out: {skipped['path']}: {skipped['reason']}")
+    say_passed_by(app, data.get("ignored", []), data.get("ignored_left_out", 0))
     say_warnings(app, data)
     moved = f", {size_text(data['bytes'])}" if data["bytes"] else ""
     line = f"{plural(data['files'], 'file')} published{moved}, {data['unchanged']} unchanged"

@@ -6,6 +6,7 @@ from sync.core.errors import BadPath
 
 PART_MAX = 255  # bytes, as on ext4
 PATH_MAX = 4096  # bytes
+STAYS_BY_NAME = "stays on this machine by its name"  # what people are told of a path that is ignored
 
 # Most paths, at once: short, ASCII, and no part that begins with a dot.
 _ORDINARY = re.compile(r"(?=.{1,255}\Z)[ -\-0-~][ -.0-~]*(?:/[ -\-0-~][ -.0-~]*)*")

@@ -16,7 +16,7 @@ from sync.plain.examine import Known, local_error
 from sync.plain.known import known_below, plain_of, real_place
 from sync.plain.pushlinks import PushLinks
 from sync.plain.report import ProgressCallback, TransferReport
-from sync.plain.walk import LocalEntry, Skipped, walk
+from sync.plain.walk import Ignored, Left, LocalEntry, walk
 from sync.state.rows import DIR
 from sync.state.writer import Transaction
 from sync.worker.change import Answer, Change, Content, KeepSource, Outcome
@@ -30,7 +30,7 @@ from sync.worker.threads import run_to_end
 SLICE_RECORDS: Final = 20_000  # changes of one batch: a larger push goes out in several
 SLICE_BYTES: Final = 4 << 30  # bytes read for one batch
 
-_Group = list[LocalEntry | Skipped]
+_Group = list[LocalEntry | Left]
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -132,14 +132,14 @@ class _Run:
     def _walk_on(self, groups: Iterator[_Group]) -> "asyncio.Future[_Group | None]":
         return asyncio.ensure_future(run_to_end(self._context.env, next, groups, None, io=True))
 
-    async def _add_group(self, publication: Publication, group: Sequence[LocalEntry | Skipped]) -> None:
+    async def _add_group(self, publication: Publication, group: Sequence[LocalEntry | Left]) -> None:
         wanted: list[tuple[LocalEntry, Known | None]] = []
         entries = [entry for entry in group if isinstance(entry, LocalEntry)]
         memory = known_below(self._context.db, [(entry.path, entry.remote) for entry in entries])
         may_be_lost = self._force or self._context.db.packs.has_lost()
         lost: set[str] = set()
         for entry in group:
-            if isinstance(entry, Skipped):
+            if not isinstance(entry, LocalEntry):
                 self._skip(entry)
                 continue
             known = memory.get((entry.path, entry.remote))
@@ -246,8 +246,10 @@ class _Run:
         self.report.moved_bytes += size
         self._tell()
 
-    def _skip(self, skipped: Skipped) -> None:
-        if skipped.is_error:
+    def _skip(self, skipped: Left) -> None:
+        if isinstance(skipped, Ignored):
+            self.report.name_ignored(skipped.path)
+        elif skipped.is_error:
             self.report.failures.append(TcfsError(f"{skipped.path}: {skipped.reason}", path=skipped.path))
         else:
             self.report.skipped.append((skipped.path, skipped.reason))

@@ -8,6 +8,7 @@ from sync.core.errors import Conflict, Integrity, TcfsError
 from sync.core.manifest import VersionId
 
 VERSIONS_MAX: Final = 10_000  # named by a report: it goes through the socket in one message
+IGNORED_MAX: Final = 1_000  # named by a report, for the same reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ class TransferReport:
     # Of a push: rel_path as named -> version, of the first VERSIONS_MAX; and of how many it is left out.
     versions: dict[str, VersionId] = field(default_factory=dict)
     versions_left_out: int = 0
+
+    # Of a push: what stays on this machine by its name, below the folders that were named; and how many more there are.
+    ignored: list[str] = field(default_factory=list)
+    ignored_left_out: int = 0
+
+    def name_ignored(self, path: str) -> None:
+        """What a push has passed by, as its name says."""
+        if len(self.ignored) < IGNORED_MAX:
+            self.ignored.append(path)
+        else:
+            self.ignored_left_out += 1
 
     def name_version(self, path: str, version: VersionId) -> None:
         """What a pushed path is now."""

@@ -11,7 +11,7 @@ import msgspec
 from sync.core.errors import BadPath
 from sync.core.ignore import Ignore
 from sync.core.manifest import Kind
-from sync.core.paths import join_path, parse_rel_path
+from sync.core.paths import STAYS_BY_NAME, join_path, parse_rel_path
 from sync.plain.temps import is_temp
 from sync.plain.xattrs import NO_XATTRS, Found, read_xattrs
 from sync.worker.content import FileStat
@@ -40,14 +40,23 @@ class Skipped(msgspec.Struct, frozen=True):
     is_error: bool
 
 
-def walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -> Iterator[list[LocalEntry | Skipped]]:
+class Ignored(msgspec.Struct, frozen=True):
+    """What was met below a folder and stays on this machine by its name; of an ignored folder only itself is told."""
+
+    path: str
+
+
+Left = Skipped | Ignored
+
+
+def walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -> Iterator[list[LocalEntry | Left]]:
     """What `root` and everything below it are, a folder before its content, in groups.
 
     remote: the rel_path of root; '' stands for the fleet's root, which gets no entry itself. Symlinks are entries,
     never followed. left_out: absolute real paths, of a mount for one, and what they are; nothing at or below one is
-    touched. OSError if root is not there.
+    touched. A root that is a file comes whatever it is called: it was asked for. OSError if root is not there.
     """
-    group: list[LocalEntry | Skipped] = []
+    group: list[LocalEntry | Left] = []
     for item in _walk(root, remote, left_out, ignore):
         group.append(item)
         if len(group) >= GROUP_ENTRIES:
@@ -57,7 +66,7 @@ def walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -
         yield group
 
 
-def _walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -> Iterator[LocalEntry | Skipped]:
+def _walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) -> Iterator[LocalEntry | Left]:
     for place in (root, *root.parents):
         if reason := left_out.get(str(place)):
             yield Skipped(str(root), reason if place == root else f"is in {place}, which {reason}", is_error=True)
@@ -69,6 +78,9 @@ def _walk(root: Path, remote: str, left_out: Mapping[str, str], ignore: Ignore) 
         yield Skipped(top.path, top.reason, is_error=True)  # it was asked for by its name
         return
     if top is not None:
+        if top.kind is Kind.DIR and ignore.is_ignored(remote, True):
+            yield Skipped(top.path, STAYS_BY_NAME, is_error=False)
+            return
         yield top
         if top.kind is not Kind.DIR:
             return
@@ -100,7 +112,7 @@ def _listing(folder: str) -> Iterator["os.DirEntry[str] | Skipped"]:
 
 def _child(
     found: "os.DirEntry[str]", folder: str, left_out: Mapping[str, str], ignore: Ignore
-) -> LocalEntry | Skipped | None:
+) -> LocalEntry | Left | None:
     if reason := left_out.get(found.path):  # before anything asks for its type
         return Skipped(found.path, reason, is_error=False)
     if is_temp(found.name):  # of a pull that is under way, or was killed
@@ -108,7 +120,7 @@ def _child(
     try:
         remote = parse_rel_path(join_path(folder, found.name))
         if ignore.is_ignored(remote, found.is_dir(follow_symlinks=False)):
-            return None
+            return Ignored(found.path)
         return _entry(found.path, remote, found.stat(follow_symlinks=False))
     except BadPath as error:
         return Skipped(repr(found.path), error.message, is_error=True)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from sync.core.errors import BadConfig
-from sync.core.paths import is_below, is_too_long, join_path, parents_of
+from sync.core.paths import STAYS_BY_NAME, is_below, is_too_long, join_path, parents_of
 from sync.machines.ask import Asked
 from sync.reports.history import contested_paths
 from sync.reports.state import LocalState
@@ -23,7 +23,6 @@ ORDER BY v.path"""
 _TAKEN = "SELECT seal_id, answer, reason FROM taken"
 
 
-IGNORED: Final = "stays on this machine by its name"
 Answers = Mapping[bytes, tuple[str, str]]  # seal_id -> (answer, reason)
 Refused = Mapping[str, tuple[str, str]]  # path -> (reason, next step)
 NOTHING: Final[Refused] = MappingProxyType({})
@@ -208,7 +207,7 @@ def is_among(path: str, chosen: list[str]) -> bool:
 
 def kept_here(tree: TreeReader, path_of: Callable[[int], str], places: list[str]) -> list[tuple[str, str]]:
     """What at or below these places is never published, without what lies below another such thing, and why."""
-    reasons = {path: "has too long a path" if is_too_long(path) else IGNORED for path in tree.local_only(path_of)}
+    reasons = {path: "has too long a path" if is_too_long(path) else STAYS_BY_NAME for path in tree.local_only(path_of)}
     reasons |= dict.fromkeys(tree.special(path_of), "is a socket, pipe or device")
     return [(path, reasons[path]) for path in topmost(sorted(reasons)) if is_among(path, places)]
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sync.core.errors import BadInput
+from sync.core.paths import STAYS_BY_NAME, is_below
 from sync.machines.mounts import InMount
 from sync.machines.own import find_own_folders
 from sync.machines.places import find_place, local_place, meanings, push_source, remote_forms
 from sync.plain.report import Progress as Moved
 from sync.plain.report import ProgressCallback, TransferReport
+from sync.reports.status import is_among, kept_here
 from sync.state.files import files_below
 from sync.verbs import Progress, described, parse_args, with_error
 from sync.verbs.places import looked_up
@@ -61,6 +63,8 @@ async def push(engine: "Engine", args: dict[str, object], progress: Progress) ->
         report.files += published.files
         report.failures += published.failures
         report.conflicts += published.conflicts
+        kept = await engine.env.run_io(kept_here, engine.tree, engine.context.db.view.path_of, [])
+        _name_kept(report, kept, inside)
         if asked.force or engine.context.db.packs.has_lost():
             files = [
                 (file.path, file.version) for place in inside for file in files_below(engine.context.db.view, place)
@@ -90,6 +94,21 @@ def _folder(engine: "Engine", text: str) -> str:
     """The rel_path of a REMOTE that need not exist; a literal path wins if it does."""
     forms = remote_forms(engine.config, text)
     return next((form for form in forms if engine.is_shown(form)), forms[-1])
+
+
+def _name_kept(report: TransferReport, kept: list[tuple[str, str]], pushed: list[str]) -> None:
+    """What a push of places in the mount did not publish: a place that stays here itself or with what it lies in, and
+    what does below one.
+    """
+    for path, reason in kept:
+        named = [place for place in pushed if place == path or is_below(place, path)]
+        report.skipped += [(place, reason) for place in named]
+        if named or not is_among(path, pushed):
+            continue
+        if reason == STAYS_BY_NAME:
+            report.name_ignored(path)
+        else:
+            report.skipped.append((path, reason))
 
 
 def _told(progress: Progress, totals: dict[str, object]) -> ProgressCallback:
@@ -132,6 +151,8 @@ def _data(report: TransferReport) -> dict[str, object]:
         "bytes": report.moved_bytes,
         "conflicts": report.conflicts,
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "ignored": report.ignored,
+        "ignored_left_out": report.ignored_left_out,
         "warnings": [{"path": path, "message": message} for path, message in report.warnings],
         "failures": [described(failure) for failure in report.failures],
         "versions": report.versions,

@@ -139,6 +139,23 @@ def test_what_is_in_the_mount_goes_nowhere_else(fleet):
     assert (done.code, "a is in the mount" in done.err) == (64, True)
 
 
+def test_what_is_ignored_is_told(fleet):
+    yoga, _ = fleet
+    for path in ("gp/.git/HEAD", "gp/a.swp", "gp/b.swp", "gp/c.swp"):
+        yoga.write(path, "x")
+    folder = yoga.folder / "gp"
+    done = yoga("push", "gp/.git", "--to", "gpt")
+    assert (done.code, done.err) == (0, f"left out: {folder}/.git: stays on this machine by its name\n")
+    done = yoga("push", "gp")
+    named = f"{folder}/.git; {folder}/a.swp; {folder}/b.swp"
+    assert (done.code, done.err) == (
+        0,
+        f"left out: 4 paths that stay on this machine by their names: {named}; …\n",
+    )
+    data = yoga("push", "gp", "--json").json["data"]
+    assert (len(data["ignored"]), data["ignored_left_out"]) == (4, 0)
+
+
 def test_a_pipe_that_is_asked_for_is_an_error(fleet):
     yoga, _ = fleet
     yoga.write("d/a", "a")

@@ -9,6 +9,7 @@ from workerkit import Fleet, Machine, run
 
 import sync.plain.report as report_of
 from sync.core.errors import Conflict, Integrity, NotFound, StoreAway, TcfsError
+from sync.plain.report import TransferReport
 from sync.plain.target import TargetDir
 from sync.worker.content import FileStat
 
@@ -351,6 +352,50 @@ def test_a_socket_and_a_mount_are_left_out(fleet: Fleet) -> None:
         assert list(yoga.shown()) == ["d", "d/f"]
 
     run(go(), fleet.clock)
+
+
+def test_what_is_ignored_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an ignored folder itself, not what is in it; and of very many not all."""
+    yoga = fleet.machine("yoga")
+    for path in ("d/f", "d/.f.swp", "d/.git/HEAD", "d/sub/4913"):
+        yoga.write(path, "x")
+
+    def told(report: TransferReport) -> list[str]:
+        return [path.removeprefix(f"{yoga.home}/") for path in report.ignored]
+
+    async def go() -> None:
+        report = await yoga.push("d")
+        assert (told(report), report.ignored_left_out) == (["d/.f.swp", "d/.git", "d/sub/4913"], 0)
+        assert (report.files, report.skipped, report.error()) == (1, [], None)
+        monkeypatch.setattr(report_of, "IGNORED_MAX", 1)
+        report = await yoga.push("d")
+        assert (told(report), report.ignored_left_out) == (["d/.f.swp"], 2)
+
+    run(go(), fleet.clock)
+
+
+def test_an_ignored_folder_that_is_asked_for_is_named(fleet: Fleet) -> None:
+    """Nothing of it was published but an empty folder, and nobody was told."""
+    yoga = fleet.machine("yoga")
+    yoga.write("d/.git/objects/a", "x")
+
+    async def go() -> None:
+        for path, to in (("d/.git", "t"), ("d/.git/objects", "t/.git")):
+            report = await yoga.push(path, to=to)
+            assert report.skipped == [(str(yoga.home / path), "stays on this machine by its name")]
+            assert (report.files, report.ignored, report.error()) == (0, [], None)
+        report = await yoga.pusher.run([(yoga.home / "d/.git", "")], "t/.git")
+        assert [path for path, _ in report.skipped] == [str(yoga.home / "d/.git")]
+        assert yoga.shown() == {}
+
+    run(go(), fleet.clock)
+
+
+def test_a_file_that_is_asked_for_is_pushed_whatever_its_name(fleet: Fleet) -> None:
+    yoga = fleet.machine("yoga")
+    yoga.write("a.swp", "x")
+    report = run(yoga.push("a.swp"), fleet.clock)
+    assert (report.files, report.skipped, report.ignored) == (1, [], [])
 
 
 def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:

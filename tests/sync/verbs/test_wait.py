@@ -10,6 +10,7 @@ from sync.core.errors import NotFound, NotYet, StoreAway
 from sync.env import STORE_THREADS
 from sync.ipc import frames
 from sync.state.lock import FileLock
+from sync.state.rows import DIR, FIFO, FILE
 from sync.store.local import LocalStore
 from sync.verbs.goal import Goal
 
@@ -347,6 +348,28 @@ def test_a_push_in_the_mount_gives_up_on_a_store_that_stays_away(yoga, tree, tmp
         await mount.connect(engine)
         with pytest.raises(StoreAway):
             await call(engine, "push", paths=["/mnt/a"])
+        await mount.close()
+
+    yoga.run(scenario)
+
+
+def test_a_push_in_the_mount_tells_what_stays_here(yoga, tree):
+    mounted(yoga)
+    for name, kind in (("n.swp", FILE), (".git", DIR), ("pipe", FIFO)):
+        tree.dirty(name)
+        tree.connection.execute("UPDATE node SET kind = ? WHERE id = (SELECT max(id) FROM node)", (kind,))
+        tree.connection.execute("UPDATE entry SET local_only = 1, dirty = 0 WHERE name = ?", (name,))
+
+    async def scenario(engine):
+        mount = MountEnd()
+        await mount.connect(engine)
+        data = await call(engine, "push", paths=["/mnt"])
+        assert data["ignored"] == [".git", "n.swp"]
+        assert data["skipped"] == [{"path": "pipe", "reason": "is a socket, pipe or device"}]
+        data = await call(engine, "push", paths=["/mnt/.git/HEAD", "/mnt/n.swp"])
+        assert (data["ignored"], "error" in data) == ([], False)
+        reason = "stays on this machine by its name"
+        assert data["skipped"] == [{"path": path, "reason": reason} for path in (".git/HEAD", "n.swp")]
         await mount.close()
 
     yoga.run(scenario)
