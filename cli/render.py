@@ -133,9 +133,15 @@ def shortened(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two blanks apart, as wide as their widest cell."""
+    """Columns two blanks apart, as wide as their widest cell; what a row ends with is not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [_row(row, widths) for row in rows]
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Blanks at its end are those of the last cell: a name may end with some."""
+    last = max((index for index, cell in enumerate(cells) if cell), default=0)
+    return "  ".join([*(cell.ljust(width) for cell, width in zip(cells[:last], widths, strict=False)), cells[last]])
 
 
 def printable(text: str) -> str:

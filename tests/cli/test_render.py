@@ -47,6 +47,8 @@ def test_names_are_shown_on_one_line():
 def test_tables():
     assert table([["a", "bb"], ["ccc", "d"]]) == ["a    bb", "ccc  d"]
     assert table([]) == []
+    # A name may end with blanks; what pads a column is none of it.
+    assert table([["a", "trail "], ["b", "longer than it"], ["c", ""]]) == ["a  trail ", "b  longer than it", "c"]
     assert (plural(1, "file"), plural(2, "file")) == ("1 file", "2 files")
 
 

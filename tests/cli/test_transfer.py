@@ -139,6 +139,15 @@ def test_what_is_in_the_mount_goes_nowhere_else(fleet):
     assert (done.code, "a is in the mount" in done.err) == (64, True)
 
 
+def test_names_that_end_with_blanks_are_listed_whole(fleet):
+    yoga, _ = fleet
+    yoga.write("d/trail ", "x")
+    yoga.write("d/other", "x")
+    yoga.ok("push", "d")
+    assert yoga.ok("ls", "d") == "other\ntrail \n"
+    assert [line[-7:] for line in yoga.ok("ls", "-l", "d").splitlines()] == ["  other", " trail "]
+
+
 def test_what_is_ignored_is_told(fleet):
     yoga, _ = fleet
     for path in ("gp/.git/HEAD", "gp/a.swp", "gp/b.swp", "gp/c.swp"):
