@@ -170,6 +170,8 @@ class Examiner:
         path = str(here.path / entry.name)
         if stat.S_ISDIR(found.st_mode):
             raise Conflict(f"{path} is a folder here and none in the fleet", path=path, hint="move it away")
+        if kind := _special(found.st_mode):  # of this machine: no content replaces it, whatever is asked
+            raise Conflict(f"{path} is a {kind} here and a file in the fleet", path=path, hint="move it away")
         now = FileStat.of(found)
         if entry.known is not None and self._is_unmodified(here, entry.name, entry.known, found):
             if entry.known.version in entry.covers:
@@ -214,6 +216,17 @@ class Examiner:
         here = self._here() or self.root
         path = str(here.path / item.name) if not isinstance(item, LeaveDir) else str(here.path)
         return local_error(Path(path), error)
+
+
+def _special(mode: int) -> str:
+    """What it is; '' for a regular file, a folder or a symlink."""
+    tests = {
+        "pipe": stat.S_ISFIFO,
+        "socket": stat.S_ISSOCK,
+        "character device": stat.S_ISCHR,
+        "block device": stat.S_ISBLK,
+    }
+    return next((name for name, is_one in tests.items() if is_one(mode)), "")
 
 
 def local_error(path: Path, error: OSError) -> TcfsError:

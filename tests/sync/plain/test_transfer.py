@@ -1,6 +1,7 @@
 """push on one machine, learn and pull on another."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, cast
 
@@ -396,6 +397,29 @@ def test_a_file_that_is_asked_for_is_pushed_whatever_its_name(fleet: Fleet) -> N
     yoga.write("a.swp", "x")
     report = run(yoga.push("a.swp"), fleet.clock)
     assert (report.files, report.skipped, report.ignored) == (1, [], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(stat.S_IFIFO, "pipe"), (stat.S_IFSOCK, "socket"), (stat.S_IFCHR, "character device")]
+)
+def test_no_pull_replaces_what_is_no_file(fleet: Fleet, kind: int, name: str) -> None:
+    """--force made a regular file of /dev/null."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("f", "x")
+    try:
+        os.mknod(bates.home / "f", kind | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+    async def go() -> None:
+        await yoga.push("f")
+        for force in (False, True):
+            error = (await bates.pull("f", "f", force=force)).error()
+            assert isinstance(error, Conflict)
+            assert error.message == f"{bates.home}/f is a {name} here and a file in the fleet"
+            assert stat.S_IFMT((bates.home / "f").lstat().st_mode) == kind
+
+    run(go(), fleet.clock)
 
 
 def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:
