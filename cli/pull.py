@@ -9,7 +9,7 @@ from cli.render import plural, size_text
 @verb("pull")
 @click.argument("remote")
 @click.argument("local", default=".", callback=never_empty("'.' is the working directory"))
-@click.option("--force", is_flag=True, help="Overwrite local files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite local files that differ, also in mode or time.")
 def command(app: App, remote: str, local: str, force: bool) -> int:
     """Fetch REMOTE to LOCAL (default: here), as 'cp -r' would."""
     data = app.call("pull", remote=remote, local=local, cwd=app.cwd, force=force, totals=app.out.shows_progress)

@@ -15,6 +15,7 @@ from sync.core.errors import Conflict, TcfsError
 from sync.core.keys import Keys
 from sync.core.manifest import Manifest, VersionId
 from sync.plain.target import TargetDir
+from sync.plain.xattrs import read_xattrs, travels
 from sync.worker.content import FileStat
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -84,11 +85,15 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class Same(msgspec.Struct, frozen=True):
-    """The right content is there already; stat None: and `plain` knows it."""
+    """The right content is there already; stat None: and `plain` knows it.
+
+    before: what stands there and is to get the fleet's mode, time and attributes; None: they stay as they are.
+    """
 
     folder: TargetDir
     entry: Entry
     stat: FileStat | None
+    before: FileStat | None = None
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -175,15 +180,28 @@ class Examiner:
         now = FileStat.of(found)
         if entry.known is not None and self._is_unmodified(here, entry.name, entry.known, found):
             if entry.known.version in entry.covers:
-                return Same(here, entry, None)
+                return Same(here, entry, None, self._before(here, entry, found))
             return Write(here, entry, now)
         if self._is_equal(here, entry.name, entry.manifest, found):
-            return Same(here, entry, now)
+            return Same(here, entry, now, self._before(here, entry, found))
         if self.force:
             return Write(here, entry, now)
         raise Conflict(
             f"{path} differs from the fleet's and was not published", path=path, hint="push it, or pull with --force"
         )
+
+    def _before(self, here: TargetDir, entry: Entry, found: os.stat_result) -> FileStat | None:
+        """Of a Same: with force what differs from the fleet's in more than its content."""
+        now = FileStat.of(found)
+        if not self.force:
+            return None
+        if now.mtime_ns != entry.mtime_ns:
+            return now
+        if stat.S_ISLNK(found.st_mode):
+            return None
+        there = read_xattrs(str(here.path / entry.name)).xattrs
+        wanted = {name: value for name, value in entry.xattrs.items() if travels(name)}
+        return None if now.mode == entry.mode and there in (None, wanted) else now
 
     def _is_unmodified(self, here: TargetDir, name: str, known: Known, found: os.stat_result) -> bool:
         now = FileStat.of(found)

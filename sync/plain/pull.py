@@ -304,8 +304,12 @@ class _Run:
                 step.folder.close()
         path = step.folder.path / step.entry.name
         if isinstance(step, Same):
+            now, trouble, entry = step.stat, "", step.entry
+            if step.before is not None:
+                given = (entry.mode, entry.mtime_ns, entry.xattrs)
+                now, trouble = step.folder.set_attributes(entry.name, step.before, *given)
             self._links.stands(step)
-            return _Done(step.entry, path, step.stat, is_same=True)
+            return _Done(entry, path, now, trouble=trouble, is_same=step.before is None)
         if step.entry.manifest.kind is Kind.SYMLINK:
             step.folder.symlink(step.entry.name, step.entry.manifest.target, step.entry.mtime_ns, temp, step.before)
             self._links.stands(step)

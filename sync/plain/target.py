@@ -15,7 +15,7 @@ from blake3 import blake3
 from sync.core.errors import Conflict, Integrity
 from sync.plain.naming import NO_LINKS, name_new
 from sync.plain.temps import make_temp, remove_left
-from sync.plain.xattrs import write_xattrs
+from sync.plain.xattrs import names_of, write_xattrs
 from sync.worker.content import FileStat
 
 _DIR_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +29,7 @@ class TargetDir:
     def __init__(self, descriptor: int, path: Path, replaced: set[int] | None = None) -> None:
         self.descriptor = descriptor
         self.path = path
-        self._replaced: set[int] = set() if replaced is None else replaced  # inodes that had other names as well
+        self._replaced: set[int] = set() if replaced is None else replaced  # inodes with other names as well
 
     @staticmethod
     def open(path: Path) -> "TargetDir":
@@ -86,6 +86,38 @@ class TargetDir:
         except BaseException:
             os.unlink(temp, dir_fd=self.descriptor)
             raise
+
+    def set_attributes(
+        self, name: str, before: FileStat, mode: int, mtime_ns: int, xattrs: Mapping[str, str]
+    ) -> tuple[FileStat, str]:
+        """Give a file these, and no other attributes; a symlink gets the time alone. Its content stays.
+
+        The stat of it now, but for the change time, and which attributes could not be set. Conflict if it is not
+        what it was (`before`).
+        """
+        found = self.stat(name)
+        if found is not None and stat.S_ISLNK(found.st_mode) and self._is_as(found, before):
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=self.descriptor, follow_symlinks=False)
+            return FileStat.of(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)), ""
+        if found is None or not stat.S_ISREG(found.st_mode):
+            raise self._changed(name)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            found = os.fstat(descriptor)
+            is_given = (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (mode, mtime_ns)
+            if is_given and found.st_ino in self._replaced:  # by its other name
+                before = msgspec.structs.replace(before, mode=mode, mtime_ns=mtime_ns)
+            if not self._is_as(found, before):
+                raise self._changed(name)
+            if found.st_nlink > 1:
+                self._replaced.add(found.st_ino)
+            trouble = write_xattrs(descriptor, xattrs, names_of(descriptor) - xattrs.keys())
+            os.fchmod(descriptor, mode)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+            # Who has written to it at this very moment got the old time back: only the change time tells, later.
+            return msgspec.structs.replace(FileStat.of(os.fstat(descriptor)), ctime_ns=before.ctime_ns), trouble
+        finally:
+            os.close(descriptor)
 
     def put(self, temp: str, name: str, before: FileStat | None) -> None:
         """Rename temp to name; Conflict if that does not hold any more what it held when it was decided to replace it.

@@ -38,7 +38,7 @@ def read_xattrs(path: str) -> Found:
     trouble, name = "", "its attributes"
     try:
         for name in os.listxattr(path, follow_symlinks=False):
-            if not _travels(name):
+            if not travels(name):
                 continue
             if _is_utf8(name):
                 found[name] = base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode()
@@ -51,6 +51,16 @@ def read_xattrs(path: str) -> Found:
     return Found(found, trouble)
 
 
+def names_of(descriptor: int) -> set[str]:
+    """The attributes of an open file that travel; none where they cannot be listed."""
+    if not _HAS_THEM:
+        return set()
+    try:
+        return {name for name in os.listxattr(descriptor) if travels(name)}
+    except OSError:
+        return set()
+
+
 def write_xattrs(descriptor: int, xattrs: Mapping[str, str], gone: Collection[str] = ()) -> str:
     """Give an open file or folder these attributes, base64 values, and take away those in `gone`.
 
@@ -61,7 +71,7 @@ def write_xattrs(descriptor: int, xattrs: Mapping[str, str], gone: Collection[st
     wanted = {name: base64.b64decode(value) for name, value in xattrs.items()}
     failed: list[str] = []
     for name, data in [*wanted.items(), *((name, None) for name in gone)]:
-        if not _travels(name):
+        if not travels(name):
             continue
         try:
             if data is None:
@@ -76,7 +86,8 @@ def write_xattrs(descriptor: int, xattrs: Mapping[str, str], gone: Collection[st
     return "; ".join(failed)
 
 
-def _travels(name: str) -> bool:
+def travels(name: str) -> bool:
+    """True for an attribute that is published and pulled."""
     return name.startswith(PREFIX) and not is_virtual(name)
 
 

@@ -422,6 +422,44 @@ def test_no_pull_replaces_what_is_no_file(fleet: Fleet, kind: int, name: str) ->
     run(go(), fleet.clock)
 
 
+def test_force_brings_mode_time_and_attributes_back(fleet: Fleet) -> None:
+    """What only they differ in is not read from the store again. Without --force they are left alone."""
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("d/f", "x")
+    yoga.write("d/g", "y")
+    os.link(yoga.home / "d/g", yoga.home / "d/h")
+    os.setxattr(yoga.home / "d/f", "user.a", b"of the fleet")
+    (yoga.home / "d/s").symlink_to("f")
+
+    def change() -> None:
+        for name in ("d/f", "d/g"):
+            (bates.home / name).chmod(0o601)
+            os.utime(bates.home / name, ns=(5, 5))
+            os.setxattr(bates.home / name, "user.b", b"own")
+        os.setxattr(bates.home / "d/f", "user.a", b"own")
+        os.utime(bates.home / "d/s", ns=(5, 5), follow_symlinks=False)
+
+    async def go() -> None:
+        await yoga.push("d")
+        await bates.pull("d", "d")
+        change()
+        changed = tree_of(bates.home / "d")
+        assert (await bates.pull("d", "d")).unchanged == 4
+        assert tree_of(bates.home / "d") == changed
+        report = await bates.pull("d", "d", force=True)
+        assert (report.error(), report.files, report.moved_bytes) == (None, 4, 0)
+        assert tree_of(bates.home / "d") == tree_of(yoga.home / "d")
+        assert (bates.home / "d/s").lstat().st_mtime_ns == (yoga.home / "d/s").lstat().st_mtime_ns
+        assert os.getxattr(bates.home / "d/f", "user.a") == b"of the fleet"
+        for name in ("f", "g", "h"):
+            assert "user.b" not in os.listxattr(bates.home / "d" / name)
+        assert (bates.home / "d/g").samefile(bates.home / "d/h")
+        assert (await bates.pull("d", "d", force=True)).unchanged == 4
+        assert (await bates.push("d")).files == 0
+
+    run(go(), fleet.clock)
+
+
 def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:
     """A tombstone that the folder has not seen stands beside what it still has: the file lives."""
     yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
