@@ -102,6 +102,7 @@ class Close(msgspec.Struct, frozen=True):
     folder: TargetDir
     made: EnterDir
     is_ours: bool  # made now, or by an earlier pull: then its mode is the fleet's too
+    keeps_mode: bool  # unless it was changed here since
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -116,6 +117,7 @@ class _Open:
     folder: TargetDir | None  # None: refused, and all below with it
     made: EnterDir
     is_ours: bool = False
+    keeps_mode: bool = False
 
 
 @dataclass(slots=True)
@@ -159,14 +161,20 @@ class Examiner:
             self._stack.append(_Open(None, item))
             if here is not None:
                 folder, is_new = here.enter(item.name, item.mode)
-                self._stack[-1] = _Open(folder, item, is_new or item.known is not None)
+                keeps_mode = not is_new and self._is_mode_changed(folder, item.known)
+                self._stack[-1] = _Open(folder, item, is_new or item.known is not None, keeps_mode)
                 if not is_new:
                     folder.clean(self.now)
             return None
         if isinstance(item, LeaveDir):
             done = self._stack.pop()
-            return None if done.folder is None else Close(done.folder, done.made, done.is_ours)
+            return None if done.folder is None else Close(done.folder, done.made, done.is_ours, done.keeps_mode)
         return None if here is None else self._entry(here, item)
+
+    def _is_mode_changed(self, folder: TargetDir, known: Known | None) -> bool:
+        """True if a folder has another mode than at its last push or pull, and that is to stay."""
+        manifest = self.manifest_of(known.version) if known is not None and not self.force else None
+        return manifest is not None and folder.mode() != manifest.mode
 
     def _entry(self, here: TargetDir, entry: Entry) -> Step:
         found = here.stat(entry.name)

@@ -294,11 +294,12 @@ class _Run:
         if isinstance(step, Close):
             try:
                 trouble = ""
+                mode = None if step.keeps_mode else step.made.mode
                 if step.is_ours and step.made.version is not None:
                     trouble = step.folder.set_xattrs(step.made.xattrs, step.made.gone)
-                    step.folder.set_mode(step.made.mode, step.made.mtime_ns)
+                    step.folder.set_mode(mode, step.made.mtime_ns)
                 elif step.is_ours:
-                    step.folder.set_mode(step.made.mode, None)
+                    step.folder.set_mode(mode, None)
                 return _Done(made=step.made, path=step.folder.path, trouble=trouble)
             finally:
                 step.folder.close()

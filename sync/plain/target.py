@@ -72,8 +72,13 @@ class TargetDir:
         """Of the folder itself; see write_xattrs."""
         return write_xattrs(self.descriptor, xattrs, gone)
 
-    def set_mode(self, mode: int, mtime_ns: int | None) -> None:
-        os.fchmod(self.descriptor, mode)
+    def mode(self) -> int:
+        return stat.S_IMODE(os.fstat(self.descriptor).st_mode)
+
+    def set_mode(self, mode: int | None, mtime_ns: int | None) -> None:
+        """None: it stays."""
+        if mode is not None:
+            os.fchmod(self.descriptor, mode)
         if mtime_ns is not None:
             os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
 

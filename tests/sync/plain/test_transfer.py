@@ -460,6 +460,34 @@ def test_force_brings_mode_time_and_attributes_back(fleet: Fleet) -> None:
     run(go(), fleet.clock)
 
 
+def test_the_mode_of_a_folder_that_was_changed_here_stays(fleet: Fleet) -> None:
+    yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
+    yoga.write("d/sub/f", "x")
+    here, there = bates.home / "d/sub", yoga.home / "d/sub"
+    there.chmod(0o755)
+
+    def mode() -> int:
+        return here.stat().st_mode & 0o7777
+
+    async def go() -> None:
+        await yoga.push("d")
+        await bates.pull("d", "d")
+        there.chmod(0o750)
+        await yoga.push("d")
+        await bates.pull("d", "d")
+        assert mode() == 0o750  # nobody has changed it here
+        here.chmod(0o700)
+        for of_the_fleet in (0o750, 0o755):
+            there.chmod(of_the_fleet)
+            await yoga.push("d")
+            assert (await bates.pull("d", "d")).error() is None
+            assert mode() == 0o700
+        await bates.pull("d", "d", force=True)
+        assert mode() == 0o755
+
+    run(go(), fleet.clock)
+
+
 def test_removed_by_another_and_pushed_again(fleet: Fleet) -> None:
     """A tombstone that the folder has not seen stands beside what it still has: the file lives."""
     yoga, bates = fleet.machine("yoga"), fleet.machine("bates")
