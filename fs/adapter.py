@@ -22,6 +22,7 @@ from fs.errno import outcome_of
 from fs.ops import attr as attr_ops
 from fs.ops import directory, link, lookup, named, read, rename, replay, seen, special, statfs, write, xattr
 from fs.ops import open as open_ops
+from fs.ops.privileges import Caller
 from fs.ops.volume import Volume
 from fs.tree.model import DIR, FILE, SYMLINK, Attr
 from sync.core.errors import NotFound, Stale, TcfsError
@@ -205,7 +206,7 @@ class Adapter(pyfuse3.Operations):
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         if ctx.pid == self._replay.pid:
             return self._file_info(replay.open_file(self._volume, inode, flags))
-        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid)
+        handle = open_ops.open_file(self._volume, inode, flags, ctx.pid, _caller(ctx))
         if self._volume.retries:
             named.served(self._volume, ctx.pid)
         return self._file_info(handle, is_direct=self._volume.handles[handle].is_direct)
@@ -356,6 +357,10 @@ class Adapter(pyfuse3.Operations):
             return repr(self._volume.tree.path_of(ino))
         except (TcfsError, sqlite3.Error, KeyError):
             return "?"  # what is being logged is another failure
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, lambda: groups_of(ctx.pid))
 
 
 def _present(value: bytes | None) -> bytes:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import shutil
@@ -219,6 +220,38 @@ def test_set_group_id_is_inherited(yoga: Fleet) -> None:
     assert os.stat(root / "d/f").st_gid == 4321
     assert os.stat(root / "d/sub").st_gid == 4321
     assert os.stat(root / "d/sub").st_mode & stat.S_ISGID
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(("uid", "gid"), [(0, 0), (1000, 1000), (1001, 1000), (1002, 1002)])
+def test_emptying_takes_privileges_as_on_ext4(yoga: Fleet, tmp_path: Path, uid: int, gid: int) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    found = []
+    for folder in (yoga.mount(), plain):
+        os.chmod(folder, 0o777)
+        for above in folder.parents:
+            os.chmod(above, os.stat(above).st_mode | 0o111)
+        for n, (mode, content) in enumerate(itertools.product((0o6777, 0o2666, 0o6766, 0o4777), (b"abc", b""))):
+            file = folder / str(n)
+            file.write_bytes(content)
+            os.chown(file, 1000, 1000)
+            os.chmod(file, mode)
+            os.stat(file)  # the kernel knows the bits
+            subprocess.run(["sh", "-c", f": > {file}"], user=uid, group=gid, extra_groups=[], check=True)
+            found.append((n, oct(os.stat(file).st_mode)))
+    assert found[:8] == found[8:]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give capabilities")
+def test_emptying_takes_capabilities(yoga: Fleet) -> None:
+    """From whoever it comes."""
+    file = yoga.mount() / "a"
+    for content in (b"abc", b""):
+        file.write_bytes(content)
+        os.setxattr(file, "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+        os.close(os.open(file, os.O_WRONLY | os.O_TRUNC))
+        refused(errno.ENODATA, os.getxattr, file, "security.capability")
 
 
 def test_extended_attributes(yoga: Fleet) -> None:

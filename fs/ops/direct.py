@@ -17,18 +17,17 @@ is aborted by its keeper.
 """
 
 import os
-import stat
 from functools import partial
 
 import trio
 
+from fs.ops import privileges
 from fs.ops.volume import OpenHandle, Volume
 from fs.tree import local_xattrs
 from fs.tree.model import Invalidation
 
 CAPABILITIES = "security.capability"
 
-_PRIVILEGES = stat.S_ISUID | stat.S_ISGID
 _SYNCS = os.O_SYNC | os.O_DSYNC  # the kernel would not ask for the sync
 
 
@@ -42,7 +41,7 @@ def begin(volume: Volume, handle: OpenHandle) -> None:
         or flags & _SYNCS
         or node.size
         or node.handles > 1
-        or node.mode & _PRIVILEGES
+        or node.mode & privileges.BITS
     ):
         return
     handle.is_direct = True
@@ -87,10 +86,6 @@ def _lose_privileges(volume: Volume, handle: OpenHandle) -> None:
     leaves that to us here, and pyfuse3 does not say whether the writer may leave them: nobody may.
     """
     node = handle.file.node
-    if node.mode & _PRIVILEGES:
-        lost = stat.S_ISUID | (stat.S_ISGID if node.mode & stat.S_IXGRP else 0)
-        if node.mode & lost:
-            volume.tree.setattr(handle.ino, mode=node.mode & ~lost)
-            volume.invalidations.add([Invalidation(0, "", handle.ino, "attr")])
+    privileges.lose(volume, handle.ino, node)
     if CAPABILITIES in local_xattrs.of(volume.tree.state, handle.ino):
         local_xattrs.put(volume.tree.state, node, CAPABILITIES, None)

@@ -7,7 +7,8 @@ from functools import partial
 import trio
 
 from fs.hydrate.eager import SMALL_MAX
-from fs.ops import consent, direct
+from fs.ops import consent, direct, privileges
+from fs.ops.privileges import Caller
 from fs.ops.volume import OpenHandle, Volume, name_of
 from fs.tree.files import OpenFile
 from fs.tree.model import Attr, Invalidation
@@ -18,16 +19,20 @@ PAGES_AT_ONCE = 16 << 20  # bytes: the kernel drops so many pages in 2 ms
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
-def open_file(volume: Volume, ino: int, flags: int, pid: int = 0) -> int:
+def open_file(volume: Volume, ino: int, flags: int, pid: int = 0, caller: Caller | None = None) -> int:
     """A handle. Stale (ESTALE) if the inode shows another version than the kernel was told: it looks again."""
     file = volume.tree.open(ino, write=bool(flags & _WRITES), truncate=bool(flags & os.O_TRUNC))
-    handle = opened(volume, ino, file, flags, pid)
+    handle = opened(volume, ino, file, flags, pid, caller)
     direct.begin(volume, volume.handles[handle])
     return handle
 
 
-def opened(volume: Volume, ino: int, file: OpenFile, flags: int, pid: int = 0) -> int:
+def opened(
+    volume: Volume, ino: int, file: OpenFile, flags: int, pid: int = 0, caller: Caller | None = None
+) -> int:  # fmt: skip
     """A handle for a file that the tree has opened, for a process. A file can also be emptied by who only reads."""
+    if flags & os.O_TRUNC:
+        privileges.lose(volume, ino, file.node, caller)
     if file.writes or flags & os.O_TRUNC:
         volume.changed()
     handle = volume.new_handle()
