@@ -54,7 +54,6 @@ def change(
     """Change what is not None of a node that is writable."""
     if mode is not None:
         node.mode = mode & MODE_BITS
-        local_xattrs.mode_changed(st, node)
     st.ownership.give(node, uid, gid)
     if atime_ns is not None:
         node.atime_ns = within(atime_ns)

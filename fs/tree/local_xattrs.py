@@ -8,6 +8,7 @@ import base64
 from fs.tree import acl
 from fs.tree.model import DIR, SYMLINK, Node
 from fs.tree.state import State
+from sync.core.errors import Stale
 
 ACLS = frozenset({acl.ACCESS, acl.DEFAULT})
 _PREFIXES = ("trusted.", "security.")
@@ -24,8 +25,17 @@ def of(st: State, ino: int) -> dict[str, str]:
 
 
 def get(st: State, ino: int, name: str) -> bytes | None:
-    value = of(st, ino).get(name)
-    return None if value is None else base64.b64decode(value)
+    text = of(st, ino).get(name)
+    if text is None:
+        return None
+    value = base64.b64decode(text)
+    return in_step(value, _mode(st, ino)) if name == acl.ACCESS else value
+
+
+def in_step(value: bytes, mode: int) -> bytes:
+    """An ACL, as a chmod to that mode would leave it: where it is read, as a chmod elsewhere changes none."""
+    parsed = acl.parse(value)
+    return value if acl.mode_of(parsed) == mode & 0o777 else acl.encode(acl.with_mode(parsed, mode))
 
 
 def put(st: State, node: Node, name: str, value: bytes | None) -> None:
@@ -43,17 +53,6 @@ def put(st: State, node: Node, name: str, value: bytes | None) -> None:
     else:
         names[name] = base64.b64encode(value).decode()
     st.overlay.local_xattrs.put(node.id, names or None)
-
-
-def mode_changed(st: State, node: Node) -> None:
-    """The node's permission bits are others now: its ACL follows."""
-    if not st.overlay.local_xattrs:
-        return
-    names = st.overlay.local_xattrs.get(node.id)
-    if names and acl.ACCESS in names:
-        changed = acl.with_mode(acl.parse(base64.b64decode(names[acl.ACCESS])), node.mode)
-        text = base64.b64encode(acl.encode(changed)).decode()
-        st.overlay.local_xattrs.put(node.id, {**names, acl.ACCESS: text})
 
 
 def inherit(st: State, parent: int, node: Node) -> None:
@@ -82,6 +81,19 @@ def _number(st: State, ino: int) -> int:
     if node is not None and node.stored:
         return ino
     return st.inodes.row_id(ino) or ino
+
+
+def _mode(st: State, ino: int) -> int:
+    """Permission bits, as stat shows them. Stale as stat."""
+    node = st.overlay.nodes.get(ino) or st.inodes.removed.get(ino)
+    if node is not None and (node.stored or node.nameless or node.unlinked):
+        return node.mode
+    row = st.view.row(_number(st, ino))
+    if node is not None and (row is None or row.value != node.value):
+        return node.mode
+    if row is None:
+        raise Stale(f"inode {ino} is gone")
+    return row.mode
 
 
 def _set_acl(node: Node, name: str, value: bytes) -> bytes | None:

@@ -8,7 +8,7 @@ what the name shows by now.
 import base64
 from typing import Any, Final
 
-from fs.tree import attrs, files, links, owning, stat
+from fs.tree import acl, attrs, files, links, local_xattrs, owning, stat
 from fs.tree.files import OpenFile
 from fs.tree.model import SYMLINK, Attr, Node
 from fs.tree.siblings import refuse_sibling
@@ -64,7 +64,10 @@ def setxattr_named(st: State, row: ShownRow, name: str, value: bytes | None) -> 
 def xattrs_of(st: State, row: ShownRow) -> dict[str, bytes]:
     """All of them, those that stay here too."""
     xattrs = {**(st.xattrs_of(row) or {}), **st.overlay.local_xattrs.get(row.number, {})}
-    return {name: base64.b64decode(value) for name, value in xattrs.items()}
+    found = {name: base64.b64decode(value) for name, value in xattrs.items()}
+    if acl.ACCESS in found:
+        found[acl.ACCESS] = local_xattrs.in_step(found[acl.ACCESS], row.mode)
+    return found
 
 
 def target_of(st: State, row: ShownRow) -> str:

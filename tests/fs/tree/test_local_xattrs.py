@@ -5,9 +5,9 @@ import errno
 import pytest
 from treekit import Machine
 
-from fs.tree import acl, feed
+from fs.tree import acl, feed, named
 from fs.tree.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, AclEntry
-from fs.tree.model import DIR, FILE, ROOT_ID
+from fs.tree.model import DIR, FILE, ROOT_ID, Invalidation
 
 NOBODY = 0xFFFFFFFF
 
@@ -92,6 +92,36 @@ def test_an_acl_and_the_mode_are_one(yoga: Machine) -> None:
         with pytest.raises(OSError) as caught:
             put(yoga, "a", name, value)
         assert caught.value.errno == number
+
+
+def test_an_acl_follows_a_chmod_elsewhere(yoga: Machine, bates: Machine) -> None:
+    for path in ("a", "b"):
+        yoga.write(path, b"x")
+        put(yoga, path, acl.ACCESS, entries(6, 6, 4, 6, 4))
+    yoga.link("b", "b2")
+    yoga.cycle()
+    bates.learn()
+    for path in ("a", "b"):
+        bates.tree.setattr(bates.ino(path), mode=0o640)
+    bates.cycle()
+    ino = yoga.ino("a")
+    is_open = yoga.open("a")
+    yoga.learn()
+    yoga.note()
+    assert Invalidation(ROOT_ID, "a", ino, "attr") in yoga.told
+    for path in ("a", "b", "b2"):
+        assert (yoga.attr(path).mode, get(yoga, path, acl.ACCESS)) == (0o640, entries(6, 6, 4, 4, 0))
+    row = yoga.tree.state.shown(ROOT_ID, "a")
+    assert row is not None and named.xattrs_of(yoga.tree.state, row)[acl.ACCESS] == entries(6, 6, 4, 4, 0)
+    yoga.release(is_open)
+    put(yoga, "a", "user.mine", b"1")  # it has a node of its own
+    yoga.patch("b", 0, b"y")
+    for _ in range(2):
+        for path in ("a", "b", "b2"):
+            assert (yoga.attr(path).mode, get(yoga, path, acl.ACCESS)) == (0o640, entries(6, 6, 4, 4, 0))
+        yoga.cycle()
+    yoga.tree.setattr(yoga.ino("a"), mode=0o664)
+    assert get(yoga, "a", acl.ACCESS) == entries(6, 6, 4, 6, 4)
 
 
 def test_the_acl_of_a_folder_is_inherited(yoga: Machine) -> None:
