@@ -269,6 +269,20 @@ def test_extended_attributes(yoga: Fleet) -> None:
         assert os.listxattr(root / name) == []
 
 
+def test_an_attribute_that_is_set_again_moves_no_time(yoga: Fleet) -> None:
+    yoga.learn("shown", b"shown")
+    root = yoga.mount()
+    (root / "own").touch()
+    for name in ("shown", "own"):
+        os.setxattr(root / name, "user.colour", b"blue")
+        before_ns = os.stat(root / name).st_ctime_ns
+        wait_for(lambda before_ns=before_ns: yoga.env.file_time_ns() > before_ns, what="the clock goes on")
+        os.setxattr(root / name, "user.colour", b"blue")
+        assert os.stat(root / name).st_ctime_ns == before_ns
+        os.setxattr(root / name, "user.colour", b"red")
+        assert os.stat(root / name).st_ctime_ns > before_ns
+
+
 def test_what_is_refused(yoga: Fleet) -> None:
     root = yoga.mount()
     (root / "a").touch()

@@ -2,9 +2,9 @@
 
 import base64
 
-from fs.tree import files, local_xattrs, owning, stat
+from fs.tree import acl, files, local_xattrs, owning, stat
 from fs.tree.model import DIR, FILE, MODE_BITS, ROOT_ID, SYMLINK, Attr, Node
-from fs.tree.names import shown_row, xattrs_of
+from fs.tree.names import mode_and_group, shown_row, xattrs_of
 from fs.tree.siblings import refuse_sibling
 from fs.tree.state import State
 from sync.core.errors import NotFound, Stale
@@ -119,16 +119,34 @@ def listxattr(st: State, ino: int) -> list[str]:
 
 
 def setxattr(st: State, ino: int, name: str, value: bytes | None) -> None:
-    """None removes it; OSError ENODATA if there is none, but for ACLs. Stale and ReadOnly as setattr."""
+    """None removes it; OSError ENODATA if there is none, but for ACLs. Stale and ReadOnly as setattr.
+
+    The value that is there already changes nothing, no time either, as on ext4.
+    """
     if value is None:
         names = local_xattrs.of(st, ino) if local_xattrs.is_local(name) else xattrs_of(st, ino)
         if name not in names:
             if name in local_xattrs.ACLS:
                 return  # a mode is an ACL, too: what is beyond it is gone
             raise OSError(61, "no such attribute")
+    elif _is_there(st, ino, name, value):
+        return
     else:
         st.overlay.room.need()
     change_xattr(st, writable_node(st, ino, content=False), name, value)
+
+
+def _is_there(st: State, ino: int, name: str, value: bytes) -> bool:
+    """True if the attribute says so already; never of a sibling, where nothing can be set."""
+    known = getxattr(st, ino, name)
+    if known is None and name == acl.ACCESS:  # a mode is an ACL, too: `cp -a` brings it with every file
+        if acl.plain_mode(value) != mode_and_group(st, ino)[0] & 0o777:
+            return False
+    elif known != value:
+        return False
+    row_id = st.inodes.row_id(ino)
+    row = st.view.row(row_id) if row_id is not None else None
+    return row is None or not row.sibling
 
 
 def change_xattr(st: State, node: Node, name: str, value: bytes | None) -> None:

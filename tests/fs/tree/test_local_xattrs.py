@@ -8,6 +8,7 @@ from treekit import Machine
 from fs.tree import acl, feed, named
 from fs.tree.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, AclEntry
 from fs.tree.model import DIR, FILE, ROOT_ID, Invalidation
+from sync.core.errors import ReadOnly
 
 NOBODY = 0xFFFFFFFF
 
@@ -74,6 +75,60 @@ def test_a_change_of_nothing_but_them_moves_ctime(yoga: Machine) -> None:
     yoga.cycle()
     assert yoga.attr("a").ctime_ns == after
     assert yoga.tree.overlay.all_entries() == []
+
+
+NAMES = {
+    "user.a": b"1",
+    "trusted.a": b"1",
+    "security.label": b"1",
+    acl.ACCESS: entries(6, 6, 4, 6, 4),
+    acl.DEFAULT: entries(7, 7, 5, 7, 0),
+}
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_value_that_is_there_changes_nothing(yoga: Machine, name: str, is_shown: bool) -> None:
+    yoga.mkdir("a")
+    put(yoga, "a", name, NAMES[name])
+    if is_shown:
+        yoga.cycle()
+    before, pending = yoga.attr("a"), dict(yoga.tree.state.pending)
+    gens = [entry.gen for entry in yoga.tree.overlay.all_entries()]
+    yoga.fleet.clock.elapsed += 1
+    put(yoga, "a", name, NAMES[name])
+    assert (yoga.attr("a"), yoga.tree.state.pending) == (before, pending)
+    assert [entry.gen for entry in yoga.tree.overlay.all_entries()] == gens == ([] if is_shown else gens)
+    changed = entries(6, 6, 4, 4, 4) if name in (acl.ACCESS, acl.DEFAULT) else b"2"
+    put(yoga, "a", name, changed)
+    assert yoga.attr("a").ctime_ns > before.ctime_ns and get(yoga, "a", name) == changed
+
+
+def test_an_acl_that_is_the_mode_changes_nothing(yoga: Machine) -> None:
+    yoga.write("a", b"x")
+    yoga.cycle()
+    before = yoga.attr("a")
+    yoga.fleet.clock.elapsed += 1
+    put(yoga, "a", acl.ACCESS, entries(6, None, 4, 0, 4))
+    assert (before.mode, yoga.attr("a"), yoga.tree.overlay.all_entries()) == (0o644, before, [])
+    put(yoga, "a", acl.ACCESS, entries(6, None, 4, 0, 0))
+    assert yoga.attr("a").mode == 0o640 and yoga.attr("a").ctime_ns > before.ctime_ns
+    put(yoga, "a", acl.ACCESS, entries(6, 6, 4, 4, 0))
+    put(yoga, "a", acl.ACCESS, entries(6, None, 4, 0, 0))
+    assert get(yoga, "a", acl.ACCESS) is None
+
+
+def test_a_sibling_takes_no_value_that_is_there_either(yoga: Machine, bates: Machine) -> None:
+    for machine in (yoga, bates):
+        machine.write("a", machine.name.encode())
+        put(machine, "a", "user.a", b"1")
+        machine.cycle()
+    yoga.learn()
+    yoga.note()
+    (sibling,) = (name for name in yoga.listing() if name != "a")
+    assert get(yoga, sibling, "user.a") == b"1"
+    with pytest.raises(ReadOnly):
+        put(yoga, sibling, "user.a", b"1")
 
 
 def test_an_acl_and_the_mode_are_one(yoga: Machine) -> None:
