@@ -73,21 +73,31 @@ class Deriver:
 
     def _moving_owners(self, paths: Collection[str]) -> dict[str, _Owner]:
         """Whom that belongs to here which was renamed elsewhere, by its new path: no manifest says so."""
-        found: dict[str, _Owner] = {}
+        moving: list[tuple[str, Version]] = []
+        by_folder: dict[str, list[str]] = {}
         for path in paths:
             for head in self._versions.heads(path):
-                if head.manifest.moved_from is not None and head.id not in self._folders.origin.places:
-                    row = self._came_from(head)
-                    if row is not None and row.uid is not None:
-                        found[path] = (row.uid, row.gid)
+                origin = head.manifest.moved_from
+                if origin is not None and origin.path in paths and head.id not in self._folders.origin.places:
+                    moving.append((path, head))
+                    by_folder.setdefault(split_path(origin.path)[0], []).append(origin.path)
+        for folder, members in by_folder.items():
+            self._prefetch(folder, members)
+        found: dict[str, _Owner] = {}
+        for path, head in moving:
+            row = self._came_from(head, paths)
+            if row is not None and row.uid is not None:
+                found[path] = (row.uid, row.gid)
         return found
 
-    def _came_from(self, version: Version) -> ShownRow | None:
+    def _came_from(self, version: Version, paths: Collection[str]) -> ShownRow | None:
         """What still stands where this was before it was renamed, maybe several times."""
         for _ in range(RENAMES_MAX):
             origin = version.manifest.moved_from
-            row = self._real_row(*split_path(origin.path)) if origin is not None else None
-            before = self._versions.find(origin.version) if origin is not None and row is None else None
+            if origin is None or origin.path not in paths:
+                return None
+            row = self._real_row(*split_path(origin.path))
+            before = self._versions.find(origin.version) if row is None and origin.version else None
             if before is None:
                 return row
             version = before
