@@ -11,7 +11,7 @@ from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Key
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.ignore import IGNORE_FILE, Ignore
-from sync.state.changes import Places
+from sync.state.changes import Places, moved_from, moved_to
 from sync.state.rows import FeedItem, ShownRow
 
 ITEMS_MAX = 1000
@@ -111,15 +111,13 @@ def _settle_owner(st: State, item: FeedItem, found: dict[Invalidation, None]) ->
 
 def _renamed(st: State, path: str) -> ShownRow | None:
     """What stood at a path and was renamed elsewhere, maybe several times; None of what has changed since."""
-    view = st.view
     for _ in range(RENAMES_MAX):
-        targets = (view.moves(head).moved_to for head in view.dead_heads(path))
-        target = next((target for target in targets if target is not None), None)
+        target = next(iter(moved_to(st.view, path)), None)
         if target is None:
             return None
-        row = view.resolve_path(target.path)
+        row = st.view.resolve_path(target.path)
         if row is not None:
-            came = view.moves(view.identity(row.version)).moved_from if row.version is not None else None
+            came = moved_from(st.view, row)
             return row if came is not None and came.path == path else None
         path = target.path
     return None

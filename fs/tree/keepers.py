@@ -3,6 +3,7 @@
 from fs.tree import links
 from fs.tree.gone import is_left
 from fs.tree.model import DIR, ROOT_ID, SPECIAL, Entry, Invalidation, Node
+from fs.tree.standing import folder_number
 from fs.tree.state import State
 from sync.core.errors import NotFound
 from sync.core.paths import join_path, split_path
@@ -37,15 +38,10 @@ def folder_at(st: State, path: str) -> int | None:
             parent = _make(st, parent, name, vanished[0] if vanished else st.overlay.new_ino()).id
             st.overlay.attach.put(parent, None)
             continue
-        if isinstance(found, Entry):
-            node = st.overlay.node(found.node) if found.node is not None else None
-            if node is None or node.kind != DIR:
-                return None
-            parent = node.id
-        elif found.kind != DIR:
+        number = folder_number(st, found)
+        if number is None:
             return None
-        else:
-            parent = found.id
+        parent = number
     return parent
 
 

@@ -5,24 +5,23 @@ from collections.abc import Sequence
 from fs.tree.model import DIR, ROOT_ID, Entry
 from fs.tree.state import State
 from sync.core.paths import split_path
+from sync.state.rows import ShownRow
+
+
+def folder_number(st: State, found: Entry | ShownRow) -> int | None:
+    """The number of the folder that stands at a name; None if something else does, or nothing."""
+    if isinstance(found, ShownRow):
+        return found.id if found.kind == DIR else None
+    node = st.overlay.node(found.node) if found.node is not None else None
+    return node.id if node is not None and node.kind == DIR else None
 
 
 def live_folder(st: State, path: str) -> int | None:
     """The number of the folder that stands at a path; None if none does."""
-    dir_id = ROOT_ID
+    dir_id: int | None = ROOT_ID
     for name in path.split("/") if path else ():
-        found = st.show(dir_id, name)
-        if found is None:
-            return None
-        if isinstance(found, Entry):
-            node = st.overlay.node(found.node) if found.node is not None else None
-            if node is None or node.kind != DIR:
-                return None
-            dir_id = node.id
-        elif found.kind != DIR:
-            return None
-        else:
-            dir_id = found.id
+        found = st.show(dir_id, name) if dir_id is not None else None
+        dir_id = folder_number(st, found) if found is not None else None
     return dir_id
 
 

@@ -105,14 +105,19 @@ class Places:
 def came_from(view: ShownView, place: Place) -> PathVersion | None:
     """Where what stands there now was before, if it has come there."""
     is_new = place.row is not None and (place.was is None or place.was.value != place.row.value)
-    return _moved_from(view, place.row) if is_new and place.row is not None else None
+    return moved_from(view, place.row) if is_new and place.row is not None else None
 
 
 def went_to(view: ShownView, place: Place) -> list[PathVersion]:
     """Where what is gone from there may be now."""
     if place.row is not None or place.was is None:
         return []
-    targets = (view.moves(head).moved_to for head in view.dead_heads(place.item.path))
+    return moved_to(view, place.item.path)
+
+
+def moved_to(view: ShownView, path: str) -> list[PathVersion]:
+    """Where what is gone from a path went, as its removals say."""
+    targets = (view.moves(head).moved_to for head in view.dead_heads(path))
     return [target for target in targets if target is not None]
 
 
@@ -121,17 +126,18 @@ def _compared(view: ShownView, place: Place) -> Iterator[tuple[Difference, PathV
     if was is not None and row is not None and was.kind == row.kind:
         now = was_of(row)
         if was.value != now.value:
-            yield Difference(What.MODIFIED, item, was, row), _moved_from(view, row)
+            yield Difference(What.MODIFIED, item, was, row), moved_from(view, row)
         elif (was.mode, was.xattrs) != (now.mode, now.xattrs) or (was.mtime_ns != now.mtime_ns and row.kind != DIR):
             yield Difference(What.ATTRIBUTES, item, was, row), None
         return
     if was is not None:
         yield Difference(What.REMOVED, item, was, None), None
     if row is not None:
-        yield Difference(What.CREATED, item, None, row), _moved_from(view, row)
+        yield Difference(What.CREATED, item, None, row), moved_from(view, row)
 
 
-def _moved_from(view: ShownView, row: ShownRow) -> PathVersion | None:
+def moved_from(view: ShownView, row: ShownRow) -> PathVersion | None:
+    """Where what a row shows was before, if it came from another path."""
     return view.moves(view.identity(row.version)).moved_from if row.version is not None else None
 
 
